@@ -1,0 +1,64 @@
+# make repro   the main job: teachers, masks, students, leaderboard
+# make test    the tests
+# make smoke   the whole pipeline in miniature, in a copy under work/smoke
+# make ui      MLflow's pages on what has run
+# make lint    ruff, mypy and the import rules
+# Each first installs what is still missing, into .venv.
+
+TORCH ?= 2.13.0
+MMCV := onedl-mmcv==2.3.6
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+# Only the headless OpenCV is installed; pip's word on that is expected.
+PIP := $(BIN)/pip --disable-pip-version-check install -q --no-warn-script-location
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: repro test smoke ui lint lock install
+.DELETE_ON_ERROR:
+
+repro: install
+	@python -m pipelines.repro
+
+test: install
+	@python -m pytest
+
+smoke: install
+	@rm -rf work/smoke && mkdir -p work/smoke
+	@git ls-files -z | xargs -0 cp --parents -t work/smoke
+	@cd work/smoke && rm -f dvc.lock && sed -i 's/^tier:.*/tier: smoke/' params.yaml && dvc config core.no_scm true && python -m pipelines.repro
+	@echo "look at work/smoke/reports/leaderboard.md"
+
+ui: install
+	@mlflow ui --backend-store-uri "$$(python -c 'from pipelines.engine.tracking import tracking_uri; print(tracking_uri())')"
+
+lint: install
+	@ruff check . && ruff format --check . && mypy && lint-imports
+
+install: .venv/.complete
+
+.venv/.complete: requirements.lock Makefile
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; }
+	@command -v c++ >/dev/null || { echo "error: no C++ compiler found (c++), and onedl-mmcv is built from source; install one (Debian, Ubuntu: apt install g++)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' \
+		|| { echo "error: Python.h is missing for $(PYTHON); install its headers (Debian, Ubuntu: apt install python3-dev)" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "[install 1/4] .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "[install 2/4] torch $(TORCH)"
+	@$(PIP) "torch==$(TORCH)" -c requirements.lock
+	@echo "[install 3/4] packages of requirements.lock (2 to 3 minutes)"
+	@$(PIP) --no-deps -r requirements.lock
+	@echo "[install 4/4] $(MMCV), built from source (about 10 minutes on 2 cores; nothing where pip has kept the wheel)"
+	@MMCV_WITH_OPS=1 $(PIP) --no-deps --no-build-isolation $(MMCV)
+	@# pip keeps built wheels by source, not by torch: one from another torch does not load, and is built anew.
+	@python -c 'import mmcv.ops' 2>/dev/null || MMCV_WITH_OPS=1 $(PIP) --no-deps --no-build-isolation --no-cache-dir --force-reinstall $(MMCV)
+	@python -c 'import mmcv.ops' || { echo "error: $(MMCV) was built but does not load; see the lines above" >&2; exit 2; }
+	@touch $@
+
+# torch and what it pulls in (CUDA) are chosen by the line above, onedl-mmcv by the one below it.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header -q \
+		| grep -vE "^(torch|triton|cuda-[a-z]+|nvidia-[^m][a-z0-9-]*|onedl-mmcv|opencv-python)==" > requirements.lock

@@ -1,0 +1,1 @@
+"""What is compared: pairs, tiers, published figures and the generated data set."""

@@ -1,0 +1,65 @@
+"""Stage ``distill``: one cell of the grid, a student trained under a method with a seed."""
+
+import argparse
+from pathlib import Path
+
+from pipelines import cli
+from pipelines.params import Cell, cells, impossible_reason, load_grid, load_pair, load_recipe, load_tier, resolved_hparams
+from reports.record import Run
+
+
+def main() -> None:
+    """Train the student and write its weights and run.json; or say why the cell cannot be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tier", required=True)
+    parser.add_argument("--pair", required=True)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--prior", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    tier, pair, recipe, grid = load_tier(args.tier), load_pair(args.pair), load_recipe(args.method), load_grid()
+    weights, record = args.out / "student.pth", args.out / "run.json"
+    if reason := impossible_reason(pair, args.method):
+        run = Run(
+            stage="distill",
+            status="impossible",
+            reason=reason,
+            tier=args.tier,
+            pair=args.pair,
+            method=args.method,
+            seed=args.seed,
+        )
+        args.out.mkdir(parents=True, exist_ok=True)
+        weights.write_text("none\n")
+        record.write_text(run.model_dump_json(indent=2) + "\n")
+        return
+
+    from pipelines.engine.compose import Distillation, Weights, compose_cell  # noqa: PLC0415 (seconds)
+    from pipelines.engine.stage import Job, run_training  # noqa: PLC0415
+    from pipelines.engine.training import prepare_process  # noqa: PLC0415
+    from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
+
+    die_with_dvc()
+    hparams, origin = resolved_hparams(recipe, args.tier)
+    teacher_run = Run.model_validate_json((args.teacher / "run.json").read_text())
+    prior_run = Run.model_validate_json((args.prior / "run.json").read_text())
+    teacher = Weights(args.teacher / "weights.pth", str(teacher_run.weights_sha256))
+    prior = Weights(args.prior / "prior.pth", prior_run.weights_sha256) if prior_run.weights_sha256 else None
+    all_cells, cell = cells(grid), Cell(args.pair, args.method, args.seed)
+    prepare_process()
+    run_training(
+        Job(
+            "distill", args.tier, args.pair, args.method, args.seed,
+            (all_cells.index(cell) + 1, len(all_cells)) if cell in all_cells else (1, 1),
+            hparams=hparams, hparams_origin=origin, teacher_sha256=teacher.sha256, prior_sha256=prior and prior.sha256,
+        ),
+        compose_cell(pair, tier, args.data, Distillation(args.method, hparams, teacher, prior), seed=args.seed),
+        tier=tier, data=args.data, export=lambda model: model.student, weights=weights, record=record,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,142 @@
+"""What happens around the iterations of every training: seeds, curve, progress, and the end on a NaN."""
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
+
+from pipelines.engine.tracking import Tracker
+
+POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends with one too
+_LINE_EVERY_S = 15.0  # seconds between two lines of progress
+
+
+def duration(seconds: float) -> str:
+    """``75.2`` as ``1 min 15 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class ReseedHook(Hook):
+    """Seeds every epoch from the run's seed and the epoch's number.
+
+    A resumed training then draws what an uninterrupted one would have drawn.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed Python, numpy and torch."""
+        set_random_seed(self._seed * 10_000 + runner.epoch)
+
+
+class RecorderHook(Hook):
+    """Keeps a training's curve in its checkpoints, reports progress, and stops on a loss that is no number.
+
+    The curve is a list of points ``{iteration, epoch, lr, loss, loss_...}``: means since the point
+    before; and of validations ``{iteration, epoch, val_...}`` on the tune split.
+    """
+
+    def __init__(self, label: str, tracker: Tracker) -> None:
+        self._label, self._tracker = label, tracker
+        self._sums: dict[str, float] = {}
+        self._num = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up what a resumed checkpoint holds; validate what it was killed before validating."""
+        hub = runner.message_hub
+        self.curve: list[dict[str, float]] = list(hub.get_info("curve", []))
+        self.train_s: float = float(hub.get_info("train_s", 0.0))
+        self.num_images: int = int(hub.get_info("num_images", 0))
+        self.first_iteration = runner.iter
+        self._begun = self._line_at = time.monotonic()
+        self._line_iteration = runner.iter
+        if runner.iter:
+            print(f"{self._label} resumes after iteration {runner.iter}", flush=True)
+            validated = any("loss" not in point and point["iteration"] == runner.iter for point in self.curve)
+            if runner.val_loop is not None and not validated:
+                runner.val_loop.run()
+
+    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+        """Start the clock; loading counts, validation does not."""
+        self._tick = time.monotonic()
+
+    def after_train_iter(  # noqa: D102
+        self,
+        runner: Runner,
+        batch_idx: int,  # noqa: ARG002
+        data_batch: Any = None,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        losses = {key: float(value.detach()) for key, value in (outputs or {}).items() if key.startswith("loss")}
+        iteration = runner.iter + 1
+        bad = [key for key, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(
+                f"{self._label}: {', '.join(bad)} is not finite at iteration {iteration}; the last checkpoint in "
+                f"{os.path.relpath(runner.work_dir)} is kept; lower the learning rate or the method's weight"
+            )
+        now = time.monotonic()
+        self.train_s += now - self._tick
+        self._tick = now
+        self.num_images += len(data_batch["inputs"]) if data_batch else 0
+        self._num += 1
+        for key, value in losses.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+        if iteration % POINT_EVERY == 0:
+            self._close_point(runner, iteration)
+        if now - self._line_at >= _LINE_EVERY_S or iteration == runner.max_iters:
+            self._print(runner, iteration, losses, now)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Close the point: an epoch's checkpoint must hold its whole curve."""
+        if self._num:
+            self._close_point(runner, runner.iter)
+
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
+        """Note the validation on the tune split; AP in points."""
+        values = {
+            f"val_{key.rsplit('/', 1)[-1].removeprefix('bbox_')}": round(100 * float(value), 3)
+            for key, value in (metrics or {}).items()
+            if float(value) >= 0
+        }
+        self.curve.append({"iteration": runner.iter, "epoch": runner.epoch, **values})
+        runner.message_hub.update_info("curve", self.curve)
+        self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, runner.iter)
+        said = f"AP {values['val_mAP']:.1f}" if "val_mAP" in values else "no detections"
+        print(f"{self._label} epoch {runner.epoch}: {said} on the tune split", flush=True)
+        self._line_at = time.monotonic()
+
+    def _close_point(self, runner: Runner, iteration: int) -> None:
+        means = {key: total / self._num for key, total in self._sums.items()}
+        lr = runner.optim_wrapper.get_lr()["lr"][0]
+        self.curve.append({"iteration": iteration, "epoch": runner.epoch + 1, "lr": lr, **means})
+        self._sums, self._num = {}, 0
+        hub = runner.message_hub
+        hub.update_info("curve", self.curve)
+        hub.update_info("train_s", self.train_s)
+        hub.update_info("num_images", self.num_images)
+        self._tracker.metrics({"lr": lr, **{f"train/{key}": value for key, value in means.items()}}, iteration)
+
+    def _print(self, runner: Runner, iteration: int, losses: Mapping[str, float], now: float) -> None:
+        if not is_main_process():
+            return
+        per_iteration = (now - self._begun) / max(1, iteration - self.first_iteration)
+        left = (runner.max_iters - iteration) * per_iteration
+        epoch = "" if isinstance(runner.train_loop, IterBasedTrainLoop) else f"epoch {runner.epoch + 1}/{runner.max_epochs} "
+        parts = " ".join(f"{key.removeprefix('loss_')} {value:.3f}" for key, value in losses.items() if key != "loss")
+        print(
+            f"{self._label} {epoch}iteration {iteration}/{runner.max_iters} loss {losses['loss']:.3f} ({parts}), "
+            f"{per_iteration:.3f} s/it, {duration(left)} left",
+            flush=True,
+        )
+        self._line_at = now

@@ -1,0 +1,71 @@
+"""The model that learns a method's prior on the frozen teacher."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen
+
+
+@MODELS.register_module()
+class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
+    """A method's prior between the frozen teacher's neck and head; only the prior is trained.
+
+    Args:
+        teacher: config of the teacher, without initialisation; weights as in :class:`Distiller`.
+        tap: path of the module whose output the prior replaces.
+        method: name of the method whose ``prior`` is learned, with the prior's ``hparams``.
+        seed: seed of the prior's parameters.
+    """
+
+    def __init__(
+        self,
+        teacher: dict[str, Any],
+        teacher_weights: str,
+        teacher_sha256: str,
+        tap: str,
+        method: str,
+        hparams: dict[str, Any],
+        seed: int,
+    ) -> None:
+        frozen = load_frozen(teacher, teacher_weights, teacher_sha256)
+        super().__init__(data_preprocessor=frozen.data_preprocessor)
+        self._keep_outside(frozen)
+        with _recording(frozen.get_submodule(tap)) as outputs, torch.no_grad():
+            frozen.extract_feat(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
+        channels = tuple(level.shape[1] for level in outputs[0])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.prior = importlib.import_module(f"methods.{method}").Method.prior(channels, **hparams)
+        self._losses: dict[str, Tensor] = {}
+        frozen.get_submodule(tap).register_forward_hook(self._replace)
+
+    def _replace(self, _module: nn.Module, _inputs: Any, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not torch.is_grad_enabled():
+            return features
+        replaced, self._losses = self.prior(features)
+        return tuple(replaced)
+
+    def forward(self, inputs: Tensor, data_samples: list[Any], mode: str = "loss") -> Any:
+        """The teacher's own losses on the replaced features, and the prior's."""
+        losses = dict(self.teacher(inputs, data_samples, mode=mode))
+        losses.update(self._losses)
+        self._losses = {}
+        return losses
+
+
+@contextmanager
+def _recording(module: nn.Module) -> Iterator[list[Any]]:
+    """Collect what a module gives."""
+    outputs: list[Any] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()

@@ -1,0 +1,79 @@
+"""Where a number comes from: commit, configuration, packages, machine."""
+
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# What a run itself rewrites; a change of these alone is no change of the code.
+_WRITTEN_BY_RUNS = (":!dvc.lock", ":!reports/leaderboard.*")
+_DECISIVE = ("torch", "numpy", "opencv-python-headless", "pycocotools", "mmrazor")
+# The maintained forks and the originals share their module names; what is installed decides which ran.
+_MMLAB = {
+    "mmengine": "onedl-mmengine",
+    "mmcv": "onedl-mmcv",
+    "mmdet": "onedl-mmdetection",
+    "mmsegmentation": "onedl-mmsegmentation",
+}
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; None each outside a repository."""
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_WRITTEN_BY_RUNS)
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Interpreter, machine, device, threads and the packages that decide a training's numbers."""
+    import torch  # noqa: PLC0415
+
+    packages = {name: _installed(name) for name in _DECISIVE}
+    mmlab = {}
+    for original, fork in _MMLAB.items():
+        name = fork if _installed(fork) else original
+        mmlab[original] = f"{name} {_installed(name)}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "num_cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "packages": packages,
+        "mmlab": mmlab,
+    }
+
+
+def peak_memory_mib() -> float:
+    """Highest memory so far: the GPU's allocations where there is one, else the process's resident set."""
+    import torch  # noqa: PLC0415
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**10 if sys.platform == "linux" else peak / 2**20
+
+
+def sources_sha256(paths: list[Path]) -> str:
+    """One digest over the contents of source files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

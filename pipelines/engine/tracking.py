@@ -1,0 +1,160 @@
+"""The one place that talks to MLflow.
+
+MLflow is a convenience: whatever goes wrong with it is a warning, and the training goes on.
+The store is set by ``MLFLOW_TRACKING_URI``; without it, a SQLite file under ``mlflow/`` of the project.
+"""
+
+import fcntl
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+
+# Before mlflow is imported: no telemetry, and an unreachable server is noticed in seconds, not minutes.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+STORE = Path("mlflow")
+_MAX_FAILURES = 3  # after so many the run is no longer tracked: each may have cost a time-out
+_SYSTEM_METRICS_S = 10  # seconds between two samples of processor, memory and GPU
+
+
+def tracking_uri() -> str:
+    """The tracking store: the environment's, or this project's SQLite file by absolute path."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the store's lock: two processes that create one SQLite store at once destroy each other's work."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    with (STORE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., None]:
+    """Turn any failure into a warning, and stop trying after ``_MAX_FAILURES``."""
+
+    @functools.wraps(method)
+    def call(self: "Tracker", *args: Any, **kwargs: Any) -> None:
+        if self.run_id is None or self.failures >= _MAX_FAILURES:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 (tracking must not kill a training, whatever it raises)
+            self.failures += 1
+            _warn(f"{method.__name__} failed", error)
+
+    return call
+
+
+def _warn(what: str, error: Exception) -> None:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    print(f"warning: MLflow: {what}: {reason}; the training goes on, its results are in run.json", file=sys.stderr)
+
+
+class Tracker:
+    """One MLflow run; does nothing, quietly, where MLflow cannot be reached."""
+
+    def __init__(self, experiment: str, name: str, *, resume: str | None = None) -> None:
+        """Open a run.
+
+        Args:
+            experiment: name of the experiment; created where it is missing.
+            name: name of the run.
+            resume: id of a run to go on with, or None for a new one.
+        """
+        self.run_id: str | None = None
+        self.failures = 0
+        self._monitor: Any = None
+        if not is_main_process():
+            return
+        try:
+            import mlflow  # noqa: PLC0415 (seconds)
+            from mlflow import MlflowClient  # noqa: PLC0415
+
+            uri = tracking_uri()
+            mlflow.set_tracking_uri(uri)
+            with _alone():
+                self._client = MlflowClient(tracking_uri=uri)
+                self.run_id = resume if resume and self._exists(resume) else self._create(experiment, name, uri)
+        except Exception as error:  # noqa: BLE001
+            _warn("cannot be reached", error)
+
+    def _exists(self, run_id: str) -> bool:
+        try:
+            self._client.set_terminated(run_id, status="RUNNING")
+        except Exception:  # noqa: BLE001 (another store than the one it was begun in)
+            return False
+        return True
+
+    def _create(self, experiment: str, name: str, uri: str) -> str:
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            # A server knows where its artifacts go; the local store would put them wherever we stand.
+            local = uri.startswith("sqlite:")
+            location = (STORE / "artifacts" / experiment).resolve().as_uri() if local else None
+            experiment_id = self._client.create_experiment(experiment, artifact_location=location)
+        else:
+            experiment_id = found.experiment_id
+        return str(self._client.create_run(experiment_id, run_name=name).info.run_id)
+
+    @_guarded
+    def start_system_metrics(self) -> None:
+        """Sample processor, memory and GPU until :meth:`finish`."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: PLC0415
+
+        self._monitor = SystemMetricsMonitor(self.run_id, sampling_interval=_SYSTEM_METRICS_S)
+        self._monitor.start()
+
+    @_guarded
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record parameters; a resumed run keeps the ones that it has."""
+        known = self._client.get_run(self.run_id).data.params
+        for key, value in values.items():
+            if key not in known:
+                self._client.log_param(self.run_id, key, value)
+
+    @_guarded
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Record tags."""
+        for key, value in values.items():
+            self._client.set_tag(self.run_id, key, str(value))
+
+    @_guarded
+    def dataset(self, name: str, digest: str, source: str) -> None:
+        """Record the data set by name, digest and where it lies."""
+        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
+
+        entity = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset=entity)])
+
+    @_guarded
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers at an iteration."""
+        from mlflow.entities import Metric  # noqa: PLC0415
+
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._client.log_batch(self.run_id, metrics=batch)
+
+    @_guarded
+    def artifact(self, path: Path) -> None:
+        """Store a file."""
+        self._client.log_artifact(self.run_id, str(path))
+
+    @_guarded
+    def finish(self, status: str = "FINISHED") -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        if self._monitor is not None:
+            self._monitor.finish()
+        self._client.set_terminated(self.run_id, status=status)

@@ -1,0 +1,182 @@
+"""Run one composed config to its end, resuming where an earlier attempt was cut off."""
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+import pipelines.engine.distiller
+import pipelines.engine.prior  # noqa: F401  (both register a model)
+from pipelines.engine.hooks import RecorderHook, ReseedHook
+from pipelines.engine.provenance import peak_memory_mib, sources_sha256
+from pipelines.engine.tracking import Tracker
+from pipelines.engine.workdir import held, newest_checkpoint
+
+WORK = Path("work")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished training leaves, beside its weights."""
+
+    config_sha256: str
+    curve: list[dict[str, float]]
+    wall_s: float  # of this process; a resumed training's earlier part is not in it
+    train_s: float  # in training iterations, earlier attempts included
+    num_images: int
+    images_per_s: float
+    peak_memory_mib: float
+    resumed_after_iteration: int
+    mlflow_run_id: str | None
+
+
+def prepare_process() -> None:
+    """Fix the number of threads (``OMP_NUM_THREADS``, 1 by default) and register MMLab's components.
+
+    Small models do not scale over threads, and the number of threads changes the last digits.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    warnings.filterwarnings("ignore", module=r"mmdet|mmengine|torch\.utils\.checkpoint")
+    with quiet():
+        from mmdet.utils import register_all_modules  # noqa: PLC0415 (seconds)
+
+        register_all_modules(init_default_scope=False)
+
+
+def config_sha256(config: Config, sources: list[Path]) -> str:
+    """Digest of all that decides a training: its resolved config, and the code that is not in it."""
+    text = f"{config.pretty_text}\n{sources_sha256(sources)}\n{torch.__version__}\n{torch.get_num_threads()}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def train(
+    config: Config,
+    *,
+    name: str,
+    label: str,
+    sources: list[Path],
+    tracker_for: Callable[[str | None], Tracker],
+    export: Callable[[nn.Module], nn.Module],
+    out: Path,
+) -> Trained:
+    """Train, and write the weights of what ``export`` picks from the model to ``out``.
+
+    Args:
+        config: composed config; its work directory is set here.
+        name: path of the work directory under ``work/``, above the configuration's own.
+        label: what the lines of progress begin with.
+        sources: code that decides the result and is not in the config.
+        tracker_for: opens the tracker, given the MLflow run id of an earlier attempt or None.
+        export: the trained part of the model.
+        out: file for the state dict; written whole or not at all.
+
+    Raises:
+        ValueError: the work directory is held or not writable, the loss is not finite, weights do not fit.
+    """
+    digest = config_sha256(config, sources)
+    begun = time.monotonic()
+    with held(WORK / name / digest[:16]) as directory:
+        config.work_dir = str(directory)
+        checkpoint = newest_checkpoint(directory)
+        config.resume, config.load_from = checkpoint is not None, checkpoint and str(checkpoint)
+        config.dump(directory / "config.py")
+        id_file = directory / "mlflow_run_id"
+        tracker = tracker_for(id_file.read_text() if id_file.exists() else None)
+        if tracker.run_id:
+            id_file.write_text(tracker.run_id)
+        tracker.start_system_metrics()
+        tracker.artifact(directory / "config.py")
+        recorder = RecorderHook(label, tracker)
+        try:
+            with quiet():
+                runner = Runner.from_cfg(config)
+            runner.register_hook(ReseedHook(config.randomness.seed), priority="VERY_HIGH")
+            runner.register_hook(recorder)
+            with quiet_coco():
+                runner.train()
+        except KeyboardInterrupt:
+            tracker.finish("KILLED")
+            raise
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        model = runner.model.module if hasattr(runner.model, "module") else runner.model
+        save_weights(export(model), out)
+        trained = Trained(
+            config_sha256=digest,
+            curve=recorder.curve,
+            wall_s=round(time.monotonic() - begun, 1),
+            train_s=round(recorder.train_s, 1),
+            num_images=recorder.num_images,
+            images_per_s=round(recorder.num_images / max(recorder.train_s, 1e-9), 1),
+            peak_memory_mib=round(peak_memory_mib()),
+            resumed_after_iteration=recorder.first_iteration,
+            mlflow_run_id=tracker.run_id,
+        )
+        tracker.metrics(
+            {"wall_s": trained.wall_s, "images_per_s": trained.images_per_s, "peak_memory_mib": trained.peak_memory_mib},
+            runner.iter,
+        )
+    return trained
+
+
+def save_weights(model: nn.Module, out: Path) -> None:
+    """Write a state dict, tensors on the CPU, so that the file is there whole or not at all."""
+    state: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(out)
+
+
+class _DropCocoChatter(io.TextIOBase):
+    """Standard output without pycocotools' lines, which it prints at every index and evaluation."""
+
+    _CHATTER = (
+        "loading annotations",
+        "Done (t=",
+        "creating index",
+        "index created",
+        "Loading and preparing",
+        "DONE (t=",
+        "Running per image",
+        "Evaluate annotation",
+        "Accumulating evaluation",
+        " Average",
+    )
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._line = stream, ""
+
+    def write(self, text: str) -> int:
+        self._line += text
+        while "\n" in self._line:
+            line, self._line = self._line.split("\n", 1)
+            if line.strip() and not line.startswith(self._CHATTER):
+                self._stream.write(line + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def quiet_coco() -> contextlib.AbstractContextManager[Any]:
+    """Standard output without pycocotools' chatter."""
+    return contextlib.redirect_stdout(_DropCocoChatter(sys.stdout))
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """No standard output while MMLab builds things."""
+    return contextlib.redirect_stdout(io.StringIO())

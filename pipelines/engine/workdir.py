@@ -1,0 +1,72 @@
+"""The untracked directory in which one training works: held by one process, resumed only by itself.
+
+A directory's name contains the digest of everything that decides the training, so a checkpoint of
+another configuration is never even looked at.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+_LEAST_FREE_MIB = 512
+
+
+def check_writable(directory: Path) -> None:
+    """Create the directory and make sure that results can be written there.
+
+    Raises:
+        ValueError: it cannot be created or written, or its disk is nearly full.
+    """
+    probe = directory / f".probe-{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to {directory}: {error.strerror}; make it writable or free its disk") from error
+    free_mib = shutil.disk_usage(directory).free // 2**20
+    if free_mib < _LEAST_FREE_MIB:
+        raise ValueError(
+            f"only {free_mib} MiB are free on the disk of {directory}, at least {_LEAST_FREE_MIB} are needed; free some"
+        )
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[Path]:
+    """Create a directory and hold it against every other process.
+
+    Raises:
+        ValueError: another process holds it; the message names the process.
+    """
+    check_writable(directory)
+    with (directory / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise ValueError(f"{directory} is being written by process {owner}; wait for it or stop it: kill {owner}") from error
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield directory
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """The newest checkpoint that can be read; one that was being written when its process died cannot.
+
+    mmengine's ``last_checkpoint`` file is not used: it holds an absolute path.
+    """
+    files = [*directory.glob("epoch_*.pth"), *directory.glob("iter_*.pth")]
+    for path in sorted(files, key=lambda file: int(file.stem.split("_")[1]), reverse=True):
+        with contextlib.suppress(Exception):
+            # Our own file, read whole: optimizer state and curve are more than tensors.
+            torch.load(path, map_location="cpu", weights_only=False)
+            return path
+    return None

@@ -1,0 +1,23 @@
+"""A process that ends when the one that started it is killed (Linux)."""
+
+import contextlib
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def die_with_dvc() -> None:
+    """The same for a stage that DVC runs.
+
+    A killed DVC would leave the training alive, and the next ``dvc repro`` would start it a second time.
+    """
+    if "DVC_STAGE" in os.environ:
+        die_with_parent()

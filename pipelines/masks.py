@@ -1,0 +1,65 @@
+"""Stage ``masks``: what a method learns on the frozen teacher before any student is trained.
+
+MasKD's receptive tokens are such a prior; for a method without one the stage only says so.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipelines import cli
+from pipelines.params import impossible_reason, load_grid, load_pair, load_recipe, load_tier
+from reports.record import Run
+
+PRIOR_SEED = 0
+
+
+def main() -> None:
+    """Learn the prior and write its weights and run.json, or a run.json that says there is none."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tier", required=True)
+    parser.add_argument("--pair", required=True)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    tier, pair, recipe, grid = load_tier(args.tier), load_pair(args.pair), load_recipe(args.method), load_grid()
+    weights, record = args.out / "prior.pth", args.out / "run.json"
+    if recipe.prior is None or impossible_reason(pair, args.method):
+        run = Run(stage="masks", status="no prior", tier=args.tier, pair=args.pair, method=args.method, seed=PRIOR_SEED)
+        args.out.mkdir(parents=True, exist_ok=True)
+        weights.write_text("none\n")
+        record.write_text(run.model_dump_json(indent=2) + "\n")
+        return
+
+    from pipelines.engine.compose import Weights, compose_prior  # noqa: PLC0415 (seconds, for the methods above too)
+    from pipelines.engine.stage import Job, run_training  # noqa: PLC0415
+    from pipelines.engine.training import prepare_process  # noqa: PLC0415
+    from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
+
+    die_with_dvc()
+    teacher_run = Run.model_validate_json((args.teacher / "run.json").read_text())
+    training = recipe.prior.training.model_dump()
+    if tier.schedule is not None:
+        training["iterations"] = tier.schedule.prior_iterations
+    teacher = Weights(args.teacher / "weights.pth", str(teacher_run.weights_sha256))
+    priors = [(p, m) for p in grid.pairs for m in grid.methods if load_recipe(m).prior is not None]
+    key = (args.pair, args.method)
+    prepare_process()
+    run_training(
+        Job(
+            "masks", args.tier, args.pair, args.method, PRIOR_SEED,
+            (priors.index(key) + 1, len(priors)) if key in priors else (1, 1),
+            hparams={**recipe.prior.hparams, **training}, hparams_origin="published, iterations of the tier",
+            teacher_sha256=teacher.sha256,
+        ),
+        compose_prior(
+            pair, tier, args.data, teacher,
+            method=args.method, hparams=recipe.prior.hparams, training=training, seed=PRIOR_SEED,
+        ),
+        tier=tier, data=args.data, export=lambda model: model.prior, weights=weights, record=record,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli.run(main)

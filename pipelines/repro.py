@@ -1,0 +1,246 @@
+"""``make repro``: what ``dvc repro`` does, two trainings at a time.
+
+DVC runs one stage after the other and small trainings use one core each, so this starts every stale
+stage as soon as the stages before it are done, each in a DVC of its own (``dvc repro --single-item``).
+A plain ``dvc repro`` gives the same results, serially.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from pipelines import cli
+from pipelines.params import check_all, load_grid
+
+
+@dataclass
+class Plan:
+    """Stages to look at.
+
+    Args:
+        before: stage -> the stages of the plan that it waits for, in the order of dvc.yaml.
+        doubtful: stages that are stale only if one before them changes its output.
+        num_fresh: stages that are up to date whatever happens.
+    """
+
+    before: dict[str, set[str]]
+    doubtful: set[str]
+    num_fresh: int
+    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    def ready(self) -> list[str]:
+        """Stages whose predecessors are all done."""
+        return [name for name, waits_for in self.before.items() if not waits_for and name not in self.running]
+
+    def done(self, name: str) -> None:
+        """Take a finished stage out."""
+        del self.before[name]
+        for waits_for in self.before.values():
+            waits_for.discard(name)
+
+
+def make_plan() -> Plan:
+    """Ask DVC what is stale and what stands behind it; ValueError where another DVC is at work here."""
+    from dvc.lock import LockError  # noqa: PLC0415
+
+    try:
+        return _ask_dvc()
+    except LockError as error:
+        raise ValueError(
+            f"another dvc or make repro is at work here; wait for it, or stop it and try again ({str(error).split(':')[0]})"
+        ) from error
+
+
+def _ask_dvc() -> Plan:
+    import networkx as nx  # noqa: PLC0415
+    from dvc.repo import Repo  # noqa: PLC0415 (a second)
+
+    with contextlib.redirect_stderr(io.StringIO()), Repo() as repo, repo.lock:  # no bars of DVC's
+        graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+        before: dict[str, set[str]] = {}
+        doubtful: set[str] = set()
+        for stage in reversed(list(nx.topological_sort(graph))):
+            behind = {other.addressing for other in graph.successors(stage)} & before.keys()
+            stale = stage.changed()
+            if behind or stale:
+                before[stage.addressing] = behind
+                doubtful |= set() if stale else {stage.addressing}
+        in_file = [stage.addressing for stage in repo.index.stages]
+    ordered = {name: before[name] for name in in_file if name in before}
+    return Plan(ordered, doubtful, len(in_file) - len(ordered))
+
+
+def is_stale(name: str) -> bool:
+    """Ask DVC about one stage, now that all before it are done."""
+    from dvc.lock import LockError  # noqa: PLC0415
+    from dvc.repo import Repo  # noqa: PLC0415
+
+    while True:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()), Repo() as repo, repo.lock:
+                return any(stage.changed() for stage in repo.index.stages if stage.addressing == name)
+        except LockError:  # a stage that runs beside this one holds it, for a moment
+            time.sleep(0.2)
+
+
+class Screen:
+    """Lines of all running stages: as they come, or on a terminal one line a stage and one for the whole."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._finished, self._begun = total, 0, time.monotonic()
+        self._last: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._live = None
+        if sys.stdout.isatty() and "CI" not in os.environ:
+            from rich.live import Live  # noqa: PLC0415
+
+            self._live = Live(refresh_per_second=4, get_renderable=self._render)
+            self._live.start()
+
+    def _render(self) -> str:
+        from rich.markup import escape  # noqa: PLC0415
+
+        elapsed = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self._begun))
+        head = f"{self._finished} of {self._total} stages done, {elapsed}"
+        return "\n".join([f"[bold]{head}[/bold]", *(escape(line) for line in self._last.values())])
+
+    def line(self, stage: str, text: str) -> None:
+        """A line that a stage printed."""
+        with self._lock:
+            self._last[stage] = text
+            if self._live is None:
+                print(text, flush=True)
+
+    def ended(self, stage: str, *, failed: bool, seconds: float) -> None:
+        """A stage has ended."""
+        with self._lock:
+            self._last.pop(stage, None)
+            self._finished += not failed
+            text = f"[{self._finished}/{self._total}] {stage} {'FAILED' if failed else 'done'} after {seconds:.0f} s"
+            if self._live is None:
+                print(text, flush=True)
+            else:
+                self._live.console.print(text, markup=False, highlight=False)
+
+    def spared(self) -> None:
+        """A stage turned out to be up to date."""
+        with self._lock:
+            self._total -= 1
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+
+
+# A DVC that ends when this process is killed; with it its stage ends, see pipelines/lifeline.py.
+_DVC = "import sys; from pipelines.lifeline import die_with_parent; die_with_parent(); from dvc.cli import main; sys.exit(main())"
+
+# DVC's own talk about a stage; what the stage itself prints is shown.
+_DVC_CHATTER = (
+    "Running stage",
+    "> ",
+    "Updating lock file",
+    "Use `dvc push`",
+    "To track the changes",
+    "git add",
+    "To enable auto",
+    "dvc config",
+    "Generating lock",
+)
+
+
+def _follow(stage: str, stream: IO[str], screen: Screen, log: IO[str]) -> None:
+    with log:
+        for raw in stream:
+            log.write(raw)
+            text = raw.strip()
+            if text and not text.startswith(_DVC_CHATTER):
+                screen.line(stage, text)
+
+
+def run_plan(plan: Plan, jobs: int) -> list[str]:
+    """Run all stages of a plan, ``jobs`` at a time, and return those that failed.
+
+    A failed stage stops what comes behind it and nothing else.
+    """
+    screen = Screen(len(plan.before))
+    failed: list[str] = []
+    begun: dict[str, float] = {}
+    followers: dict[str, threading.Thread] = {}
+    logs = Path("work/logs")
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        while plan.running or plan.ready():
+            for name in [name for name in plan.ready() if name in plan.doubtful]:
+                if is_stale(name):
+                    plan.doubtful.discard(name)
+                else:
+                    plan.done(name)
+                    screen.spared()
+            for name in [name for name in plan.ready() if name not in plan.doubtful][: max(0, jobs - len(plan.running))]:
+                command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", "--single-item", name]
+                process = subprocess.Popen(  # noqa: S603
+                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+                )
+                log = (logs / f"{name}.log").open("w")
+                follower = threading.Thread(target=_follow, args=(name, process.stdout, screen, log), daemon=True)
+                follower.start()
+                plan.running[name], begun[name], followers[name] = process, time.monotonic(), follower
+            time.sleep(0.1)
+            for name, process in list(plan.running.items()):
+                if process.poll() is None:
+                    continue
+                followers[name].join(timeout=5)
+                del plan.running[name]
+                screen.ended(name, failed=process.returncode != 0, seconds=time.monotonic() - begun[name])
+                if process.returncode == 0:
+                    plan.done(name)
+                else:
+                    failed.append(name)
+                    plan.before[name].add("itself, which failed")
+    finally:
+        for process in plan.running.values():
+            os.killpg(process.pid, signal.SIGTERM)
+        screen.close()
+    return failed
+
+
+def main() -> None:
+    """Bring everything up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="stages at a time")
+    args = parser.parse_args()
+    grid = load_grid()
+    # The stages call `python`; one thread a training, see pipelines/engine/training.py.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    begun = time.monotonic()
+    plan = make_plan()
+    if not plan.before:
+        print(f"nothing to do: all {plan.num_fresh} stages are up to date; see reports/leaderboard.md")
+        return
+    check_all(grid)
+    num_stale = len(plan.before) - len(plan.doubtful)
+    behind = f", up to {len(plan.doubtful)} behind them" if plan.doubtful else ""
+    print(f"{num_stale} stages to run{behind}, {plan.num_fresh} up to date, {args.jobs} at a time; logs in work/logs", flush=True)
+    failed = run_plan(plan, args.jobs)
+    if failed:
+        waiting = len(plan.before) - len(failed)
+        raise ValueError(
+            f"{len(failed)} stages failed ({', '.join(failed)}), {waiting} behind them did not run; see work/logs/; make repro goes on from here"
+        )
+    print(f"all done in {(time.monotonic() - begun) / 60:.1f} min; see reports/leaderboard.md", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,80 @@
+"""What several tests need: a scratch project, small data, and MMLab quiet."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def run_stage(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run ``python -m ...`` in a project as a user would, output captured."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CI": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
+    )
+
+
+def copy_project(target: Path) -> Path:
+    """The project's own files, at tier smoke, with a DVC of its own."""
+    for name in ("benchmarks", "methods", "pipelines", "reports"):
+        shutil.copytree(
+            ROOT / name,
+            target / name,
+            ignore=shutil.ignore_patterns("__pycache__", "leaderboard.json", "leaderboard.md", "leaderboard.png"),
+        )
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, target / name)
+    edit_yaml(target / "params.yaml", tier="smoke")
+    done = run_stage(target, "dvc", "init", "--no-scm", "-q")
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def edit_yaml(path: Path, **changes: object) -> None:
+    """Change top-level keys of a YAML file."""
+    content = yaml.safe_load(path.read_text())
+    content.update(changes)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A fresh copy of the project at tier smoke."""
+    return copy_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A copy in which the whole smoke grid, one seed, has been run by ``dvc repro`` (through real DVC and MLflow)."""
+    target = copy_project(tmp_path_factory.mktemp("finished"))
+    edit_yaml(target / "params.yaml", seeds=[0])
+    done = run_stage(target, "pipelines.repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (target / "output.txt").write_text(done.stdout)
+    return target
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path):
+    """The finished project, to be changed."""
+    target = tmp_path / "copy"
+    shutil.copytree(finished, target, symlinks=True)
+    return target
+
+
+def read(path: Path) -> dict:
+    """A JSON file."""
+    return json.loads(path.read_text())

@@ -1,0 +1,49 @@
+"""What the committed documents claim."""
+
+import re
+
+import pytest
+
+from pipelines.params import load_grid
+from reports.board import Leaderboard
+from reports.tables import markdown, results
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def board():
+    """The committed leaderboard."""
+    return Leaderboard.model_validate_json((ROOT / "reports/leaderboard.json").read_text())
+
+
+def test_committed_report_is_made_from_the_committed_numbers(board):
+    """leaderboard.md is what leaderboard.json gives."""
+    assert (ROOT / "reports/leaderboard.md").read_text() == markdown(board)
+
+
+def test_readme_shows_the_committed_table(board):
+    """The README's table is the leaderboard's."""
+    shown = re.search(r"<!-- results: begin -->\n(.*)\n<!-- results: end -->", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    assert shown.group(1) == "\n\n".join(results(table) for table in board.tables)
+
+
+def test_committed_results_are_of_the_committed_grid(board):
+    """Tier, pairs, methods and seeds of the default grid, all of them run."""
+    grid = load_grid(ROOT / "params.yaml")
+
+    assert board.tier == grid.tier
+    assert [table.pair for table in board.tables] == grid.pairs
+    for table in board.tables:
+        assert [row.method for row in table.rows] == grid.methods
+        assert all([result.seed for result in row.seeds] == sorted(grid.seeds) for row in table.rows if row.status == "done")
+        assert not any(row.status == "not run" for row in table.rows)
+
+
+def test_lock_file_names_no_host():
+    """Every line is a pinned name, whatever index it comes from."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+
+    assert len(lines) > 100
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^ ]+( ; .*)?", line) for line in lines)
+    assert not any("://" in line for line in lines)

@@ -1,0 +1,109 @@
+"""Bad input gets one line: what, where, what to do."""
+
+import re
+
+import pytest
+import yaml
+
+from benchmarks.published import Registry
+from pipelines.params import check_all, check_recipe, impossible_reason, load_grid, load_pair, load_recipe, load_tier, load_yaml
+from tests.conftest import ROOT, edit_yaml, run_stage
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Files are named from the project's root."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tier": "huge"}, r"unknown tier 'huge'; benchmarks/tiers/ has: mini, paper, smoke"),
+        ({"pairs": ["gfl"]}, r"unknown pair 'gfl'; benchmarks/pairs/ has: gfl_r101_r50"),
+        ({"methods": ["none", "mdg"]}, r"unknown method 'mdg'; methods/ has: maskd, mgd, none"),
+        ({"seeds": ["a"]}, r"params.yaml: seeds\.0: Input should be a valid integer, got 'a'"),
+        ({"seeds": 3}, r"params.yaml: seeds: Input should be a valid list, got 3"),
+        ({"seeds": [0, 0]}, r"seeds names 0 more than once: two cells would be the same; remove one"),
+        ({"sedes": [0]}, r"params.yaml: unknown key 'sedes' \(misspelt\?\)"),
+    ],
+)
+def test_grid(project, change, message):
+    """The stage that comes first says it in one line and exits with 2, before anything is made."""
+    edit_yaml(project / "params.yaml", **change)
+    done = run_stage(project, "pipelines.check", "--out", "runs/checked.txt")
+
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
+    assert not (project / "runs").exists()
+
+
+def test_dvc_repro_stops_at_the_same_line(project):
+    """A plain ``dvc repro`` meets the line too and starts nothing."""
+    edit_yaml(project / "params.yaml", methods=["none", "mdg"])
+    done = run_stage(project, "dvc", "repro")
+
+    assert done.returncode != 0
+    assert "error: params.yaml: unknown method 'mdg'" in done.stderr
+    assert not (project / "data").exists()
+
+
+def test_all_problems_of_a_file_at_once(tmp_path):
+    """A missing, a misspelt and a wrong key are one message."""
+    path = tmp_path / "tier.yaml"
+    content = yaml.safe_load((ROOT / "benchmarks/tiers/smoke.yaml").read_text())
+    del content["title"]
+    content["scenes"]["nois"] = content["scenes"].pop("noise")
+    content["schedule"]["batch_size"] = 0
+    path.write_text(yaml.safe_dump(content))
+
+    from benchmarks.tier import Tier  # noqa: PLC0415
+
+    with pytest.raises(ValueError, match="title") as caught:
+        load_yaml(path, Tier)
+    for part in ("key 'title' is missing", "unknown key 'scenes.nois'", "key 'scenes.noise' is missing", "schedule.batch_size"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n", ""])
+def test_a_file_that_is_no_mapping(tmp_path, text):
+    """Broken YAML, a list and an empty file name the file."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=r"params\.yaml"):
+        load_grid(path)
+
+
+def test_role_that_the_pair_does_not_tap():
+    """Says which role, which pair, and where to add it; a declared lack is a reason and no error."""
+    pair = load_pair("gfl_r101_r50")
+    without = pair.model_copy(update={"taps": {"backbone": "backbone"}})
+    lacking = without.model_copy(update={"lacks": {"neck": "a pair without a neck"}})
+
+    with pytest.raises(ValueError, match=r"mgd needs role 'neck'.*taps: backbone.*add it under 'taps:'"):
+        impossible_reason(without, "mgd")
+    assert impossible_reason(lacking, "mgd") == "needs 'neck': a pair without a neck"
+    assert impossible_reason(pair, "mgd") is None
+    assert impossible_reason(without, "none") is None
+
+
+def test_recipe_against_code():
+    """A hyper-parameter too few, one too many, and one that a tier invents."""
+    recipe = load_recipe("mgd")
+    wrong = recipe.model_copy(update={"hparams": {"alpha": 1.0, "beta": 2.0}})
+
+    with pytest.raises(ValueError, match=r"hparams\.share_masked is missing; hparams\.beta is no parameter of mgd\.py"):
+        check_recipe("mgd", wrong)
+
+
+def test_committed_files_are_in_order():
+    """The default grid passes, every tier and pair loads, and the registry names known pairs."""
+    check_all(load_grid())
+    for folder, load in (("tiers", load_tier), ("pairs", load_pair)):
+        for path in (ROOT / "benchmarks" / folder).glob("*.yaml"):
+            load(path.stem)
+    registry = load_yaml(ROOT / "benchmarks/published.yaml", Registry)
+
+    assert all((ROOT / f"benchmarks/pairs/{figure.pair}.yaml").exists() for figure in registry.root)

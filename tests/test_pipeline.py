@@ -1,0 +1,402 @@
+"""The stages as a user runs them: real DVC, real MLflow, real mmrazor, tier smoke."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from reports.record import Metrics, Run
+from tests.conftest import read, run_stage
+
+PAIR = "gfl_r101_r50"
+METHODS = ("none", "mgd", "maskd")
+
+
+def distill(project, method="mgd", seed=0, out="out", **environment):
+    """One cell, outside DVC, on what the finished project has."""
+    return run_stage(project, *distill_arguments(method, seed, out), **environment)
+
+
+def distill_arguments(method="mgd", seed=0, out="out"):
+    """Its command line."""
+    runs = f"runs/smoke/{PAIR}"
+    return (
+        "pipelines.distill", "--tier", "smoke", "--pair", PAIR, "--method", method, "--seed", str(seed),
+        "--data", "data/smoke", "--teacher", f"{runs}/teacher", "--prior", f"{runs}/{method}/prior", "--out", out,
+    )  # fmt: skip
+
+
+def stale(project):
+    """Stages that DVC would run."""
+    import json  # noqa: PLC0415
+
+    done = run_stage(project, "dvc", "status", "--json")
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def longer(project, epochs=3, train=40):
+    """Make the student's training long enough to be interrupted; the data set is made anew."""
+    path = project / "benchmarks/tiers/smoke.yaml"
+    tier = yaml.safe_load(path.read_text())
+    tier["scenes"]["train"] = train
+    tier["schedule"]["student_epochs"] = epochs
+    path.write_text(yaml.safe_dump(tier))
+    done = run_stage(project, "pipelines.prepare", "--tier", "smoke", "--out", "data/smoke")
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_cell_leaves_its_records(finished):
+    """Valid run.json and metrics.json per cell, naming teacher, data, environment, cost and MLflow run."""
+    manifest = read(finished / "data/smoke/manifest.json")
+    teacher = Run(**read(finished / f"runs/smoke/{PAIR}/teacher/run.json"))
+    for method in METHODS:
+        folder = finished / f"runs/smoke/{PAIR}/{method}/seed0"
+        run, metrics = Run(**read(folder / "run.json")), Metrics(**read(folder / "metrics.json"))
+
+        assert run.weights_sha256 == hashlib.sha256((folder / "student.pth").read_bytes()).hexdigest() == metrics.weights_sha256
+        assert run.teacher_sha256 == teacher.weights_sha256
+        assert run.data.digest == manifest["digest"]
+        assert run.cost.num_images == 8
+        assert run.cost.images_per_s > 0
+        assert run.environment.mmlab["mmdet"].startswith("onedl-mmdetection")
+        assert run.environment.threads == 1
+        assert run.mlflow_run_id
+        assert [point["iteration"] for point in run.curve if "loss" in point] == [2]
+        assert metrics.num_images == 8
+        assert len(metrics.per_class) == 10
+
+
+def test_student_weights_are_the_students_alone(finished):
+    """No teacher and no distillation module in what is handed out."""
+    import torch  # noqa: PLC0415
+
+    keys = set(torch.load(finished / f"runs/smoke/{PAIR}/maskd/seed0/student.pth", weights_only=True))
+    plain = set(torch.load(finished / f"runs/smoke/{PAIR}/none/seed0/student.pth", weights_only=True))
+
+    assert keys == plain
+    assert {key.split(".")[0] for key in keys} == {"backbone", "neck", "bbox_head"}
+
+
+def test_mlflow_has_one_run_a_training(finished, monkeypatch):
+    """Teacher, masks and three cells, each with parameters, data set, losses, result, artifacts, all FINISHED."""
+    monkeypatch.chdir(finished)
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    client = MlflowClient(f"sqlite:///{finished}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("kd-smoke")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    run = runs[f"distill/{PAIR}/mgd/seed0"]
+    artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
+
+    assert set(runs) == {f"teacher/{PAIR}/teacher", f"masks/{PAIR}/maskd", *(f"distill/{PAIR}/{m}/seed0" for m in METHODS)}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert run.info.run_id == read(finished / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["mlflow_run_id"]
+    assert run.data.params | {"hparams.alpha": "", "hparams.share_masked": ""} == {
+        "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "seed": "0", "hparams.alpha": "", "hparams.share_masked": "",
+    }  # fmt: skip
+    assert {"train/loss", "train/loss_mgd", "test/AP", "images_per_s", "lr"} <= set(run.data.metrics)
+    assert run.inputs.dataset_inputs[0].dataset.digest == read(finished / "data/smoke/manifest.json")["digest"][:36]
+    assert {"config.py", "run.json", "curve.json", "metrics.json"} <= artifacts
+    assert experiment.artifact_location == (finished / "mlflow/artifacts/kd-smoke").as_uri()
+
+
+def test_progress_says_which_cell_of_how_many(finished):
+    """Plain lines: cell, epoch, losses, time left; no control characters in a log."""
+    text = (finished / "output.txt").read_text()
+
+    assert re.search(
+        r"\[distill 2/3 gfl_r101_r50/mgd/seed0\] epoch 1/1 iteration 2/2 loss \d+\.\d+ \(.*mgd \d+\.\d+\), .* s/it, 0 s left",
+        text,
+    )
+    assert "\x1b" not in text
+
+
+def test_leaderboard_holds_what_the_records_say(finished):
+    """Means and gains of the JSON from the metrics; the Markdown has the rows, the picture is there."""
+    board = read(finished / "reports/leaderboard.json")
+    rows = {row["method"]: row for row in board["tables"][0]["rows"]}
+    for method in METHODS:
+        ap = read(finished / f"runs/smoke/{PAIR}/{method}/seed0/metrics.json")["box"]["AP"]
+
+        assert rows[method]["mean_ap"] == pytest.approx(ap)
+        assert rows[method]["num_seeds"] == 1
+        assert rows[method]["gain_low_ap"] is None
+    text = (finished / "reports/leaderboard.md").read_text()
+    assert "tier `smoke`" in text
+    assert "These are not COCO figures" in text
+    assert (finished / "reports/leaderboard.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_is_a_function_of_its_input(finished_copy):
+    """Made again, the same bytes."""
+    names = [f"leaderboard.{ending}" for ending in ("json", "md", "png")]
+    before = [(finished_copy / "reports" / name).read_bytes() for name in names]
+    done = run_stage(finished_copy, "pipelines.report", "--runs", "runs/smoke", "--out", "again")
+
+    assert done.returncode == 0, done.stderr
+    assert before == [(finished_copy / "again" / name).read_bytes() for name in names]
+
+
+def test_report_shows_what_has_not_run(finished_copy):
+    """A cell without a result and a cell that cannot be are rows that say so."""
+    (finished_copy / f"runs/smoke/{PAIR}/maskd/seed0/metrics.json").unlink()
+    folder = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0"
+    reason = "needs 'neck': a pair without a neck"
+    run = Run(stage="distill", status="impossible", reason=reason, tier="smoke", pair=PAIR, method="mgd", seed=0)
+    (folder / "run.json").write_text(run.model_dump_json())
+    (folder / "metrics.json").write_text(Metrics(num_images=0, weights_sha256=None, box=None).model_dump_json())
+    done = run_stage(finished_copy, "pipelines.report", "--runs", "runs/smoke", "--out", "reports")
+    text = (finished_copy / "reports/leaderboard.md").read_text()
+
+    assert done.returncode == 0, done.stderr
+    assert "| MasKD | not run | 0 |" in text
+    assert f"| MGD | impossible: {reason} | 0 |" in text
+
+
+def test_damaged_record_is_one_line(finished_copy):
+    """An unknown key in run.json names file and key."""
+    path = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json"
+    path.write_text(path.read_text().replace('"tier"', '"tear"', 1))
+    done = run_stage(finished_copy, "pipelines.report", "--runs", "runs/smoke", "--out", "reports")
+
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: runs/smoke/gfl_r101_r50/mgd/seed0/run\.json: .*tear.*\n", done.stderr)
+
+
+def test_nothing_to_do_is_quick(finished):
+    """A second run finds everything up to date, within 5 seconds."""
+    begun = time.monotonic()
+    done = run_stage(finished, "pipelines.repro")
+
+    assert "nothing to do: all 14 stages are up to date" in done.stdout
+    assert time.monotonic() - begun < 5
+
+
+def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
+    """One method's recipe: its cells and the report. The pair's file: every training, but not the data."""
+    recipe = finished_copy / "methods/mgd.yaml"
+    recipe.write_text(recipe.read_text().replace("2.0e-5", "3.0e-5"))
+    own = {f"masks@{PAIR}-mgd", f"distill@{PAIR}-mgd-0"}
+    after_recipe = stale(finished_copy)
+    recipe.write_text(recipe.read_text().replace("3.0e-5", "2.0e-5"))
+    code = finished_copy / "methods/maskd.py"
+    code.write_text(code.read_text() + "\n# a remark\n")
+    after_code = stale(finished_copy)
+
+    assert after_recipe == own | {"check", "report"}
+    assert after_code == {f"masks@{PAIR}-maskd", f"distill@{PAIR}-maskd-0", "check", "report"}
+
+
+def test_same_seed_same_result_to_the_last_bit(finished_copy):
+    """A cell trained again somewhere else has the same weights; another seed has others."""
+    again = distill(finished_copy, "maskd", out="again")
+    other = distill(finished_copy, "maskd", seed=1, out="other")
+    assert again.returncode == other.returncode == 0, again.stderr + other.stderr
+    first = read(finished_copy / f"runs/smoke/{PAIR}/maskd/seed0/run.json")
+    second = read(finished_copy / "again/run.json")
+
+    assert first["weights_sha256"] == second["weights_sha256"]
+    assert first["curve"] == second["curve"]
+    assert first["weights_sha256"] != read(finished_copy / "other/run.json")["weights_sha256"]
+
+
+def test_killed_training_goes_on_and_ends_where_it_would_have(finished_copy):
+    """Kill -9 after the first epoch; the next start resumes, and weights and losses equal the uninterrupted run's."""
+    longer(finished_copy, epochs=6)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", *distill_arguments(out="resumed")],
+        cwd=finished_copy,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    work = finished_copy / f"work/smoke/{PAIR}/mgd/seed0"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*/epoch_2.pth")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not list(work.glob("*/epoch_6.pth")), "it was killed too late to show anything"
+    # A checkpoint that was being written when the process died must be passed over.
+    directory = next(iter(work.glob("*/epoch_2.pth"))).parent
+    (directory / "epoch_9.pth").write_bytes(b"half a checkpoint")
+    other = work / "0123456789abcdef"
+    other.mkdir()
+    (other / "epoch_5.pth").write_bytes((directory / "epoch_2.pth").read_bytes())
+
+    resumed = distill(finished_copy, out="resumed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumes after iteration" in resumed.stdout
+    for path in sorted(work.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    whole = distill(finished_copy, out="whole")
+    assert whole.returncode == 0, whole.stderr
+    first, second = (read(finished_copy / out / "run.json") for out in ("resumed", "whole"))
+
+    assert first["cost"]["resumed_after_iteration"] > 0 == second["cost"]["resumed_after_iteration"]
+    assert first["weights_sha256"] == second["weights_sha256"]
+    assert first["curve"] == second["curve"]
+
+
+def test_a_held_directory_is_not_written(finished_copy):
+    """While one process holds a training's directory, another says who and leaves it alone."""
+    done = distill(finished_copy, out="first")
+    assert done.returncode == 0, done.stderr
+    lock_file = next(iter((finished_copy / f"work/smoke/{PAIR}/mgd/seed0").glob("*/lock")))
+    with lock_file.open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate()
+        lock.write("4711")
+        lock.flush()
+        second = distill(finished_copy, out="second")
+
+    assert second.returncode == 2
+    assert re.search(r"error: work/\S+ is being written by process 4711; wait for it or stop it: kill 4711\n", second.stderr)
+    assert not (finished_copy / "second/student.pth").exists()
+
+
+def test_loss_that_is_no_number_stops_the_run(finished_copy):
+    """The line says which loss, at which iteration, and the checkpoint of the epoch before is kept and good."""
+    import torch  # noqa: PLC0415
+
+    longer(finished_copy)
+    method = finished_copy / "methods/mgd.py"
+    method.write_text(
+        method.read_text().replace(
+            'return {"loss_mgd": self.alpha * total}', 'return {"loss_mgd": self.alpha * total / (batch.iteration < 12)}'
+        )
+    )
+    done = distill(finished_copy)
+    kept = next(iter((finished_copy / f"work/smoke/{PAIR}/mgd/seed0").glob("*/epoch_1.pth")))
+    state = torch.load(kept, weights_only=False)["state_dict"]
+
+    assert done.returncode == 2
+    assert re.search(r"error: .*loss_mgd.* is not finite at iteration 13; the last checkpoint in work/\S+ is kept", done.stderr)
+    assert all(value.isfinite().all() for value in state.values())
+    assert not (finished_copy / "out/student.pth").exists()
+
+
+def test_unreachable_mlflow_is_a_warning(finished_copy):
+    """The training ends well, its result stands in run.json, without an MLflow run."""
+    done = distill(finished_copy, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    run = read(finished_copy / "out/run.json")
+
+    assert done.returncode == 0
+    assert "warning: MLflow: cannot be reached" in done.stderr
+    assert run["mlflow_run_id"] is None
+    assert run["weights_sha256"] == read(finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["weights_sha256"]
+
+
+@pytest.mark.parametrize("damage", ["data", "teacher", "out"])
+def test_damage_is_one_line_before_training(finished_copy, damage):
+    """A changed image, a truncated teacher, an output folder that is none."""
+    if damage == "data":
+        (finished_copy / "data/smoke/train/000003.png").write_bytes(b"no image")
+        line = r"data/smoke/train/000003\.png is altered; make the data set again with: dvc repro -f prepare"
+    elif damage == "teacher":
+        path = finished_copy / f"runs/smoke/{PAIR}/teacher/weights.pth"
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[: len(content) // 2])
+        line = r"weights runs/smoke/\S+ \(\d+ bytes\) have sha256 .* truncated or another one; remove it and run dvc repro"
+    else:
+        (finished_copy / "file").write_text("")
+        line = r"cannot write to file/out: Not a directory; make it writable or free its disk"
+    done = distill(finished_copy, out="file/out" if damage == "out" else "out")
+
+    assert done.returncode == 2
+    assert re.search(rf"error: {line}\n", done.stderr), done.stderr
+    assert "iteration" not in done.stdout
+
+
+def test_full_disk_is_one_line(tmp_path, monkeypatch):
+    """Too little room is said before the training, with the figure."""
+    from pipelines.engine import workdir  # noqa: PLC0415
+
+    usage = type("Usage", (), {"free": 100 * 2**20})
+    monkeypatch.setattr(workdir.shutil, "disk_usage", lambda _: usage)
+
+    with pytest.raises(ValueError, match=r"only 100 MiB are free on the disk of .*, at least 512 are needed"):
+        workdir.check_writable(tmp_path / "out")
+
+
+@pytest.fixture
+def start():
+    """Start a command of the project in the background; whatever is left of it is killed at the end."""
+    started = []
+
+    def begin(project, *arguments):
+        path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(
+            subprocess.Popen([sys.executable, "-m", *arguments], cwd=project, env={**os.environ, "PATH": path}, **quiet)
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def training_process(work):
+    """Wait for a training's first checkpoint and return its process."""
+    deadline = time.monotonic() + 240
+    while not list(work.glob("*/epoch_2.pth")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return int((next(iter(work.glob("*/epoch_2.pth"))).parent / "lock").read_text())
+
+
+def ends(process, within_s=20):
+    """Whether a process ends in time."""
+    deadline = time.monotonic() + within_s
+    while os.path.exists(f"/proc/{process}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not os.path.exists(f"/proc/{process}")
+
+
+def test_killed_dvc_takes_its_training_along_and_the_next_goes_on(finished_copy, start):
+    """A second dvc repro beside the first writes nothing; kill -9 of the first ends its training; the next one resumes it."""
+    longer(finished_copy, epochs=30)
+    shutil.rmtree(finished_copy / "work")
+    command = ("dvc", "repro", "--single-item", f"distill@{PAIR}-mgd-0")
+    first = start(finished_copy, *command)
+    work = finished_copy / f"work/smoke/{PAIR}/mgd/seed0"
+    training = training_process(work)
+    second = run_stage(finished_copy, *command)
+    assert os.path.exists(f"/proc/{training}")
+    assert second.returncode != 0
+    assert "is busy" in second.stderr or "Unable to acquire lock" in second.stderr
+    assert [path.parent.name for path in work.glob("*/lock")] == [next(iter(work.glob("*/epoch_*.pth"))).parent.name]
+
+    first.kill()
+    first.wait()
+    assert ends(training)
+    third = run_stage(finished_copy, *command)
+
+    assert third.returncode == 0, third.stderr
+    assert re.search(r"resumes after iteration [1-9]", third.stdout)
+    assert read(finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["cost"]["resumed_after_iteration"] > 0
+
+
+def test_killed_runner_takes_everything_along(finished_copy, start):
+    """While ``make repro``'s runner works another is refused; kill -9 ends its DVC and the training behind it."""
+    longer(finished_copy, epochs=200)
+    shutil.rmtree(finished_copy / "work")
+    runner = start(finished_copy, "pipelines.repro")
+    training = training_process(finished_copy / f"work/smoke/{PAIR}/none/seed0")
+    second = run_stage(finished_copy, "pipelines.repro")
+    runner.kill()
+    runner.wait()
+
+    assert ends(training)
+    assert second.returncode == 2
+    assert "another dvc or make repro is at work here" in second.stderr
