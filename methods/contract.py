@@ -1,27 +1,127 @@
 """What a distillation method is handed, what it gives back, and nothing of any framework.
 
-Shapes: N images, C channels, H x W positions of a pyramid level, T tokens.
+Shapes: N images, C channels, H x W positions of a pyramid level, P locations (positions x anchors, all
+levels, the finest first), K classes, R proposals, T tokens.  Boxes are xyxy in pixels of the padded input.
 """
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 # Role -> for each of its levels (student channels, teacher channels).
 Channels = Mapping[str, tuple[tuple[int, int], ...]]
+Levels = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class DensePrediction:
+    """What a dense head says at every location.
+
+    Args:
+        class_logits_NPK: before the sigmoid.
+        boxes_xyxy_NP4: decoded, not clipped.
+        side_logits_NP4B: GFL's distribution over B distances of each box side, before the softmax; else None.
+        centerness_NP: logits, where the head has such a branch and the method asked for it; else None.
+    """
+
+    class_logits_NPK: Tensor
+    boxes_xyxy_NP4: Tensor
+    side_logits_NP4B: Tensor | None = None
+    centerness_NP: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DenseTargets:
+    """What the student's own loss made of the ground truth.
+
+    Args:
+        weight_NP: label weight; 0 where the location counts for nothing (ignored, or outside the image).
+        positive_NP: whether the location answers for an object.
+        num_positives: by which the head divides its classification loss: positives of all images,
+            averaged over GPUs, at least 1.
+        centerness_sum: FCOS's divisor: centerness targets of the positives added up, averaged over GPUs; else None.
+    """
+
+    weight_NP: Tensor
+    positive_NP: Tensor
+    num_positives: Tensor
+    centerness_sum: Tensor | None = None
+
+
+class DenseHead(Protocol):
+    """One model's dense head on the current batch; role ``dense_head``.
+
+    ``towers`` are the class tower's and the box tower's features: the output of convolution number
+    ``BaseMethod.tower_position``, after its norm and before its activation, one map a level.
+    Position 0 is the neck's output.
+    """
+
+    @property
+    def towers(self) -> tuple[Levels, Levels]:
+        """Kept features of the class tower and of the box tower."""
+
+    @property
+    def prediction(self) -> DensePrediction:
+        """What this head says on its own features (asked of the teacher only)."""
+
+    @property
+    def targets(self) -> DenseTargets:
+        """What the ground truth asks of this head (asked of the student only)."""
+
+    def finish(self, class_levels: Levels, box_levels: Levels) -> DensePrediction:
+        """The rest of this head, from the activation behind the kept features on; differentiable."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Sampled proposals of the whole batch.
+
+    Args:
+        rois_R5: image index, then the box.
+        labels_R: class index of each; the number of classes stands for background.
+    """
+
+    rois_R5: Tensor
+    labels_R: Tensor
+
+
+@dataclass(frozen=True)
+class RoiPrediction:
+    """What a RoI head says on proposals: logits (R, K + 1), background last, and its raw box outputs (R, D)."""
+
+    class_logits_RK: Tensor
+    box_deltas_RD: Tensor
+
+
+class RoiHead(Protocol):
+    """One model's RoI head on the current batch; role ``roi_head``."""
+
+    @property
+    def proposals(self) -> Proposals:
+        """The model's own proposals, as its sampler drew them, with the labels that belong to them."""
+
+    def predict(self, proposals: Proposals) -> RoiPrediction:
+        """This head on any proposals of the batch; on the student's own ones nothing is computed twice."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What one model showed while it ran on a batch: per role a feature map (N, C, H, W) a level.
+    """What one model showed while it ran on a batch.
 
-    Features are float32 (or float64) whatever precision the models ran in.
+    Args:
+        features: per role a feature map (N, C, H, W) a level, float32 (or float64) whatever precision the
+            models ran in.
+        dense_head: handle on its dense head, where the method needs that role.
+        roi_head: handle on its RoI head, where the method needs that role.
     """
 
-    features: Mapping[str, tuple[Tensor, ...]]
+    features: Mapping[str, Levels]
+    dense_head: DenseHead | None = None
+    roi_head: RoiHead | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +135,7 @@ class Batch:
         image_hw: height and width of the padded input, pixels.
         generator: the only source of randomness; a function of the cell's seed and the iteration,
             so that nothing else that draws random numbers can change a method's draws.
+        anchors_xyxy: per neck level (H, W, A, 4), where the method needs role ``anchors``.
     """
 
     iteration: int
@@ -42,48 +143,79 @@ class Batch:
     labels: tuple[Tensor, ...]
     image_hw: tuple[int, int]
     generator: torch.Generator
+    anchors_xyxy: Levels | None = None
 
 
-class BasePrior(nn.Module):
+class BasePrior(nn.Module, ABC):
     """Something a method learns on the frozen teacher before any student is trained.
 
     Args:
         channels: the teacher's channels, one entry a level.
     """
 
+    role: ClassVar[str] = "neck"  # whose output it replaces while it is learned
+
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.channels = channels
 
-    def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    @abstractmethod
+    def forward(self, features: Levels) -> tuple[Levels, dict[str, Tensor]]:
         """Return what replaces the teacher's features, and the prior's own losses."""
-        raise NotImplementedError
 
 
-class BaseMethod(nn.Module):
+class BaseMethod(nn.Module, ABC):
     """A distillation method: losses from what student and teacher showed on the same batch.
 
     A subclass is named ``Method``, states the roles it ``needs`` and takes its hyper-parameters as
     keyword-only arguments without defaults: their values stand in the recipe beside it.
+    Roles are feature maps (``neck``, ``backbone``, ``logits``, ...), one of the handles ``dense_head`` and
+    ``roi_head`` of :class:`View`, or ``anchors`` of :class:`Batch`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     prior: ClassVar[type[BasePrior] | None] = None
+    tower_position: int | None = None  # which convolution's output a dense head keeps; see DenseHead
 
     def __init__(self, channels: Channels) -> None:
         super().__init__()
-        self.channels = {role: channels[role] for role in self.needs}
+
+    @classmethod
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG003 (for those that look at them)
+        """The roles needed with these hyper-parameters; ``needs``, unless terms can be switched on and off."""
+        return cls.needs
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:
         """Take over what the prior learned; only methods with a prior are asked."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__module__} has no prior to load")
 
+    @abstractmethod
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         """Return scalar losses by name; a name starts with ``loss``."""
-        raise NotImplementedError
 
 
-def align_convs(channels: tuple[tuple[int, int], ...], *, only_where_needed: bool) -> nn.ModuleList:
+class Composition(BaseMethod):
+    """Several methods at once, each with its own weight: their losses side by side.
+
+    Args:
+        parts: the built methods by name.
+    """
+
+    def __init__(self, parts: Mapping[str, BaseMethod]) -> None:
+        super().__init__({})
+        self.parts = nn.ModuleDict(parts)
+        self.tower_position = next((p.tower_position for p in parts.values() if p.tower_position is not None), None)
+
+    def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: D102
+        for part in self.parts.values():
+            if part.prior is not None:
+                part.load_prior(state)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+        return {key: value for part in self.parts.values() for key, value in part(student, teacher, batch).items()}
+
+
+def align_convs(channels: Sequence[tuple[int, int]], *, only_where_needed: bool) -> nn.ModuleList:
     """1x1 convolutions that bring each student level to the teacher's width.
 
     With ``only_where_needed`` a level of equal width is passed through untouched.
@@ -92,3 +224,17 @@ def align_convs(channels: tuple[tuple[int, int], ...], *, only_where_needed: boo
         nn.Identity() if only_where_needed and student == teacher else nn.Conv2d(student, teacher, kernel_size=1)
         for student, teacher in channels
     )
+
+
+def standardise(feature_NCHW: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A feature with mean 0 and deviation 1 per channel over images and positions, that mean and that deviation (C, 1, 1).
+
+    The deviation divides by the number of values less one, as ``torch.std`` does; a single value has deviation 0.
+    """
+    count = feature_NCHW.shape[0] * feature_NCHW.shape[2] * feature_NCHW.shape[3]
+    mean_C11 = feature_NCHW.mean((0, 2, 3))[:, None, None]
+    centred_NCHW = feature_NCHW - mean_C11
+    # Written out: the root's gradient at 0 is infinite, and a constant channel must have gradient 0.
+    variance_C11 = centred_NCHW.square().sum((0, 2, 3))[:, None, None] / max(1, count - 1)
+    deviation_C11 = torch.where(variance_C11 > 0, variance_C11, 1.0).sqrt() * (variance_C11 > 0)
+    return centred_NCHW / (deviation_C11 + eps), mean_C11, deviation_C11

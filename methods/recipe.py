@@ -1,8 +1,8 @@
 """The schema of a method's recipe: its hyper-parameters as published, and where they come from."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Value = float | int | str
+Value = bool | int | float | str
 
 
 class _Frozen(BaseModel):
@@ -48,11 +48,25 @@ class PriorRecipe(_Frozen):
     training: PriorTraining
 
 
-class AtTier(_Frozen):
-    """Hyper-parameters that a scaled tier replaces: feature sizes differ, and so do the losses' sizes."""
+class Override(_Frozen):
+    """Hyper-parameters that stand in for the recipe's own where all given conditions hold.
 
-    hparams: dict[str, Value]
+    With ``pair`` or ``head`` it is what the authors ran there; with ``tier`` it is this suite's own
+    choice for a scaled tier, whose features and losses have other sizes.
+    """
+
+    tier: str | None = None
+    head: str | None = Field(default=None, description="a pair's head family")
+    pair: str | None = None
+    hparams: dict[str, Value] = Field(default_factory=dict)
+    inherits: list[str] | None = None
     why: str
+
+    @model_validator(mode="after")
+    def _conditional(self) -> "Override":
+        if (self.tier, self.head, self.pair) == (None, None, None):
+            raise ValueError("an override names at least one of tier, head and pair")
+        return self
 
 
 class Recipe(_Frozen):
@@ -61,8 +75,10 @@ class Recipe(_Frozen):
     title: str
     paper: Paper | None
     source: Source | None
+    code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
     hparams: dict[str, Value]
     prior: PriorRecipe | None = None
-    at: dict[str, AtTier] = Field(default_factory=dict, description="by tier")
+    inherits: list[str] = Field(default_factory=list, description="modules that the student takes over from the teacher")
+    overrides: list[Override] = Field(default_factory=list, description="applied in order; a later one wins")
     notes: list[str]
     deviations: list[Deviation]
