@@ -1,7 +1,8 @@
 """MasKD: distillation weighted by masks that receptive tokens learned on the teacher (Huang et al., ICLR 2023).
 
-Source: arXiv:2205.14589 and hunto/MasKD ``mmdetection/distillation`` at b5af34f.
-Shapes: N images, C channels, H x W positions of a level, T tokens.
+Source: arXiv:2205.14589 and hunto/MasKD at b5af34f: ``mmrazor/mmrazor/models/losses/maskd.py``
+and ``mmrazor/configs/distill/maskd`` (distillation), ``mmdetection/maskd_hook.py`` (learning the tokens).
+Shapes: N images, C channels, H x W positions of a level, T tokens, R proposals.
 
 The published loss compares features under T masks, each with a weight of its own.
 Masks and weights do not touch the channels, so they are folded into one weight per position first and
@@ -9,13 +10,18 @@ the (N, T, C, H, W) products never exist.
 """
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, View, align_convs
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Levels, RoiHead, View, align_convs
+from methods.cwd import require_equal_channels
 
 _DICE_EPS = 1e-12  # added to each mask's squared norm, as in the source
+# The box outputs that a head has, by the value of ``box_loss``.
+_BOX_ROLES = {"none": (), "box_maps": ("box_maps",), "roi_head": ("roi_head",), "points": ("points_refine", "points_init")}
 
 
 def token_masks(tokens_TC: Tensor, feature_NCHW: Tensor) -> Tensor:
@@ -54,13 +60,15 @@ def pooled_conv3x3(feature_NCHW: Tensor, weight_OC33: Tensor, bias_O: Tensor) ->
     return pooled_NO / feature_NCHW[0, 0].numel() + bias_O
 
 
-def masked_error(student_NCHW: Tensor, teacher_NCHW: Tensor, masks_NTHW: Tensor, weights_NT: Tensor) -> Tensor:
-    """Weighted sum over tokens of sum_p (mask (S - T))^2 / sum_p mask, mean over channels and images.
+def masked_error(student_NCHW: Tensor, teacher_NCHW: Tensor, masks_NTHW: Tensor, weights_NT: Tensor, eps: float = 0.0) -> Tensor:
+    """Weighted sum over tokens of sum_p (mask (S - T))^2 / (sum_p mask + eps), mean over channels and images.
 
     The mask is squared above and not below, as in the source; so each token's share of a position is
     weight * mask^2 / sum(mask), and shares of one position add up before the channels are touched.
     """
-    shares_NTHW = masks_NTHW.square() * (weights_NT / masks_NTHW.sum((2, 3)))[:, :, None, None]
+    # A mask that has vanished in single precision weighs nothing instead of 0 / 0.
+    sums_NT = (masks_NTHW.sum((2, 3)) + eps).clamp(min=torch.finfo(masks_NTHW.dtype).tiny)
+    shares_NTHW = masks_NTHW.square() * (weights_NT / sums_NT)[:, :, None, None]
     error_NHW = (student_NCHW - teacher_NCHW).square().mean(1)
     return (shares_NTHW.sum(1) * error_NHW).sum((1, 2)).mean()
 
@@ -120,31 +128,73 @@ class Prior(BasePrior):
 
 
 class Method(BaseMethod):
-    """Mimics the neck's levels under the learned masks.
+    """Mimics the neck's levels under the learned masks, and the head's box outputs where asked to.
 
     Args:
         channels: role -> per level (student channels, teacher channels).
-        loss_weight: weight of the sum over levels.
+        loss_weight: weight of the sum over the neck's levels.
         num_tokens: tokens a level, as the prior learned them.
         warmup_iterations: from this iteration on, the teacher's mask is multiplied by the mask that
             the same tokens give on the student's aligned feature (without gradient).
+        box_loss: which box outputs are compared by a smooth L1 loss, mean over a level, levels added:
+            "none", "box_maps" (dense head), "roi_head" (both heads on the student's proposals) or
+            "points" (RepPoints: refined and initial points).
+        box_beta: where that loss turns from squared to absolute; 0 makes it L1.
+        box_weight: its weight.
+        init_weight: the weight of RepPoints' initial points, the refined ones having ``box_weight``.
+
+    Raises:
+        ValueError: ``box_loss`` is none of these, or the box outputs differ in channels.
     """
 
     needs = ("neck",)
     prior = Prior
 
-    def __init__(self, channels: Channels, *, loss_weight: float, num_tokens: int, warmup_iterations: int) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        *,
+        loss_weight: float,
+        num_tokens: int,
+        warmup_iterations: int,
+        box_loss: str,
+        box_beta: float,
+        box_weight: float,
+        init_weight: float,
+    ) -> None:
         super().__init__(channels)
-        self.loss_weight, self.warmup_iterations = loss_weight, warmup_iterations
+        if box_loss not in _BOX_ROLES:
+            raise ValueError(f"maskd: unknown box_loss '{box_loss}'; it is one of {', '.join(_BOX_ROLES)}")
+        self.loss_weight, self.warmup_iterations, self.box_beta = loss_weight, warmup_iterations, box_beta
+        self.box_weights = dict(zip(_BOX_ROLES[box_loss], (box_weight, init_weight), strict=False))
+        for role in self.box_weights.keys() - {"roi_head"}:
+            require_equal_channels(channels[role], f"maskd, role '{role}'")
         self.align = align_convs(channels["neck"], only_where_needed=False)
         self.mask_modules = nn.ModuleList(ReceptiveTokens(width, num_tokens) for _, width in channels["neck"])
         self.mask_modules.requires_grad_(requires_grad=False)
 
-    def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: D102
-        self.mask_modules.load_state_dict({key.removeprefix("mask_modules."): value for key, value in state.items()}, strict=True)
+    @classmethod
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+        return ("neck", *_BOX_ROLES.get(hparams["box_loss"], ()))
+
+    def load_prior(self, state: Mapping[str, Tensor]) -> None:
+        """Take over tokens from :class:`Prior` or from the authors' files, whatever stands before ``mask_modules``.
+
+        Raises:
+            ValueError: number or shape of tokens, or of their branches, are not this pair's.
+        """
+        name = "mask_modules."
+        found = {key[key.index(name) + len(name) :]: value for key, value in state.items() if name in key}
+        own = self.mask_modules.state_dict()
+        if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in own.items()}:
+            raise ValueError(
+                f"maskd: the prior has {_describe(found)}, this pair's teacher needs {_describe(own)}; "
+                "learn it on this teacher (stage masks) or take the file that belongs to it"
+            )
+        self.mask_modules.load_state_dict(found)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
-        total = student.features["neck"][0].new_zeros(())
+        errors = []
         for align, tokens, student_NCHW, teacher_NCHW in zip(
             self.align, self.mask_modules, student.features["neck"], teacher.features["neck"], strict=True
         ):
@@ -154,5 +204,28 @@ class Method(BaseMethod):
                 weights_NT = tokens.weights(teacher_NCHW)
                 if batch.iteration >= self.warmup_iterations:
                     masks_NTHW = masks_NTHW * tokens.masks(aligned_NCHW)
-            total = total + masked_error(aligned_NCHW, teacher_NCHW, masks_NTHW, weights_NT)
-        return {"loss_maskd": self.loss_weight * total}
+            errors.append(masked_error(aligned_NCHW, teacher_NCHW, masks_NTHW, weights_NT))
+        losses = {"loss_maskd": self.loss_weight * torch.stack(errors).sum()}
+        for role, weight in self.box_weights.items():
+            losses[f"loss_maskd_{role}"] = weight * self._box_error(role, student, teacher)
+        return losses
+
+    def _box_error(self, role: str, student: View, teacher: View) -> Tensor:
+        if role == "roi_head":
+            proposals = cast("RoiHead", student.roi_head).proposals
+            with torch.no_grad():
+                wanted: Levels = (cast("RoiHead", teacher.roi_head).predict(proposals).box_deltas_RD,)
+            given: Levels = (cast("RoiHead", student.roi_head).predict(proposals).box_deltas_RD,)
+        else:
+            given, wanted = student.features[role], teacher.features[role]
+        sums = [
+            F.smooth_l1_loss(ours, theirs, beta=self.box_beta, reduction="sum") / max(1, ours.numel())
+            for ours, theirs in zip(given, wanted, strict=True)
+        ]
+        return torch.stack(sums).sum()
+
+
+def _describe(state: Mapping[str, Tensor]) -> str:
+    """Levels, tokens x channels of each, and how many tensors they are made of."""
+    shapes = ["x".join(map(str, value.shape)) for key, value in sorted(state.items()) if key.endswith("mask_token")]
+    return f"{len(shapes)} levels of tokens x channels ({', '.join(shapes)}) in {len(state)} tensors"

@@ -1,4 +1,4 @@
-"""MasKD against naive forms of its formulas, in float64."""
+"""MasKD against its authors' form, by hand, and its folded formulas against the plain ones, in float64."""
 
 import math
 
@@ -7,10 +7,27 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from methods.contract import Batch, View
+from methods.contract import Proposals
 from methods.maskd import Method, Prior, ReceptiveTokens, dice_overlap, masked_error, pooled_conv3x3, token_masks
+from tests.views import CASES, Case, assert_exact
 
 SHAPES = [(2, 5, 7, 6), (1, 3, 1, 1), (3, 4, 1, 5), (2, 8, 2, 2)]
+HPARAMS = {
+    "loss_weight": 10.0,
+    "num_tokens": 6,
+    "warmup_iterations": 5000,
+    "box_loss": "none",
+    "box_beta": 0.0,
+    "box_weight": 0.0,
+    "init_weight": 0.0,
+}
+VARIANTS = {
+    "neck alone": {},
+    "warming up": {"warmup_iterations": 10**9},
+    "RetinaNet": {"box_loss": "box_maps", "box_weight": 0.7},
+    "Faster R-CNN": {"box_loss": "roi_head", "box_beta": 1.0, "box_weight": 0.3},
+    "RepPoints": {"box_loss": "points", "box_beta": 0.11, "box_weight": 0.2, "init_weight": 0.1},
+}
 
 
 def rand(*shape, seed=0):
@@ -18,18 +35,60 @@ def rand(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def build(channels, **changed):
+    """A method whose tokens were not left at the small numbers that they start from."""
+    torch.manual_seed(0)
+    method = Method(channels, **HPARAMS | changed)
+    for tokens in method.mask_modules:
+        nn.init.normal_(tokens.mask_token, std=0.3)
+    return method.double()
+
+
 def naive_masked_error(student, teacher, masks, weights):
     """The published form: every token's masked features are built, (N, T, C, H, W)."""
-    num, tokens = masks.shape[:2]
+    masked_student = student[:, None] * masks[:, :, None]
+    masked_teacher = teacher[:, None] * masks[:, :, None]
+    per_channel = ((masked_student - masked_teacher) ** 2).sum((3, 4)) / masks.sum((2, 3))[:, :, None]
+    return (per_channel.mean(2) * weights).sum(1).mean()
+
+
+def naive(method, student, teacher, batch):
+    """As its authors: the convolution before the pooling, a masked copy a token, a loss a head's level."""
     total = 0.0
-    for n in range(num):
-        for t in range(tokens):
-            mask = masks[n, t]
-            masked_s = torch.stack([mask * channel for channel in student[n]])
-            masked_t = torch.stack([mask * channel for channel in teacher[n]])
-            per_channel = ((masked_s - masked_t) ** 2).sum((1, 2)) / mask.sum()
-            total = total + weights[n, t] * per_channel.mean() / num
-    return total
+    for level, (student_map, teacher_map) in enumerate(zip(student.features["neck"], teacher.features["neck"], strict=True)):
+        conv, module = method.align[level], method.mask_modules[level]
+        num, _, height, width = teacher_map.shape
+        aligned = F.conv2d(student_map, conv.weight, conv.bias)
+        mask = (module.mask_token.expand(num, -1, -1) @ teacher_map.flatten(2)).sigmoid().view(num, -1, height, width)
+        if batch.iteration >= method.warmup_iterations:
+            with torch.no_grad():
+                own = (module.mask_token.expand(num, -1, -1) @ aligned.flatten(2)).sigmoid().view(num, -1, height, width)
+            mask = mask * own
+        weights = module.prob(teacher_map).softmax(1).flatten(1)
+        total = total + naive_masked_error(aligned, teacher_map, mask, weights)
+    losses = {"loss_maskd": method.loss_weight * total}
+    for role, weight in method.box_weights.items():
+        if role == "roi_head":
+            pairs = [[view.roi_head.predict(student.roi_head.proposals).box_deltas_RD for view in (student, teacher)]]
+        else:
+            pairs = zip(student.features[role], teacher.features[role], strict=True)
+        box = 0.0
+        for given, wanted in pairs:
+            difference = (given - wanted).abs()
+            beta = method.box_beta
+            squared = 0.5 * difference**2 / beta if beta else difference
+            box = box + torch.where(difference < beta, squared, difference - 0.5 * beta).mean()
+        losses[f"loss_maskd_{role}"] = weight * box
+    return losses
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_are_those_of_the_authors_form(case, variant):
+    """Tokens folded into one weight a position, and all head terms, to nine digits."""
+    case = Case(**CASES[case])
+
+    assert_exact(build(case.channels, **VARIANTS[variant]), naive, case)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -101,27 +160,83 @@ def test_token_mask_by_hand():
     assert token_masks(torch.tensor([[0.0, 1.0]]), feature).item() == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(("iteration", "customised"), [(9, False), (10, True)])
-def test_student_mask_joins_after_the_warm_up(iteration, customised):
-    """Until the warm-up ends the teacher's mask alone weighs, then its product with the student's."""
-    torch.manual_seed(0)
-    method = Method({"neck": ((4, 6), (4, 6))}, loss_weight=3.0, num_tokens=2, warmup_iterations=10).double()
-    student = tuple(rand(2, 4, size, size, seed=size) for size in (4, 2))
-    teacher = tuple(rand(2, 6, size, size, seed=size + 10) for size in (4, 2))
-    batch = Batch(iteration, (), (), (32, 32), torch.Generator())
-    expected = 0.0
-    for level, (s, t) in enumerate(zip(student, teacher, strict=True)):
-        conv, tokens = method.align[level], method.mask_modules[level]
-        aligned = F.conv2d(s, conv.weight, conv.bias)
-        masks = torch.einsum("tc,nchw->nthw", tokens.mask_token, t).sigmoid()
-        if customised:
-            masks = masks * torch.einsum("tc,nchw->nthw", tokens.mask_token, aligned).sigmoid()
-        weights = tokens.prob(t).flatten(1).softmax(1)
-        expected += 3.0 * naive_masked_error(aligned, t, masks.detach(), weights.detach())
+def test_a_vanished_mask_weighs_nothing():
+    """Where a token's mask is 0 everywhere, as far below the sigmoid's range, no 0 / 0 comes out."""
+    student = rand(1, 2, 3, 3).float().requires_grad_()
+    masks = torch.stack([torch.full((3, 3), -120.0).sigmoid(), torch.ones(3, 3)])[None]
+    error = masked_error(student, torch.zeros(1, 2, 3, 3), masks, torch.tensor([[0.75, 0.25]]))
+    (gradient,) = torch.autograd.grad(error, student)
 
-    loss = method(View({"neck": student}), View({"neck": teacher}), batch)["loss_maskd"]
+    assert masks[0, 0].sum() == 0
+    assert error.item() == pytest.approx(0.25 * student.square().mean().item(), rel=1e-5)
+    assert gradient.isfinite().all()
 
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+
+def test_student_mask_joins_in_the_iteration_that_ends_the_warm_up():
+    """The last one before it sees the teacher's mask alone; after that nothing changes any more."""
+    losses = []
+    for iteration in (0, 9, 10, 1000):
+        case = Case(iteration=iteration)
+        losses.append(build(case.channels, warmup_iterations=10)(case.student, case.teacher, case.batch)["loss_maskd"].item())
+
+    assert losses[0] == losses[1]
+    assert losses[2] == losses[3]
+    assert losses[1] != pytest.approx(losses[2], rel=1e-3)
+
+
+def test_equal_features_cost_nothing_behind_the_identity():
+    """Whatever the tokens look at; neither do equal box outputs."""
+    case = Case()
+    method = build(case.channels, **VARIANTS["RepPoints"])
+    for conv in method.align:
+        nn.init.dirac_(conv.weight)
+        nn.init.zeros_(conv.bias)
+
+    assert [value.item() for value in method(case.student, case.student, case.batch).values()] == [0.0] * 3
+
+
+@pytest.mark.parametrize(("beta", "expected"), [(1.0, 2.505 / 2 + 0.5), (0.0, 3.1 / 2 + 1)])
+def test_box_terms_by_hand(beta, expected):
+    """Differences 0.1 and 3: mean of 0.005 and 2.5 with beta 1, of themselves with beta 0; a level of 1 adds 0.5 or 1."""
+    case = Case(sizes=((1, 2), (1, 1)))
+    case.student.features["box_maps"] = (torch.tensor([0.1, 3.0]).expand(1, 4, 1, 2), torch.ones(1, 4, 1, 1))
+    case.teacher.features["box_maps"] = (torch.zeros(1, 4, 1, 2), torch.zeros(1, 4, 1, 1))
+    losses = build(case.channels, box_loss="box_maps", box_weight=10.0, box_beta=beta)(case.student, case.teacher, case.batch)
+
+    assert losses["loss_maskd_box_maps"].item() == pytest.approx(10 * expected)
+
+
+def test_no_proposals_cost_nothing():
+    """A mean over nothing would be no number."""
+    case = Case()
+    case.student.roi_head.proposals = Proposals(torch.zeros(0, 5).double(), torch.zeros(0).long())
+    losses = build(case.channels, **VARIANTS["Faster R-CNN"])(case.student, case.teacher, case.batch)
+
+    assert losses["loss_maskd_roi_head"].item() == 0.0
+
+
+def test_both_roi_heads_are_asked_about_the_students_proposals():
+    """The teacher's own are not looked at."""
+    case = Case()
+    method = build(case.channels, **VARIANTS["Faster R-CNN"])
+    expected = method(case.student, case.teacher, case.batch)["loss_maskd_roi_head"]
+    case.teacher.roi_head.proposals = None
+
+    assert torch.equal(method(case.student, case.teacher, case.batch)["loss_maskd_roi_head"], expected)
+
+
+def test_roles_are_those_of_the_box_term():
+    """What is not compared is not asked for; an unknown term or other widths are refused."""
+    roles = {name: Method.roles(HPARAMS | changed) for name, changed in VARIANTS.items()}
+
+    assert roles["neck alone"] == ("neck",)
+    assert roles["RetinaNet"] == ("neck", "box_maps")
+    assert roles["Faster R-CNN"] == ("neck", "roi_head")
+    assert roles["RepPoints"] == ("neck", "points_refine", "points_init")
+    with pytest.raises(ValueError, match="unknown box_loss 'l1'; it is one of none, box_maps, roi_head, points"):
+        Method({"neck": ((4, 6),)}, **HPARAMS | {"box_loss": "l1"})
+    with pytest.raises(ValueError, match=r"maskd, role 'box_maps': .* have 4 and 36; choose"):
+        Method({"neck": ((4, 6),), "box_maps": ((4, 36),)}, **HPARAMS | {"box_loss": "box_maps"})
 
 
 def test_prior_replaces_features_by_their_masked_sum():
@@ -140,12 +255,36 @@ def test_prior_replaces_features_by_their_masked_sum():
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in prior.parameters())
 
 
-def test_method_takes_over_the_prior():
-    """Tokens that were learned are the ones that weigh; a prior of other shape is refused."""
+@pytest.mark.parametrize("prefix", ["", "module.", "distiller.losses.loss_maskd_fpn."])
+def test_method_takes_over_the_prior(prefix):
+    """Under any prefix, as in the authors' files, which hold their teacher as well."""
     prior = Prior((6, 6), num_tokens=2, dice_weight=1.0)
-    method = Method({"neck": ((4, 6), (4, 6))}, loss_weight=1.0, num_tokens=2, warmup_iterations=0)
-    method.load_prior(prior.state_dict())
+    method = Method({"neck": ((4, 6), (4, 6))}, **HPARAMS | {"num_tokens": 2})
+    method.load_prior({"backbone.conv1.weight": torch.ones(3)} | {prefix + key: v for key, v in prior.state_dict().items()})
 
-    assert torch.equal(method.mask_modules[1].mask_token, prior.mask_modules[1].mask_token)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        method.load_prior(Prior((6, 6), num_tokens=3, dice_weight=1.0).state_dict())
+    assert {f"mask_modules.{level}.{name}" for level in range(2) for name in ReceptiveTokens(6, 2).state_dict()} == set(
+        prior.state_dict()
+    )
+    assert all(
+        torch.equal(value, prior.state_dict()[f"mask_modules.{key}"]) for key, value in method.mask_modules.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (Prior((6, 6), num_tokens=3, dice_weight=1.0).state_dict(), r"2 levels .* \(3x6, 3x6\) in 10 tensors"),
+        (Prior((6, 8), num_tokens=2, dice_weight=1.0).state_dict(), r"2 levels .* \(2x6, 2x8\) in 10 tensors"),
+        (Prior((6,) * 3, num_tokens=2, dice_weight=1.0).state_dict(), r"3 levels .* \(2x6, 2x6, 2x6\) in 15 tensors"),
+        ({"mask_modules.0.mask_token": torch.ones(2, 6), "mask_modules.1.mask_token": torch.ones(2, 6)}, "in 2 tensors"),
+        ({"mask_token": torch.ones(8, 19)}, r"0 levels"),
+    ],
+    ids=["tokens", "channels", "levels", "no branch", "of segmentation"],
+)
+def test_a_prior_that_does_not_fit_is_refused_in_one_line(state, found):
+    """What was found, what is needed, what to do."""
+    method = Method({"neck": ((4, 6), (4, 6))}, **HPARAMS | {"num_tokens": 2})
+    with pytest.raises(
+        ValueError, match=found + r".*, this pair's teacher needs 2 levels .* \(2x6, 2x6\) in 10 tensors; learn it"
+    ):
+        method.load_prior(state)
