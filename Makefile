@@ -2,6 +2,7 @@
 # make test    the tests
 # make smoke   the whole pipeline in miniature, in a copy under work/smoke
 # make ui      MLflow's pages on what has run
+# make speed   every method's loss against its naive form, time and memory
 # make lint    ruff, mypy and the import rules
 # Each first installs what is still missing, into .venv.
 
@@ -16,7 +17,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install -q --no-warn-script-locati
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: repro test smoke ui lint lock install
+.PHONY: repro test smoke ui speed lint lock install
 .DELETE_ON_ERROR:
 
 repro: install
@@ -33,6 +34,9 @@ smoke: install
 
 ui: install
 	@mlflow ui --backend-store-uri "$$(python -c 'from pipelines.engine.tracking import tracking_uri; print(tracking_uri())')"
+
+speed: install
+	@python -m tests.speed --json reports/speed.json
 
 lint: install
 	@ruff check . && ruff format --check . && mypy && lint-imports

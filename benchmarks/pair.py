@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-HeadFamily = Literal["gfl"]
+HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn"]
 Task = Literal["detection"]
 DatasetName = Literal["coco"]
 

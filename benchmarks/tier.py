@@ -20,6 +20,16 @@ class Backbone(_Frozen):
     base_channels: int = Field(ge=1, description="width of the first stage; each later stage doubles it")
 
 
+class RoiScale(_Frozen):
+    """How the second stage of a two-stage detector is shrunk."""
+
+    fc_channels: int = Field(ge=1, description="width of its fully connected layers")
+    samples: int = Field(ge=1, description="proposals an image that it is trained on")
+    proposals: int = Field(ge=1, description="proposals an image that it is given")
+    pool: int = Field(ge=1, description="side of the map that a proposal is pooled to")
+    finest_px: int = Field(ge=1, description="proposals of up to twice this side are pooled from the finest level")
+
+
 class ModelScale(_Frozen):
     """How a published detector is shrunk; teacher and student share everything but the backbone."""
 
@@ -28,6 +38,7 @@ class ModelScale(_Frozen):
     strides: tuple[int, ...] = Field(min_length=1, description="pyramid levels, pixels, the finest first")
     stacked_convs: int = Field(ge=1, description="convolutions in each tower of the head")
     octave_base_scale: int = Field(ge=1, description="side of an anchor, in strides of its level")
+    roi: RoiScale
 
 
 class Schedule(_Frozen):

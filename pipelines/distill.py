@@ -4,7 +4,17 @@ import argparse
 from pathlib import Path
 
 from pipelines import cli
-from pipelines.params import Cell, cells, impossible_reason, load_grid, load_pair, load_recipe, load_tier, resolved_hparams
+from pipelines.params import (
+    Cell,
+    cell_parts,
+    cells,
+    flat_hparams,
+    impossible_reason,
+    load_grid,
+    load_pair,
+    load_tier,
+    method_sources,
+)
 from reports.record import Run
 
 
@@ -20,18 +30,13 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    tier, pair, recipe, grid = load_tier(args.tier), load_pair(args.pair), load_recipe(args.method), load_grid()
+    tier, pair, grid = load_tier(args.tier), load_pair(args.pair), load_grid()
     weights, record = args.out / "student.pth", args.out / "run.json"
-    if reason := impossible_reason(pair, args.method):
-        run = Run(
-            stage="distill",
-            status="impossible",
-            reason=reason,
-            tier=args.tier,
-            pair=args.pair,
-            method=args.method,
-            seed=args.seed,
-        )
+    left_out = args.method in grid.leave_out.get(args.pair, [])
+    if left_out or (reason := impossible_reason(args.pair, pair, args.method, args.tier)):
+        status, why = ("left out", None) if left_out else ("impossible", reason)
+        identity = {"tier": args.tier, "pair": args.pair, "method": args.method, "seed": args.seed}
+        run = Run(stage="distill", status=status, reason=why, **identity)
         args.out.mkdir(parents=True, exist_ok=True)
         weights.write_text("none\n")
         record.write_text(run.model_dump_json(indent=2) + "\n")
@@ -43,7 +48,7 @@ def main() -> None:
     from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
 
     die_with_dvc()
-    hparams, origin = resolved_hparams(recipe, args.tier)
+    parts, origin = cell_parts(args.method, args.pair, pair, args.tier)
     teacher_run = Run.model_validate_json((args.teacher / "run.json").read_text())
     prior_run = Run.model_validate_json((args.prior / "run.json").read_text())
     teacher = Weights(args.teacher / "weights.pth", str(teacher_run.weights_sha256))
@@ -54,9 +59,10 @@ def main() -> None:
         Job(
             "distill", args.tier, args.pair, args.method, args.seed,
             (all_cells.index(cell) + 1, len(all_cells)) if cell in all_cells else (1, 1),
-            hparams=hparams, hparams_origin=origin, teacher_sha256=teacher.sha256, prior_sha256=prior and prior.sha256,
+            hparams=flat_hparams(parts), hparams_origin=origin, teacher_sha256=teacher.sha256, prior_sha256=prior and prior.sha256,
+            code=tuple(dict.fromkeys(path for part in parts for path in method_sources(part["code"]))),
         ),
-        compose_cell(pair, tier, args.data, Distillation(args.method, hparams, teacher, prior), seed=args.seed),
+        compose_cell(pair, tier, args.data, Distillation(parts, teacher, prior), seed=args.seed),
         tier=tier, data=args.data, export=lambda model: model.student, weights=weights, record=record,
     )  # fmt: skip
 

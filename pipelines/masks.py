@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from pipelines import cli
-from pipelines.params import impossible_reason, load_grid, load_pair, load_recipe, load_tier
+from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, method_sources
 from reports.record import Run
 
 PRIOR_SEED = 0
@@ -23,9 +23,11 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    tier, pair, recipe, grid = load_tier(args.tier), load_pair(args.pair), load_recipe(args.method), load_grid()
+    tier, pair, grid = load_tier(args.tier), load_pair(args.pair), load_grid()
+    part = next((part for part in load_parts(args.method) if part.recipe.prior is not None), None)
     weights, record = args.out / "prior.pth", args.out / "run.json"
-    if recipe.prior is None or impossible_reason(pair, args.method):
+    left_out = args.method in grid.leave_out.get(args.pair, [])
+    if left_out or part is None or part.recipe.prior is None or impossible_reason(args.pair, pair, args.method, args.tier):
         run = Run(stage="masks", status="no prior", tier=args.tier, pair=args.pair, method=args.method, seed=PRIOR_SEED)
         args.out.mkdir(parents=True, exist_ok=True)
         weights.write_text("none\n")
@@ -39,23 +41,24 @@ def main() -> None:
 
     die_with_dvc()
     teacher_run = Run.model_validate_json((args.teacher / "run.json").read_text())
-    training = recipe.prior.training.model_dump()
+    recipe = part.recipe.prior
+    training = recipe.training.model_dump()
     if tier.schedule is not None:
         training["iterations"] = tier.schedule.prior_iterations
     teacher = Weights(args.teacher / "weights.pth", str(teacher_run.weights_sha256))
-    priors = [(p, m) for p in grid.pairs for m in grid.methods if load_recipe(m).prior is not None]
+    priors = [(p, m) for p in grid.pairs for m in grid.methods if any(part.recipe.prior for part in load_parts(m))]
     key = (args.pair, args.method)
     prepare_process()
     run_training(
         Job(
             "masks", args.tier, args.pair, args.method, PRIOR_SEED,
             (priors.index(key) + 1, len(priors)) if key in priors else (1, 1),
-            hparams={**recipe.prior.hparams, **training}, hparams_origin="published, iterations of the tier",
-            teacher_sha256=teacher.sha256,
+            hparams={**recipe.hparams, **training}, hparams_origin="published, iterations of the tier",
+            teacher_sha256=teacher.sha256, code=tuple(method_sources(part.code)),
         ),
         compose_prior(
             pair, tier, args.data, teacher,
-            method=args.method, hparams=recipe.prior.hparams, training=training, seed=PRIOR_SEED,
+            code=part.code, hparams=recipe.hparams, training=training, seed=PRIOR_SEED,
         ),
         tier=tier, data=args.data, export=lambda model: model.prior, weights=weights, record=record,
     )  # fmt: skip

@@ -3,8 +3,10 @@
 The only module that opens params.yaml and the YAML files of pairs, tiers and recipes.
 """
 
+import ast
 import importlib
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -18,6 +20,7 @@ from methods.recipe import Recipe
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
 
 
 class Grid(BaseModel):
@@ -27,8 +30,9 @@ class Grid(BaseModel):
 
     tier: Id
     pairs: list[Id] = Field(min_length=1)
-    methods: list[Id] = Field(min_length=1)
+    methods: list[MethodId] = Field(min_length=1)
     seeds: list[StrictInt] = Field(min_length=1)
+    leave_out: dict[Id, list[MethodId]] = Field(default_factory=dict, description="by pair, methods not to be run there")
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,73 @@ def load_pair(name: str) -> Pair:
     return _load_named("benchmarks/pairs", "pair", name, Pair)
 
 
-def load_recipe(name: str) -> Recipe:
-    """Read ``methods/<name>.yaml``; ValueError where it is unknown or wrong."""
-    return _load_named("methods", "method", name, Recipe)
+@dataclass(frozen=True)
+class Part:
+    """One of the methods that a name such as ``crosskd+pkd`` joins; most names have one part.
+
+    Args:
+        name: of the recipe, ``methods/<name>.yaml``.
+        recipe: its content.
+    """
+
+    name: str
+    recipe: Recipe
+
+    @property
+    def code(self) -> str:
+        """The module: the recipe's own name, unless it is a variant of another method."""
+        return self.recipe.code or self.name
+
+    @property
+    def method(self) -> Any:
+        """The class ``Method`` of ``methods/<code>.py``."""
+        return importlib.import_module(f"methods.{self.code}").Method
+
+    def resolve(self, pair_name: str, head: str, tier_name: str) -> tuple[dict[str, Any], list[str]]:
+        """What the distilling model is built of, ``{name, code, hparams, inherits}``; and why it is not the recipe's own."""
+        hparams, inherits, why = dict(self.recipe.hparams), self.recipe.inherits, []
+        asked = {"tier": tier_name, "head": head, "pair": pair_name}
+        for override in self.recipe.overrides:
+            if all(getattr(override, key) in (None, value) for key, value in asked.items()):
+                hparams |= override.hparams
+                inherits = inherits if override.inherits is None else override.inherits
+                why.append(override.why)
+        return {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}, why
 
 
-def load_method(name: str) -> Any:
-    """Import ``methods/<name>.py`` and return its ``Method``."""
-    return importlib.import_module(f"methods.{name}").Method
+def load_parts(method_name: str) -> list[Part]:
+    """Read the recipe of each part of a method; ValueError where one is unknown, wrong or joined twice."""
+    names = method_name.split("+")
+    if len(set(names)) < len(names):
+        raise ValueError(f"params.yaml: method '{method_name}' joins a method to itself")
+    parts = [Part(name, _load_named("methods", "method", name, Recipe)) for name in names]
+    if len(parts) > 1 and "none" in names:
+        raise ValueError(f"params.yaml: method '{method_name}' joins the control, which is no distillation")
+    if sum(part.recipe.prior is not None for part in parts) > 1:
+        raise ValueError(f"params.yaml: method '{method_name}' joins two methods that learn a prior; only one can")
+    return parts
+
+
+def method_title(method_name: str) -> str:
+    """How reports call it."""
+    return " + ".join(part.recipe.title for part in load_parts(method_name))
+
+
+def method_sources(code: str) -> list[Path]:
+    """The files of ``methods/`` that a method's module is made of: itself, the contract, and what else it imports there."""
+    found: dict[Path, None] = {}
+
+    def visit(module: str) -> None:
+        path = Path("methods") / f"{module}.py"
+        if path in found:
+            return
+        found[path] = None
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods."):
+                visit(str(node.module).removeprefix("methods."))
+
+    visit(code)
+    return sorted(found)
 
 
 def load_grid(path: Path = Path("params.yaml")) -> Grid:
@@ -107,61 +170,98 @@ def load_grid(path: Path = Path("params.yaml")) -> Grid:
     ]
     if twice:
         raise ValueError(f"{path}: {'; '.join(twice)}: two cells would be the same; remove one")
+    unknown = [f"pair '{pair}'" for pair in grid.leave_out if pair not in grid.pairs]
+    unknown += sorted({f"method '{name}'" for names in grid.leave_out.values() for name in names if name not in grid.methods})
+    if unknown:
+        raise ValueError(f"{path}: leave_out names {', '.join(unknown)}, which the grid does not have; remove it there")
+    if any("none" in names for names in grid.leave_out.values()):
+        raise ValueError(f"{path}: leave_out names the control 'none'; without it a pair's gains cannot be told")
     return grid
 
 
 def cells(grid: Grid) -> list[Cell]:
     """All cells of a grid, in the order in which DVC runs them."""
-    return [Cell(pair, method, seed) for pair in grid.pairs for method in grid.methods for seed in grid.seeds]
+    return [
+        Cell(pair, method, seed)
+        for pair in grid.pairs
+        for method in grid.methods
+        for seed in grid.seeds
+        if method not in grid.leave_out.get(pair, [])
+    ]
 
 
-def resolved_hparams(recipe: Recipe, tier_name: str) -> tuple[dict[str, Any], str]:
-    """The hyper-parameters of a method at a tier, and where they come from."""
-    at_tier = recipe.at.get(tier_name)
-    if at_tier is None:
-        return dict(recipe.hparams), "published"
-    return {**recipe.hparams, **at_tier.hparams}, at_tier.why
+def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> tuple[list[dict[str, Any]], str]:
+    """What the distilling model is built of, a part each; and where the values come from."""
+    resolved = [(part.name, *part.resolve(pair_name, pair.head, tier_name)) for part in load_parts(method_name)]
+    origins = [f"{name}: {reason}" if "+" in method_name else reason for name, _, why in resolved for reason in why]
+    if load_tier(tier_name).model is not None:
+        origins += [
+            f"the authors' {name} starts from the teacher's {' and '.join(part['inherits'])}, which a scaled tier does not"
+            for name, part, _ in resolved
+            if part["inherits"]
+        ]
+    return [part for _, part, _ in resolved], "; ".join(origins) or "published"
 
 
-def impossible_reason(pair: Pair, method_name: str) -> str | None:
+def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """All hyper-parameters by name; a composition's carry the name of their part."""
+    if len(parts) == 1:
+        return dict(parts[0]["hparams"])
+    return {f"{part['name']}.{key}": value for part in parts for key, value in part["hparams"].items()}
+
+
+def needed_roles(parts: list[dict[str, Any]]) -> list[str]:
+    """Roles that the parts need with these hyper-parameters, each once."""
+    roles: Iterator[str] = (
+        role
+        for part in parts
+        for role in importlib.import_module(f"methods.{part['code']}").Method.roles(part["hparams"])
+    )
+    return list(dict.fromkeys(roles))
+
+
+def impossible_reason(pair_name: str, pair: Pair, method_name: str, tier_name: str) -> str | None:
     """Why this method cannot run on this pair, known without training; None where it can.
 
     Raises:
         ValueError: the pair neither taps a role that the method needs nor says why it cannot.
     """
-    for role in load_method(method_name).needs:
+    for role in needed_roles(cell_parts(method_name, pair_name, pair, tier_name)[0]):
         if role in pair.lacks:
             return f"needs '{role}': {pair.lacks[role]}"
         if role not in pair.taps:
             taps = ", ".join(sorted(pair.taps))
             raise ValueError(
                 f"{method_name} needs role '{role}', which pair '{pair.title}' does not tap (it taps: {taps}); "
-                "add it under 'taps:' in the pair's file, or under 'lacks:' with the reason"
+                f"add it under 'taps:' in benchmarks/pairs/{pair_name}.yaml, or under 'lacks:' with the reason"
             )
     return None
 
 
-def check_recipe(name: str, recipe: Recipe) -> None:
-    """Compare a recipe with the code beside it.
+def check_recipe(part: Part) -> None:
+    """Compare a recipe with the code that it names.
 
     Raises:
-        ValueError: a hyper-parameter stands in one and not in the other.
+        ValueError: the code is missing, or a hyper-parameter stands in one and not in the other.
     """
-    method = load_method(name)
+    name, recipe = part.name, part.recipe
+    if not Path(f"methods/{part.code}.py").is_file():
+        raise ValueError(f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'")
+    method = part.method
     parts = [("hparams", recipe.hparams, method)]
     if (recipe.prior is None) != (method.prior is None):
-        raise ValueError(f"methods/{name}.yaml: 'prior' must stand there exactly if {name}.py has a prior")
+        raise ValueError(f"methods/{name}.yaml: 'prior' must stand there exactly if {part.code}.py has a prior")
     if recipe.prior is not None:
         parts.append(("prior.hparams", recipe.prior.hparams, method.prior))
     problems = []
-    for where, given, part in parts:
-        signature = inspect.signature(part.__init__).parameters
+    for where, given, code in parts:
+        signature = inspect.signature(code.__init__).parameters
         expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
         problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
-        problems += [f"{where}.{key} is no parameter of {name}.py" for key in sorted(given.keys() - expected)]
-    for tier, scale in recipe.at.items():
+        problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
+    for number, override in enumerate(recipe.overrides):
         problems += [
-            f"at.{tier}.hparams.{key} is not among hparams" for key in sorted(scale.hparams.keys() - recipe.hparams.keys())
+            f"overrides.{number}.hparams.{key} is not among hparams" for key in sorted(override.hparams.keys() - recipe.hparams.keys())
         ]
     if problems:
         raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
@@ -170,10 +270,10 @@ def check_recipe(name: str, recipe: Recipe) -> None:
 def check_all(grid: Grid) -> None:
     """Check everything that the grid names; ValueError with the first file's problems."""
     load_tier(grid.tier)
-    recipes = {name: load_recipe(name) for name in grid.methods}
+    parts = {part.name: part for name in grid.methods for part in load_parts(name)}
     pairs = {name: load_pair(name) for name in grid.pairs}
-    for name, recipe in recipes.items():
-        check_recipe(name, recipe)
-    for pair in pairs.values():
+    for part in parts.values():
+        check_recipe(part)
+    for pair_name, pair in pairs.items():
         for name in grid.methods:
-            impossible_reason(pair, name)
+            impossible_reason(pair_name, pair, name, grid.tier)

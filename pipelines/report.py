@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from benchmarks.published import Figure, Registry
 from pipelines import cli
-from pipelines.params import load_grid, load_pair, load_recipe, load_tier, load_yaml
+from pipelines.params import load_grid, load_pair, load_tier, load_yaml, method_title
 from reports.board import PublishedFigure, Table, leaderboard, table
 from reports.figures import leaderboard_png
 from reports.record import Metrics, Run
@@ -55,16 +55,17 @@ def main() -> None:
     for name in grid.pairs:
         pair = load_pair(name)
         teacher = read_result(args.runs / name / "teacher")
+        methods = [method for method in grid.methods if method not in grid.leave_out.get(name, [])]
         cells = {
             method: [r for seed in grid.seeds if (r := read_result(args.runs / name / method / f"seed{seed}"))]
-            for method in grid.methods
+            for method in methods
         }
         runs += [run for results in cells.values() for run, _ in results] + ([teacher[0]] if teacher else [])
         tables.append(
             table(
                 name,
                 pair.title,
-                {method: load_recipe(method).title for method in grid.methods},
+                {method: method_title(method) for method in methods},
                 teacher_name=pair.teacher.name,
                 teacher=teacher,
                 results=cells,

@@ -53,7 +53,7 @@ class Run(Frozen):
 
     schema_version: Literal[1] = 1
     stage: Literal["teacher", "masks", "distill"]
-    status: Literal["done", "impossible", "no prior"]
+    status: Literal["done", "impossible", "left out", "no prior"]
     reason: str | None = Field(default=None, description="why the cell cannot be, where it cannot")
     tier: str
     pair: str

@@ -22,8 +22,17 @@ def markdown(board: Leaderboard) -> str:
     return template.render(board=board, results=results, aps=_aps).rstrip() + "\n"
 
 
+def overview(board: Leaderboard) -> str:
+    """Every pair's main table under its title; the README quotes it."""
+    return "\n\n".join(f"**{table.title}**{_teacher(table)}\n\n{results(table)}" for table in board.tables)
+
+
+def _teacher(table: Table) -> str:
+    return "" if table.teacher is None else f" (teacher {table.teacher.box.AP:.1f} AP)"
+
+
 def results(table: Table) -> str:
-    """A pair's main table; the README quotes it."""
+    """A pair's main table."""
     return "\n".join([_HEADER, *(_row(row) for row in table.rows)])
 
 

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+PAIR = "gfl_r101_r50"
+METHODS = ("none", "mgd", "maskd", "crosskd+pkd")  # of the grid that tests run: control, plain, with a prior, joined
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -37,7 +39,7 @@ def copy_project(target: Path) -> Path:
         )
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, target / name)
-    edit_yaml(target / "params.yaml", tier="smoke")
+    edit_yaml(target / "params.yaml", tier="smoke", leave_out={})
     done = run_stage(target, "dvc", "init", "--no-scm", "-q")
     assert done.returncode == 0, done.stderr
     return target
@@ -58,9 +60,9 @@ def project(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A copy in which the whole smoke grid, one seed, has been run by ``dvc repro`` (through real DVC and MLflow)."""
+    """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow)."""
     target = copy_project(tmp_path_factory.mktemp("finished"))
-    edit_yaml(target / "params.yaml", seeds=[0])
+    edit_yaml(target / "params.yaml", pairs=[PAIR], methods=list(METHODS), seeds=[0])
     done = run_stage(target, "pipelines.repro")
     assert done.returncode == 0, done.stdout + done.stderr
     (target / "output.txt").write_text(done.stdout)

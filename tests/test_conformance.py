@@ -1,4 +1,4 @@
-"""What every method must keep to; each file of methods/ is met by existing."""
+"""What every method must keep to; each recipe of methods/ is met by existing."""
 
 import inspect
 from pathlib import Path
@@ -6,89 +6,134 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.contract import Batch, View
-from pipelines.params import check_recipe, load_method, load_recipe
+from methods.contract import Composition
+from pipelines.params import check_recipe, load_parts
+from tests.views import MAP_ROLES, Case
 
 METHODS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("methods").glob("*.yaml"))
-ROLES = {"neck": ((6, 8), (6, 8))}
+HEADS = ("gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn")
 
 
-def build(name):
-    """The method with its published hyper-parameters, warm-ups over."""
+def variants():
+    """Every recipe with each set of values that it has for some head family."""
+    found = []
+    for name in METHODS:
+        seen = []
+        for head in HEADS:
+            hparams = load_parts(name)[0].resolve("any", head, "paper")[0]["hparams"]
+            if hparams not in seen:
+                seen.append(hparams)
+                found.append(pytest.param(name, hparams, id=f"{name}-{head}"))
+    return found
+
+
+def build(name, hparams, case):
+    """The method with its published hyper-parameters, in double precision."""
     torch.manual_seed(0)
-    return load_method(name)(ROLES, **load_recipe(name).hparams)
-
-
-def inputs(*, requires_grad=True):
-    """Two levels of random features for student and teacher."""
-    generator = torch.Generator().manual_seed(1)
-    views = []
-    for side in range(2):
-        features = {
-            role: tuple(
-                torch.randn(2, widths[side], size, size, generator=generator).requires_grad_(requires_grad)
-                for widths, size in zip(levels, (6, 3), strict=True)
-            )
-            for role, levels in ROLES.items()
-        }
-        views.append(View(features))
-    return views
-
-
-def batch(seed=0):
-    """A batch with a box in the first image and none in the second."""
-    boxes = (torch.tensor([[4.0, 4.0, 20.0, 24.0]]), torch.zeros(0, 4))
-    return Batch(
-        10**6, boxes, (torch.tensor([1]), torch.zeros(0, dtype=torch.long)), (48, 48), torch.Generator().manual_seed(seed)
-    )
+    return load_parts(name)[0].method(case.channels, **hparams).double()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_recipe_and_code_name_the_same_hyper_parameters(name):
     """Keyword-only parameters without defaults, each with a value in the recipe, and no value more."""
-    check_recipe(name, load_recipe(name))
-    parameters = inspect.signature(load_method(name).__init__).parameters.values()
+    (part,) = load_parts(name)
+    check_recipe(part)
+    parameters = inspect.signature(part.method.__init__).parameters.values()
 
     assert all(p.default is inspect.Parameter.empty for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_losses_are_finite_scalars_with_the_right_names(name):
-    """Names start with ``loss``: MMEngine optimises those and no others."""
-    losses = build(name)(*inputs(), batch())
+@pytest.mark.parametrize(("name", "hparams"), variants())
+def test_losses_are_finite_scalars_with_the_right_names(name, hparams):
+    """Names start with ``loss``, which MMEngine optimises, and hold the module's name, so that compositions do not clash."""
+    case = Case()
+    losses = build(name, hparams, case)(case.student, case.teacher, case.batch)
+    code = load_parts(name)[0].code
 
-    assert all(key.startswith("loss") and value.ndim == 0 and value.isfinite() for key, value in losses.items())
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_gradient_reaches_the_student_everywhere_and_the_teacher_nowhere(name):
-    """Through every level of every role that the method needs."""
-    method, (student, teacher) = build(name), inputs()
-    with torch.no_grad():
-        frozen = View({role: tuple(level.detach() for level in levels) for role, levels in teacher.features.items()})
-    total = sum(method(student, frozen, batch()).values())
-    for role in method.needs:
-        for level in student.features[role]:
-            (gradient,) = torch.autograd.grad(total, level, retain_graph=True)
-
-            assert gradient.abs().sum() > 0
+    assert all(key.startswith(f"loss_{code}") and value.ndim == 0 and value.isfinite() for key, value in losses.items())
+    assert losses or name == "none"
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_draws_come_from_the_given_generator_alone(name):
-    """Same generator seed, other global seed: the same bits."""
-    method, (student, teacher) = build(name), inputs()
+@pytest.mark.parametrize(("name", "hparams"), variants())
+@pytest.mark.parametrize("boxes", ["none", "outside"])
+def test_a_batch_without_objects_gives_finite_gradients(name, hparams, boxes):
+    """No NaN from an empty sum."""
+    case = Case(boxes=boxes, sizes=((4, 3), (1, 1)))
+    losses = build(name, hparams, case)(case.student, case.teacher, case.batch)
+    leaves = case.student_leaves([*MAP_ROLES, "dense_head", "roi_head"])
+    total = sum(losses.values(), start=torch.zeros((), dtype=torch.float64))
+    if total.requires_grad:
+        gradients = [g for g in torch.autograd.grad(total, leaves, allow_unused=True) if g is not None]
+
+        assert gradients
+        assert all(gradient.isfinite().all() for gradient in gradients)
+    assert total.isfinite()
+
+
+@pytest.mark.parametrize(("name", "hparams"), variants())
+def test_gradient_reaches_the_student_through_every_role(name, hparams):
+    """Through each role that the method says it needs; anchors are no function of the student."""
+    case = Case()
+    total = sum(build(name, hparams, case)(case.student, case.teacher, case.batch).values())
+    for role in set(load_parts(name)[0].method.roles(hparams)) - {"anchors"}:
+        gradients = torch.autograd.grad(total, case.student_leaves([role]), retain_graph=True, allow_unused=True)
+
+        assert sum(gradient.abs().sum() for gradient in gradients if gradient is not None) > 0, role
+
+
+@pytest.mark.parametrize(("name", "hparams"), variants())
+def test_a_method_looks_at_no_role_that_it_does_not_name(name, hparams):
+    """Without gradient through, and without an error from, anything else."""
+    full, bare = Case(), Case()
+    needs = load_parts(name)[0].method.roles(hparams)
+    method = build(name, hparams, full)
+    for view in (bare.student, bare.teacher):
+        for role in MAP_ROLES:
+            if role not in needs:
+                del view.features[role]
+        for handle in ("dense_head", "roi_head"):
+            if handle not in needs:
+                object.__setattr__(view, handle, None)
+    if "anchors" not in needs:
+        object.__setattr__(bare.batch, "anchors_xyxy", None)
+    expected = method(full.student, full.teacher, full.batch)
+
+    assert all(torch.equal(expected[key], value) for key, value in method(bare.student, bare.teacher, bare.batch).items())
+
+
+@pytest.mark.parametrize(("name", "hparams"), variants())
+def test_draws_come_from_the_given_generator_alone(name, hparams):
+    """Same generator state, other global seed: the same bits."""
+    case = Case()
+    method, state = build(name, hparams, case), case.batch.generator.get_state()
     torch.manual_seed(1)
-    first = method(student, teacher, batch(seed=3))
+    first = method(case.student, case.teacher, case.batch)
+    case.batch.generator.set_state(state)
     torch.manual_seed(2)
-    second = method(student, teacher, batch(seed=3))
+    second = method(case.student, case.teacher, case.batch)
 
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_provenance_is_stated(name):
-    """All but the control name paper and source."""
-    recipe = load_recipe(name)
+    """All but the control name paper and source; what a tier or a pair changes says why."""
+    recipe = load_parts(name)[0].recipe
 
     assert name == "none" or (recipe.paper is not None and recipe.source is not None)
+    assert all(len(override.why) > 10 for override in recipe.overrides)
+
+
+def test_a_composition_is_its_parts_side_by_side():
+    """Each part's losses under their own names, with their own weights."""
+    case, built, expected = Case(), {}, {}
+    for name in ("crosskd", "pkd", "fitnet"):
+        built[name] = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0]["hparams"], case)
+        expected |= built[name](case.student, case.teacher, case.batch)
+    joined = Composition(built)
+    losses = joined(case.student, case.teacher, case.batch)
+
+    assert losses.keys() == expected.keys()
+    assert all(torch.equal(losses[key], expected[key]) for key in expected)
+    assert joined.tower_position == built["crosskd"].tower_position
+    assert len(list(joined.parameters())) == len(list(built["fitnet"].parameters()))

@@ -14,8 +14,8 @@ from pipelines.engine.mmlab import import_mmrazor, published_config
 from pipelines.engine.training import prepare_process, quiet, save_weights
 from pipelines.engine.weights import file_sha256, read_weights
 from pipelines.evaluate import box_ap
-from pipelines.params import load_pair, load_recipe, load_tier, resolved_hparams
-from tests.conftest import ROOT
+from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
+from tests.conftest import PAIR, ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +25,14 @@ def at_root(monkeypatch):
     prepare_process()
 
 
+PAIRS = sorted(path.stem for path in ROOT.joinpath("benchmarks/pairs").glob("*.yaml"))
+RECIPES = [*sorted(path.stem for path in ROOT.joinpath("methods").glob("*.yaml")), "crosskd+pkd"]
+
+
 @pytest.fixture
 def smoke():
     """Pair and tier."""
-    return load_pair("gfl_r101_r50"), load_tier("smoke")
+    return load_pair(PAIR), load_tier("smoke")
 
 
 def build(config):
@@ -39,24 +43,32 @@ def build(config):
         return MODELS.build(config.model)
 
 
+def random_teacher(pair, tier, path):
+    """Weights of a random teacher."""
+    torch.manual_seed(1)
+    save_weights(build(compose_training(pair, "teacher", tier, Path("data"), seed=0)), path)
+    return Weights(path, file_sha256(path))
+
+
 @pytest.fixture
 def teacher(smoke, tmp_path):
     """Weights of a random teacher at tier smoke."""
-    pair, tier = smoke
-    torch.manual_seed(1)
-    model = build(compose_training(pair, "teacher", tier, Path("data"), seed=0))
-    save_weights(model, tmp_path / "teacher.pth")
-    return Weights(tmp_path / "teacher.pth", file_sha256(tmp_path / "teacher.pth"))
+    return random_teacher(*smoke, tmp_path / "teacher.pth")
 
 
-def distiller(smoke, teacher, method="mgd", seed=0):
+def distiller(smoke, teacher, method="mgd", seed=0, pair_name=PAIR):
     """The model of a cell, initialised."""
     pair, tier = smoke
-    hparams = load_recipe(method).hparams
+    parts, _ = cell_parts(method, pair_name, pair, "smoke")
     torch.manual_seed(seed)
-    model = build(compose_cell(pair, tier, Path("data"), Distillation(method, dict(hparams), teacher, None), seed=seed))
+    model = build(compose_cell(pair, tier, Path("data"), Distillation(parts, teacher, None), seed=seed))
     model.init_weights()
     return model
+
+
+def total(losses):
+    """All losses of a step added up, as MMEngine does."""
+    return sum(sum(value) if isinstance(value, list) else value for key, value in losses.items() if "loss" in key)
 
 
 def training_batch():
@@ -88,19 +100,21 @@ def test_unknown_published_config_is_one_line():
         published_config("mmdet::gfl/nope.py")
 
 
+@pytest.mark.parametrize("pair_name", PAIRS)
 @pytest.mark.parametrize("tier_name", ["smoke", "mini", "paper"])
-def test_every_config_builds(smoke, teacher, tier_name):
+def test_every_config_builds(teacher, tier_name, pair_name):
     """Teacher, student, cell, prior and test configs build at every tier, paper included, and are plain text."""
-    pair, tier = smoke[0], load_tier(tier_name)
-    recipe = load_recipe("maskd")
+    pair, tier = load_pair(pair_name), load_tier(tier_name)
+    (part,) = load_parts("maskd")
+    recipe = part.recipe
     teacher_config = compose_training(pair, "teacher", tier, Path("data"), seed=0)
     teacher_model = build(teacher_config)
     save_weights(teacher_model, teacher.path)
     weights = Weights(teacher.path, file_sha256(teacher.path))
-    hparams, _ = resolved_hparams(recipe, tier_name)
-    cell = compose_cell(pair, tier, Path("data"), Distillation("maskd", hparams, weights, None), seed=0)
+    parts, _ = cell_parts("maskd", pair_name, pair, tier_name)
+    cell = compose_cell(pair, tier, Path("data"), Distillation(parts, weights, None), seed=0)
     prior = compose_prior(
-        pair, tier, Path("data"), weights, method="maskd",
+        pair, tier, Path("data"), weights, code="maskd",
         hparams=recipe.prior.hparams, training=recipe.prior.training.model_dump(), seed=0,
     )  # fmt: skip
     model = build(cell)
@@ -115,7 +129,7 @@ def test_paper_tier_keeps_what_was_published(smoke):
     """ResNet depths, widths, learning rate, schedule and batch are those of the published config."""
     pair, tier = smoke[0], load_tier("paper")
     student = compose_training(pair, "student", tier, Path("data"), seed=0)
-    cell = compose_cell(pair, tier, Path("data"), Distillation("none", {}, Weights(Path("t"), "0"), None), seed=0)
+    cell = compose_cell(pair, tier, Path("data"), Distillation([], Weights(Path("t"), "0"), None), seed=0)
 
     assert (student.model.backbone.depth, student.model.neck.out_channels, student.model.bbox_head.num_classes) == (50, 256, 80)
     assert student.optim_wrapper.optimizer == {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001}
@@ -124,15 +138,55 @@ def test_paper_tier_keeps_what_was_published(smoke):
     assert cell.model.student.backbone.init_cfg.checkpoint == "torchvision://resnet50"
 
 
+@pytest.mark.parametrize("pair_name", PAIRS)
+def test_every_cell_takes_a_step(tmp_path, pair_name):
+    """Each method on each pair, published values: finite losses of its own, gradient for the student, none for the teacher; or a reason."""
+    pair, tier = load_pair(pair_name), load_tier("smoke")
+    weights = random_teacher(pair, tier, tmp_path / "teacher.pth")
+    plain = None
+    for name in ["none", *RECIPES]:
+        if reason := impossible_reason(pair_name, pair, name, "smoke"):
+            assert reason.startswith("needs '")
+            continue
+        model = distiller((pair, tier), weights, name, pair_name=pair_name).train()
+        torch.manual_seed(2)  # for the samplers of a two-stage detector
+        losses = model.loss(*training_batch())
+        total(losses).backward()
+        own = {key: value for key, value in losses.items() if plain is not None and key not in plain}
+        plain = plain or losses
+
+        assert bool(own) == (name != "none"), name
+        assert all(value.isfinite() for value in own.values()), name
+        # What a method adds leaves the student's own losses as they are, to the last bit.
+        assert all(torch.equal(torch.as_tensor(losses[key]), torch.as_tensor(plain[key])) for key in plain), name
+        assert all(parameter.grad is not None for parameter in model.student.backbone.layer4.parameters()), name
+        assert all(parameter.grad is None for parameter in model.teacher.parameters()), name
+
+
+def test_only_what_is_needed_of_the_teacher_runs(smoke, teacher):
+    """Nothing for the control, no head for a method on the neck, no box branch beyond it for CrossKD's class scores."""
+    for method, expected in {"none": set(), "pkd": {"backbone", "neck"}, "crosskd": {"backbone", "neck", "head convolutions"}}.items():
+        model, ran = distiller(smoke, teacher, method), set()
+        parts = {
+            "backbone": model.teacher.backbone,
+            "neck": model.teacher.neck,
+            "head": model.teacher.bbox_head,
+            "head convolutions": model.teacher.bbox_head.cls_convs[0],
+        }
+        for name, module in parts.items():
+            module.register_forward_hook(lambda *_, name=name: ran.add(name))
+        model.loss(*training_batch())
+
+        assert ran == expected
+
+
 def test_teacher_is_outside_of_everything_that_trains(smoke, teacher):
     """Not in the checkpoint, not in the optimizer, in evaluation mode after train(), no gradient, no statistics."""
     model = distiller(smoke, teacher, "mgd").train()
     before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     teacher_ids = {id(parameter) for parameter in model.teacher.parameters()}
 
-    sum(
-        value for losses in model.loss(*training_batch()).values() for value in (losses if isinstance(losses, list) else [losses])
-    ).backward()
+    total(model.loss(*training_batch())).backward()
 
     assert not any(module.training for module in model.teacher.modules())
     assert not teacher_ids & {id(parameter) for parameter in model.parameters()}

@@ -6,7 +6,10 @@ import pytest
 import yaml
 
 from benchmarks.published import Registry
-from pipelines.params import check_all, check_recipe, impossible_reason, load_grid, load_pair, load_recipe, load_tier, load_yaml
+from methods.recipe import Override
+from dataclasses import replace
+
+from pipelines.params import check_all, check_recipe, impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
 from tests.conftest import ROOT, edit_yaml, run_stage
 
 
@@ -20,18 +23,26 @@ def at_root(monkeypatch):
     ("change", "message"),
     [
         ({"tier": "huge"}, r"unknown tier 'huge'; benchmarks/tiers/ has: mini, paper, smoke"),
-        ({"pairs": ["gfl"]}, r"unknown pair 'gfl'; benchmarks/pairs/ has: gfl_r101_r50"),
-        ({"methods": ["none", "mdg"]}, r"unknown method 'mdg'; methods/ has: maskd, mgd, none"),
+        ({"pairs": ["gfl"]}, r"unknown pair 'gfl'; benchmarks/pairs/ has: faster_rcnn_r101_r50, gfl_r101_r50"),
+        ({"methods": ["none", "mdg"]}, r"unknown method 'mdg'; methods/ has: .*maskd, .*mgd, .*none"),
+        ({"methods": ["none", "mgd+mdg"]}, r"unknown method 'mdg'"),
+        ({"methods": ["mgd+mgd"]}, r"method 'mgd\+mgd' joins a method to itself"),
+        ({"methods": ["none+mgd"]}, r"method 'none\+mgd' joins the control, which is no distillation"),
+        ({"methods": ["maskd+maskd_seg"]}, r"joins two methods that learn a prior; only one can"),
+        ({"methods": ["mgd@2"]}, r"methods\.0: String should match pattern .* got 'mgd@2'"),
         ({"seeds": ["a"]}, r"params.yaml: seeds\.0: Input should be a valid integer, got 'a'"),
         ({"seeds": 3}, r"params.yaml: seeds: Input should be a valid list, got 3"),
         ({"seeds": [0, 0]}, r"seeds names 0 more than once: two cells would be the same; remove one"),
+        ({"leave_out": {"gfl": ["mgd"]}}, r"leave_out names pair 'gfl', which the grid does not have; remove it there"),
+        ({"leave_out": {"gfl_r101_r50": ["cwd"]}}, r"leave_out names method 'cwd', which the grid does not have"),
+        ({"leave_out": {"gfl_r101_r50": ["none"]}}, r"leave_out names the control 'none'; without it"),
         ({"sedes": [0]}, r"params.yaml: unknown key 'sedes' \(misspelt\?\)"),
     ],
 )
 def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
-    done = run_stage(project, "pipelines.check", "--out", "runs/checked.txt")
+    done = run_stage(project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes")
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
@@ -80,22 +91,33 @@ def test_role_that_the_pair_does_not_tap():
     """Says which role, which pair, and where to add it; a declared lack is a reason and no error."""
     pair = load_pair("gfl_r101_r50")
     without = pair.model_copy(update={"taps": {"backbone": "backbone"}})
-    lacking = without.model_copy(update={"lacks": {"neck": "a pair without a neck"}})
+    lacking = without.model_copy(update={"lacks": {"neck": "a pair without a neck", "logits": pair.lacks["logits"]}})
 
-    with pytest.raises(ValueError, match=r"mgd needs role 'neck'.*taps: backbone.*add it under 'taps:'"):
-        impossible_reason(without, "mgd")
-    assert impossible_reason(lacking, "mgd") == "needs 'neck': a pair without a neck"
-    assert impossible_reason(pair, "mgd") is None
-    assert impossible_reason(without, "none") is None
+    def reason(pair, method):
+        return impossible_reason("gfl_r101_r50", pair, method, "mini")
+
+    with pytest.raises(ValueError, match=r"mgd needs role 'neck'.*taps: backbone.*under 'taps:' in benchmarks/pairs/gfl_r101_r50"):
+        reason(without, "mgd")
+    assert reason(lacking, "mgd") == "needs 'neck': a pair without a neck"
+    assert reason(lacking, "fgd+mgd_seg").startswith("needs 'neck': ")
+    assert reason(pair, "mgd_seg+fitnet") == "needs 'logits': a detector has no segmentation logits"
+    assert reason(pair, "mgd") is None
+    assert reason(without, "none") is None
 
 
 def test_recipe_against_code():
     """A hyper-parameter too few, one too many, and one that a tier invents."""
-    recipe = load_recipe("mgd")
-    wrong = recipe.model_copy(update={"hparams": {"alpha": 1.0, "beta": 2.0}})
+    (part,) = load_parts("mgd")
 
-    with pytest.raises(ValueError, match=r"hparams\.share_masked is missing; hparams\.beta is no parameter of mgd\.py"):
-        check_recipe("mgd", wrong)
+    def changed(**update):
+        return replace(part, recipe=part.recipe.model_copy(update=update))
+
+    with pytest.raises(ValueError, match=r"hparams\.share_masked is missing; .*hparams\.beta is no parameter of mgd\.py"):
+        check_recipe(changed(hparams={"alpha": 1.0, "beta": 2.0, "num_levels": 0}))
+    with pytest.raises(ValueError, match=r"methods/mgd\.yaml: overrides\.0\.hparams\.gamma is not among hparams"):
+        check_recipe(changed(overrides=[Override(tier="mini", hparams={"gamma": 1.0}, why="-")]))
+    with pytest.raises(ValueError, match=r"methods/mgd\.yaml: there is no methods/mdg\.py beside it"):
+        check_recipe(changed(code="mdg"))
 
 
 def test_committed_files_are_in_order():

@@ -10,14 +10,12 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 
 from reports.record import Metrics, Run
-from tests.conftest import read, run_stage
-
-PAIR = "gfl_r101_r50"
-METHODS = ("none", "mgd", "maskd")
+from tests.conftest import METHODS, PAIR, edit_yaml, read, run_stage
 
 
 def distill(project, method="mgd", seed=0, out="out", **environment):
@@ -100,9 +98,12 @@ def test_mlflow_has_one_run_a_training(finished, monkeypatch):
     assert set(runs) == {f"teacher/{PAIR}/teacher", f"masks/{PAIR}/maskd", *(f"distill/{PAIR}/{m}/seed0" for m in METHODS)}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert run.info.run_id == read(finished / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["mlflow_run_id"]
-    assert run.data.params | {"hparams.alpha": "", "hparams.share_masked": ""} == {
-        "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "seed": "0", "hparams.alpha": "", "hparams.share_masked": "",
+    assert {key: value for key, value in run.data.params.items() if not key.startswith("hparams.")} == {
+        "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "seed": "0",
     }  # fmt: skip
+    joined = runs[f"distill/{PAIR}/crosskd+pkd/seed0"].data.params
+    assert {"hparams.alpha", "hparams.share_masked"} <= run.data.params.keys()
+    assert (joined["hparams.crosskd.box_loss"], joined["hparams.pkd.loss_weight"]) == ("kl", "6.0")
     assert {"train/loss", "train/loss_mgd", "test/AP", "images_per_s", "lr"} <= set(run.data.metrics)
     assert run.inputs.dataset_inputs[0].dataset.digest == read(finished / "data/smoke/manifest.json")["digest"][:36]
     assert {"config.py", "run.json", "curve.json", "metrics.json"} <= artifacts
@@ -177,23 +178,57 @@ def test_nothing_to_do_is_quick(finished):
     begun = time.monotonic()
     done = run_stage(finished, "pipelines.repro")
 
-    assert "nothing to do: all 14 stages are up to date" in done.stdout
+    assert "nothing to do: all 17 stages are up to date" in done.stdout
     assert time.monotonic() - begun < 5
 
 
 def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
-    """One method's recipe: its cells and the report. The pair's file: every training, but not the data."""
-    recipe = finished_copy / "methods/mgd.yaml"
-    recipe.write_text(recipe.read_text().replace("2.0e-5", "3.0e-5"))
-    own = {f"masks@{PAIR}-mgd", f"distill@{PAIR}-mgd-0"}
-    after_recipe = stale(finished_copy)
-    recipe.write_text(recipe.read_text().replace("3.0e-5", "2.0e-5"))
-    code = finished_copy / "methods/maskd.py"
-    code.write_text(code.read_text() + "\n# a remark\n")
-    after_code = stale(finished_copy)
+    """One method's value, or its code: its cells and the report. A recipe's prose: the report alone."""
 
-    assert after_recipe == own | {"check", "report"}
-    assert after_code == {f"masks@{PAIR}-maskd", f"distill@{PAIR}-maskd-0", "check", "report"}
+    def after(edit, path):
+        path = finished_copy / path
+        before = path.read_text()
+        path.write_text(edit(before))
+        assert stale(finished_copy) == {"check", "report"}
+        done = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
+        assert done.returncode == 0, done.stderr
+        found = stale(finished_copy)
+        path.write_text(before)
+        return found
+
+    assert after(lambda text: text.replace("2.0e-5", "3.0e-5"), "methods/mgd.yaml") == {
+        f"masks@{PAIR}-mgd", f"distill@{PAIR}-mgd-0", "report",
+    }  # fmt: skip
+    assert after(lambda text: text + "\n# a remark\n", "methods/pkd.py") == {
+        f"masks@{PAIR}-crosskd+pkd", f"distill@{PAIR}-crosskd+pkd-0", "report",
+    }  # fmt: skip
+    assert after(lambda text: text + "# a remark\n", "methods/maskd.yaml") == {"report"}
+
+
+def test_impossible_cell_is_a_reason(project):
+    """CrossKD on a two-stage detector: a record that says why, at once, without teacher or data."""
+    done = run_stage(
+        project, "pipelines.distill", "--tier", "smoke", "--pair", "faster_rcnn_r101_r50", "--method", "crosskd+pkd",
+        "--seed", "0", "--data", "data", "--teacher", "none", "--prior", "none", "--out", "out",
+    )  # fmt: skip
+    run = Run(**read(project / "out/run.json"))
+
+    assert done.returncode == 0, done.stderr
+    assert run.status == "impossible"
+    assert run.reason.startswith("needs 'dense_head': a two-stage detector has no towers")
+
+
+def test_left_out_cell_is_neither_run_nor_shown(finished_copy):
+    """Its stages end at once, the report has no row; the other method's cells are not touched."""
+    edit_yaml(finished_copy / "params.yaml", leave_out={PAIR: ["mgd"]})
+    done = run_stage(finished_copy, "pipelines.repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [row["method"] for row in read(finished_copy / "reports/leaderboard.json")["tables"][0]["rows"]]
+
+    assert "iteration" not in done.stdout
+    assert "maskd" not in done.stdout.split("all files in order")[1]
+    assert rows == [method for method in METHODS if method != "mgd"]
+    assert Run(**read(finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json")).status == "left out"
 
 
 def test_same_seed_same_result_to_the_last_bit(finished_copy):
@@ -334,11 +369,11 @@ def start():
     started = []
 
     def begin(project, *arguments):
-        path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+        # Without it DVC runs stages in /bin/sh, which need not replace itself by the stage as bash does.
+        environment.pop("SHELL", None)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        started.append(
-            subprocess.Popen([sys.executable, "-m", *arguments], cwd=project, env={**os.environ, "PATH": path}, **quiet)
-        )
+        started.append(subprocess.Popen([sys.executable, "-m", *arguments], cwd=project, env=environment, **quiet))
         return started[-1]
 
     yield begin
@@ -356,11 +391,18 @@ def training_process(work):
 
 
 def ends(process, within_s=20):
-    """Whether a process ends in time."""
+    """Whether a process ends in time; one that nobody has waited for yet has ended too."""
+
+    def runs():
+        try:
+            return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
     deadline = time.monotonic() + within_s
-    while os.path.exists(f"/proc/{process}") and time.monotonic() < deadline:
+    while runs() and time.monotonic() < deadline:
         time.sleep(0.1)
-    return not os.path.exists(f"/proc/{process}")
+    return not runs()
 
 
 def test_killed_dvc_takes_its_training_along_and_the_next_goes_on(finished_copy, start):

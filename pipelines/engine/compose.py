@@ -21,6 +21,7 @@ Side = Literal["teacher", "student"]
 
 # Stage widths of a ResNet, in base_channels, when it is built of basic blocks (depth 18 and 34).
 _STAGE_WIDTHS = (1, 2, 4, 8)
+_RESNET_STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class Weights:
 class Distillation:
     """What a cell adds to its student's own training."""
 
-    method: str
-    hparams: dict[str, Any]
+    parts: list[dict[str, Any]]  # {name, code, hparams, inherits} of each method that is joined
     teacher: Weights
     prior: Weights | None
 
@@ -56,6 +56,8 @@ def compose_training(pair: Pair, side: Side, tier: Tier, data: Path, *, seed: in
 def compose_cell(pair: Pair, tier: Tier, data: Path, cell: Distillation, *, seed: int) -> Config:
     """Return the config that trains the student under a method, the teacher looking on."""
     config = compose_training(pair, "student", tier, data, seed=seed)
+    # Shrunk necks have other shapes on both sides, so at a scaled tier all methods start from the same student.
+    parts = [part if tier.model is None else {**part, "inherits": []} for part in cell.parts]
     config.model = ConfigDict(
         type="Distiller",
         student=config.model,
@@ -63,8 +65,8 @@ def compose_cell(pair: Pair, tier: Tier, data: Path, cell: Distillation, *, seed
         teacher_weights=str(cell.teacher.path),
         teacher_sha256=cell.teacher.sha256,
         taps=dict(pair.taps),
-        method=cell.method,
-        hparams=cell.hparams,
+        head=pair.head,
+        parts=parts,
         prior_weights=cell.prior and str(cell.prior.path),
         prior_sha256=cell.prior and cell.prior.sha256,
         seed=seed,
@@ -78,14 +80,14 @@ def compose_prior(
     data: Path,
     teacher: Weights,
     *,
-    method: str,
+    code: str,
     hparams: dict[str, Any],
     training: dict[str, Any],
     seed: int,
 ) -> Config:
     """Return the config that learns a method's prior on the frozen teacher.
 
-    ``training`` is the recipe's: ``iterations``, ``lr``, ``weight_decay``.
+    ``code`` is the method's module, ``training`` its recipe's ``iterations``, ``lr``, ``weight_decay``.
     """
     config = _base(pair, "teacher", tier, data)
     config.model = ConfigDict(
@@ -93,8 +95,8 @@ def compose_prior(
         teacher=_without_initialisation(config.model),
         teacher_weights=str(teacher.path),
         teacher_sha256=teacher.sha256,
-        tap=pair.taps["neck"],
-        method=method,
+        taps=dict(pair.taps),
+        code=code,
         hparams=hparams,
         seed=seed,
     )
@@ -165,10 +167,21 @@ def _scaled_model(model: ConfigDict, scale: ModelScale, *, num_classes: int) -> 
     scaled.backbone.update(depth=backbone.depth, base_channels=backbone.base_channels)
     # Frozen stages and frozen batch statistics belong to a pretrained backbone.
     scaled.backbone.update(frozen_stages=-1, norm_eval=False)
-    num_levels = len(scale.strides)
     widths = [backbone.base_channels * width for width in _STAGE_WIDTHS]
-    scaled.neck.update(in_channels=widths, out_channels=scale.neck_channels, num_outs=num_levels)
-    scaled.bbox_head.update(
+    # Stage 1 of a ResNet has stride 4, and each further one twice that.
+    start_level = _RESNET_STRIDES.index(scale.strides[0])
+    scaled.neck.update(
+        in_channels=widths, out_channels=scale.neck_channels, start_level=start_level, num_outs=len(scale.strides)
+    )
+    if "roi_head" in scaled:
+        _scale_two_stage(scaled, scale, num_classes)
+    else:
+        _scale_one_stage(scaled.bbox_head, scale, num_classes)
+    return scaled
+
+
+def _scale_one_stage(head: ConfigDict, scale: ModelScale, num_classes: int) -> None:
+    head.update(
         num_classes=num_classes,
         in_channels=scale.neck_channels,
         feat_channels=scale.neck_channels,
@@ -176,8 +189,22 @@ def _scaled_model(model: ConfigDict, scale: ModelScale, *, num_classes: int) -> 
         # The published head normalises 256 channels in 32 groups.
         norm_cfg=ConfigDict(type="GN", num_groups=scale.neck_channels // 8, requires_grad=True),
     )
-    scaled.bbox_head.anchor_generator.update(strides=list(scale.strides), octave_base_scale=scale.octave_base_scale)
-    return scaled
+    head.anchor_generator.update(strides=list(scale.strides), octave_base_scale=scale.octave_base_scale)
+
+
+def _scale_two_stage(model: ConfigDict, scale: ModelScale, num_classes: int) -> None:
+    width, strides = scale.neck_channels, list(scale.strides)
+    model.rpn_head.update(in_channels=width, feat_channels=width)
+    model.rpn_head.anchor_generator.update(strides=strides, scales=[scale.octave_base_scale])
+    extractor, head = model.roi_head.bbox_roi_extractor, model.roi_head.bbox_head
+    extractor.update(featmap_strides=strides, out_channels=width, finest_scale=scale.roi.finest_px)
+    extractor.roi_layer.output_size = scale.roi.pool
+    head.update(
+        num_classes=num_classes, in_channels=width, fc_out_channels=scale.roi.fc_channels, roi_feat_size=scale.roi.pool
+    )
+    model.train_cfg.rcnn.sampler.num = scale.roi.samples
+    for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+        proposals.update(nms_pre=scale.roi.proposals, max_per_img=scale.roi.proposals)
 
 
 def _without_initialisation(model: ConfigDict) -> ConfigDict:
@@ -221,7 +248,7 @@ def _set_scenes(config: Config, data: Path, *, image_px: int, batch_size: int) -
 
 def _set_schedule(config: Config, schedule: Schedule, *, epochs: int, lr: float) -> None:
     """AdamW with a linear warm-up and a cosine to zero, stepped every iteration."""
-    adamw = {"type": "AdamW", "lr": lr, "weight_decay": schedule.weight_decay}
+    adamw = {"type": "AdamW", "lr": lr, "weight_decay": schedule.weight_decay, "fused": True}
     config.optim_wrapper = ConfigDict(
         type="OptimWrapper", optimizer=adamw, clip_grad=ConfigDict(max_norm=schedule.clip_grad_norm)
     )

@@ -10,22 +10,27 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from methods.contract import Batch, Channels, View
+from methods.contract import Batch, Channels, Composition, View
+from pipelines.engine import heads
 from pipelines.engine.mmlab import import_mmrazor
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights
+from pipelines.params import needed_roles
 
 import_mmrazor()
 from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402
 from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402
 
+# Roles that are no recorded feature maps.
+_HANDLES = ("dense_head", "roi_head", "anchors")
 
-def _load_method(name: str) -> Any:
-    return importlib.import_module(f"methods.{name}")
 
+def _in_full_precision(records: list[Any]) -> tuple[Tensor, ...]:
+    """A role's record as a tuple of levels, half precision widened to float32.
 
-def _in_full_precision(features: Any) -> tuple[Tensor, ...]:
-    """A role's record as a tuple of levels, half precision widened to float32."""
-    levels = features if isinstance(features, (tuple, list)) else (features,)
+    A module gives all its levels in one call, or one a call.
+    """
+    output = records[0] if len(records) == 1 else records
+    levels = output if isinstance(output, (tuple, list)) else (output,)
     return tuple(level.float() if level.dtype in (torch.float16, torch.bfloat16) else level for level in levels)
 
 
@@ -34,27 +39,42 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
     """mmrazor's distiller with one of our methods in place of its losses and connectors.
 
     Args:
-        method: name of a module of ``methods``.
-        hparams: the method's keyword arguments.
+        parts: ``{name, code, hparams, inherits}`` of each method that is joined.
         taps: role -> path of the module whose output plays it.
-        seed: seed of the method's own parameters and draws.
+        seed: seed of the methods' own parameters and draws.
     """
 
-    def __init__(self, method: str, hparams: dict[str, Any], taps: dict[str, str], seed: int) -> None:
-        self._needs = _load_method(method).Method.needs
-        recorders = {role: {"type": "ModuleOutputs", "source": taps[role]} for role in self._needs}
+    def __init__(self, parts: list[dict[str, Any]], taps: dict[str, str], seed: int) -> None:
+        self.needs = needed_roles(parts)
+        self._maps = {role: taps[role] for role in self.needs if role not in _HANDLES}
+        recorders = {role: {"type": "ModuleOutputs", "source": path} for role, path in self._maps.items()}
         super().__init__(student_recorders=recorders, teacher_recorders=dict(recorders))
-        self._name, self._hparams, self._seed = method, hparams, seed
+        self._parts, self._seed = parts, seed
 
     def build_method(self, channels: Channels) -> None:
         """Build the method once the channels are known; the model's own initialisation stays as it was."""
+        built = {}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            self.method = _load_method(self._name).Method(channels, **self._hparams)
+            for part in self._parts:
+                torch.manual_seed(self._seed)  # a method starts from the same parameters alone and joined
+                module = importlib.import_module(f"methods.{part['code']}")
+                built[part["name"]] = module.Method(channels, **part["hparams"])
+        self.method = next(iter(built.values())) if len(built) == 1 else Composition(built)
 
-    def view(self, *, of_student: bool) -> View:
+    def run_maps(self, model: nn.Module, inputs: Tensor) -> Any:
+        """Run what of a model must run for the recorders; return the neck's levels where it came to that."""
+        modules = {path.split(".")[0] for path in self._maps.values()}
+        if modules == {"backbone"} and len(self._maps) == len(self.needs):
+            return model.backbone(inputs)
+        features = model.extract_feat(inputs)
+        for name in sorted(modules - {"backbone", "neck"}):
+            getattr(model, name)(features)
+        return features
+
+    def maps(self, *, of_student: bool) -> dict[str, tuple[Tensor, ...]]:
         """What the recorders hold."""
-        return View({role: _in_full_precision(self.get_record(role, from_student=of_student)) for role in self._needs})
+        recorders = self.student_recorders if of_student else self.teacher_recorders
+        return {role: _in_full_precision(recorders.get_recorder(role).data_buffer) for role in self._maps}
 
     def clear(self) -> None:
         """Drop the recorded tensors: they would keep the graph in memory and forbid copies of the model."""
@@ -62,21 +82,9 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
 
-    def method_losses(self, inputs: Tensor, samples: list[Any], iteration: int) -> dict[str, Tensor]:
-        """The method's losses on the batch that was just recorded, in full precision."""
-        generator = torch.Generator(device=inputs.device)
-        # One stream a step: a resumed training draws what an uninterrupted one would have drawn.
-        generator.manual_seed((self._seed << 32) + iteration)
-        batch = Batch(
-            iteration=iteration,
-            boxes_xyxy=tuple(sample.gt_instances.bboxes for sample in samples),
-            labels=tuple(sample.gt_instances.labels for sample in samples),
-            image_hw=(inputs.shape[2], inputs.shape[3]),
-            generator=generator,
-        )
-        with torch.autocast(inputs.device.type, enabled=False):
-            losses = self.method(self.view(of_student=True), self.view(of_student=False), batch)
-        return dict(losses)
+    def generator(self, device: torch.device, iteration: int) -> torch.Generator:
+        """One stream a step: a resumed training draws what an uninterrupted one would have drawn."""
+        return torch.Generator(device=device).manual_seed((self._seed << 32) + iteration)
 
 
 @MODELS.register_module()
@@ -88,12 +96,14 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         teacher: config of the teacher, without initialisation.
         teacher_weights: file of the teacher's weights, with its ``teacher_sha256``.
         taps: role -> module path, valid in both models.
-        method: name of the method, with its ``hparams``.
+        head: head family of both.
+        parts: ``{name, code, hparams, inherits}`` of each method that is joined.
         prior_weights: file of what the method's prior learned, with its ``prior_sha256``, or None.
         seed: the cell's seed.
 
     Raises:
-        ValueError: teacher or prior weights are missing, not the recorded ones, or do not fit.
+        ValueError: teacher or prior weights are missing, not the recorded ones, or do not fit; a method asks for
+            what this pair's models cannot give.
     """
 
     def __init__(
@@ -103,8 +113,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         teacher_weights: str,
         teacher_sha256: str,
         taps: dict[str, str],
-        method: str,
-        hparams: dict[str, Any],
+        head: str,
+        parts: list[dict[str, Any]],
         prior_weights: str | None,
         prior_sha256: str | None,
         seed: int,
@@ -112,12 +122,17 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         built_student = MODELS.build(student)
         with torch.random.fork_rng(devices=[]):
             frozen = load_frozen(teacher, teacher_weights, teacher_sha256)
-        distiller = {"type": "MethodDistiller", "method": method, "hparams": hparams, "taps": taps, "seed": seed}
+        distiller = {"type": "MethodDistiller", "parts": parts, "taps": taps, "seed": seed}
         with DefaultScope.overwrite_default_scope("mmrazor"):  # where its recorders are registered
             super().__init__(architecture=built_student, teacher=frozen, distiller=distiller)
         self._keep_outside(frozen)
-        self._seed = seed
+        self._seed, self._head, self._taps = seed, head, taps
         self.distiller.build_method(self._probe())
+        self._inherits = list(dict.fromkeys(name for part in parts for name in part["inherits"]))
+        _check_inheritance(self.student, self.teacher, self._inherits)
+        position = self.distiller.method.tower_position
+        for model in (self.student, self.teacher):
+            heads.check_position(model, head, position)
         if prior_weights and prior_sha256:
             self.distiller.method.load_prior(read_weights(prior_weights, prior_sha256))
 
@@ -126,6 +141,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             self.student.init_weights()
+        for name in self._inherits:
+            self.student.get_submodule(name).load_state_dict(self.teacher.get_submodule(name).state_dict())
 
     def train(self, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002 (torch's signature)
         """Switch student and method; the teacher is not in the module tree and stays in evaluation mode."""
@@ -133,14 +150,34 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
 
     def loss(self, batch_inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """The student's own losses and the method's; of the teacher only what the method needs is run."""
-        with self.distiller.student_recorders:
+        distiller, needs = self.distiller, self.distiller.needs
+        position = distiller.method.tower_position
+        with distiller.student_recorders, heads.tap_student(self.student, self._head, needs, position) as tap:
             losses = dict(self.student(batch_inputs, data_samples, mode="loss"))
-        if self.distiller._needs:  # noqa: SLF001 (its other half)
-            with torch.no_grad(), self.distiller.teacher_recorders:
-                self.teacher.extract_feat(batch_inputs)
+        if not needs:
+            return losses
+        with torch.no_grad(), distiller.teacher_recorders:
+            features = distiller.run_maps(self.teacher, batch_inputs)
         iteration = int(MessageHub.get_current_instance().get_info("iter", 0))
-        losses.update(self.distiller.method_losses(batch_inputs, data_samples, iteration))
-        self.distiller.clear()
+        generator = distiller.generator(batch_inputs.device, iteration)
+        anchors = None
+        if "anchors" in needs:
+            sizes = [tuple(level.shape[2:]) for level in features]
+            anchors = heads.anchors(self.teacher.get_submodule(self._taps["anchors"]), sizes, batch_inputs.device)
+        batch = Batch(
+            iteration=iteration,
+            boxes_xyxy=tuple(sample.gt_instances.bboxes for sample in data_samples),
+            labels=tuple(sample.gt_instances.labels for sample in data_samples),
+            image_hw=(batch_inputs.shape[2], batch_inputs.shape[3]),
+            generator=generator,
+            anchors_xyxy=anchors,
+        )
+        with torch.autocast(batch_inputs.device.type, enabled=False):
+            student = View(distiller.maps(of_student=True), *tap.handles())
+            handles = heads.teacher_handles(self.teacher, self._head, needs, position, features, data_samples, generator)
+            teacher = View(distiller.maps(of_student=False), *handles)
+            losses.update(distiller.method(student, teacher, batch))
+        distiller.clear()
         return losses
 
     def _probe(self) -> Channels:
@@ -148,15 +185,28 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         blank = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
         with _evaluating(self.student), torch.no_grad():
             with self.distiller.student_recorders:
-                self.student.extract_feat(blank)
+                self.distiller.run_maps(self.student, blank)
             with self.distiller.teacher_recorders:
-                self.teacher.extract_feat(blank)
-        views = [self.distiller.view(of_student=side).features for side in (True, False)]
+                self.distiller.run_maps(self.teacher, blank)
+        students, teachers = (self.distiller.maps(of_student=side) for side in (True, False))
         self.distiller.clear()
         return {
-            role: tuple((s.shape[1], t.shape[1]) for s, t in zip(views[0][role], views[1][role], strict=True))
-            for role in views[0]
+            role: tuple((s.shape[1], t.shape[1]) for s, t in zip(students[role], teachers[role], strict=True))
+            for role in students
         }
+
+
+def _check_inheritance(student: nn.Module, teacher: nn.Module, names: list[str]) -> None:
+    """ValueError where a module that the student starts from is not of the teacher's shape."""
+    for name in names:
+        shapes = [
+            {key: value.shape for key, value in model.get_submodule(name).state_dict().items()} for model in (student, teacher)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"the method starts the student's {name} from the teacher's, and theirs differ in shape; "
+                "choose a pair with equal ones, or empty 'inherits' in an override of the method's recipe"
+            )
 
 
 @contextmanager

@@ -19,8 +19,8 @@ class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
 
     Args:
         teacher: config of the teacher, without initialisation; weights as in :class:`Distiller`.
-        tap: path of the module whose output the prior replaces.
-        method: name of the method whose ``prior`` is learned, with the prior's ``hparams``.
+        taps: role -> module path; the prior replaces the output of the one that plays its role.
+        code: module of the method whose ``prior`` is learned, with the prior's ``hparams``.
         seed: seed of the prior's parameters.
     """
 
@@ -29,22 +29,24 @@ class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
         teacher: dict[str, Any],
         teacher_weights: str,
         teacher_sha256: str,
-        tap: str,
-        method: str,
+        taps: dict[str, str],
+        code: str,
         hparams: dict[str, Any],
         seed: int,
     ) -> None:
         frozen = load_frozen(teacher, teacher_weights, teacher_sha256)
         super().__init__(data_preprocessor=frozen.data_preprocessor)
         self._keep_outside(frozen)
-        with _recording(frozen.get_submodule(tap)) as outputs, torch.no_grad():
+        learned = importlib.import_module(f"methods.{code}").Method.prior
+        tap = frozen.get_submodule(taps[learned.role])
+        with _recording(tap) as outputs, torch.no_grad():
             frozen.extract_feat(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
         channels = tuple(level.shape[1] for level in outputs[0])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.prior = importlib.import_module(f"methods.{method}").Method.prior(channels, **hparams)
+            self.prior = learned(channels, **hparams)
         self._losses: dict[str, Tensor] = {}
-        frozen.get_submodule(tap).register_forward_hook(self._replace)
+        tap.register_forward_hook(self._replace)
 
     def _replace(self, _module: nn.Module, _inputs: Any, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not torch.is_grad_enabled():

@@ -20,7 +20,7 @@ from pipelines.engine.workdir import check_writable
 from reports.record import Run
 
 _ENGINE = [
-    Path("pipelines/engine") / f"{name}.py" for name in ("compose", "distiller", "hooks", "mmlab", "prior", "training", "weights")
+    Path("pipelines/engine") / f"{name}.py" for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "training", "weights")
 ]
 
 
@@ -38,6 +38,7 @@ class Job:
     hparams_origin: str | None = None
     teacher_sha256: str | None = None
     prior_sha256: str | None = None
+    code: tuple[Path, ...] = ()  # files of methods/ that decide the training
 
     @property
     def name(self) -> str:
@@ -64,7 +65,6 @@ def run_training(
     """Train, write weights and ``run.json``, and tell MLflow; see :func:`pipelines.engine.training.train`."""
     check_writable(weights.parent)
     data_name, data_digest = dataset_identity(tier, data)
-    method_code = [Path("methods/contract.py"), Path(f"methods/{job.method}.py")] if job.method else []
     trackers: list[Tracker] = []
 
     def tracker_for(resume: str | None) -> Tracker:
@@ -80,7 +80,7 @@ def run_training(
     # The data's digest is no part of the config but decides the result.
     config.data_digest = data_digest
     trained = train(
-        config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*_ENGINE, *method_code],
+        config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*_ENGINE, *job.code],
         tracker_for=tracker_for, export=export, out=weights,
     )  # fmt: skip
     run = Run(

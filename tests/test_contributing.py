@@ -1,0 +1,33 @@
+"""The worked example of CONTRIBUTING.md, as a contributor would type it."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+from tests.conftest import ROOT, edit_yaml, run_stage
+
+
+def test_worked_example(project):
+    """Its files pass their own test, the conformance suite and the linter; the new cell is part of the grid."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = re.findall(r"^`((?:methods|tests)/\S+)`: .*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in files] == ["methods/cosine.py", "methods/cosine.yaml", "tests/test_cosine.py"]
+    (project / "tests").mkdir()
+    for name in ("__init__.py", "conftest.py", "views.py", "test_conformance.py"):
+        shutil.copy(ROOT / "tests" / name, project / "tests" / name)
+    shutil.copy(ROOT / "pyproject.toml", project / "pyproject.toml")
+    for name, content in files:
+        (project / name).write_text(content)
+    edit_yaml(project / "params.yaml", methods=["none", "cosine", "cosine+crosskd"])
+
+    tests = run_stage(project, "pytest", "tests/test_cosine.py", "tests/test_conformance.py", "-k", "cosine")
+    assert tests.returncode == 0, tests.stdout
+    assert re.search(r"\d\d+ passed", tests.stdout)
+    lint = [[sys.executable, "-m", "ruff", "check", "."], [sys.executable, "-m", "mypy", "methods/cosine.py"]]
+    for command in lint:
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    check = run_stage(project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes")
+    assert check.returncode == 0, check.stderr
+    assert (project / "runs/recipes/cosine+crosskd.json").is_file()
