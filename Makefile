@@ -36,7 +36,7 @@ ui: install
 	@mlflow ui --backend-store-uri "$$(python -c 'from pipelines.engine.tracking import tracking_uri; print(tracking_uri())')"
 
 speed: install
-	@python -m tests.speed --json reports/speed.json
+	@python -m tests.speed --json reports/speed.json && OMP_NUM_THREADS=1 python -m tests.step_cost --json reports/step_cost.json
 
 lint: install
 	@ruff check . && ruff format --check . && mypy && lint-imports

@@ -150,20 +150,37 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
 
     def loss(self, batch_inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """The student's own losses and the method's; of the teacher only what the method needs is run."""
-        distiller, needs = self.distiller, self.distiller.needs
-        position = distiller.method.tower_position
-        with distiller.student_recorders, heads.tap_student(self.student, self._head, needs, position) as tap:
-            losses = dict(self.student(batch_inputs, data_samples, mode="loss"))
-        if not needs:
-            return losses
-        with torch.no_grad(), distiller.teacher_recorders:
-            features = distiller.run_maps(self.teacher, batch_inputs)
+        losses, tap = self.run_student(batch_inputs, data_samples)
+        if self.distiller.needs:
+            features = self.run_teacher(batch_inputs)
+            losses.update(self.distil(batch_inputs, data_samples, tap, features))
+            self.distiller.clear()
+        return losses
+
+    def run_student(self, batch_inputs: Tensor, data_samples: list[Any]) -> tuple[dict[str, Tensor], heads.Tap]:
+        """The student's own losses, and what recorded its heads meanwhile."""
+        distiller = self.distiller
+        tap = heads.tap_student(self.student, self._head, distiller.needs, distiller.method.tower_position)
+        with distiller.student_recorders, tap:
+            return dict(self.student(batch_inputs, data_samples, mode="loss")), tap
+
+    def run_teacher(self, batch_inputs: Tensor) -> Any:
+        """Fill the teacher's recorders; return its neck's levels."""
+        with torch.no_grad(), self.distiller.teacher_recorders:
+            return self.distiller.run_maps(self.teacher, batch_inputs)
+
+    def distil(
+        self, batch_inputs: Tensor, data_samples: list[Any], tap: heads.Tap, features: tuple[Tensor, ...]
+    ) -> dict[str, Tensor]:
+        """The method's losses on what was recorded of both, in full precision; ``features`` are the teacher's neck's."""
+        distiller, device = self.distiller, batch_inputs.device
+        needs, position = distiller.needs, distiller.method.tower_position
         iteration = int(MessageHub.get_current_instance().get_info("iter", 0))
-        generator = distiller.generator(batch_inputs.device, iteration)
+        generator = distiller.generator(device, iteration)
         anchors = None
         if "anchors" in needs:
-            sizes = [tuple(level.shape[2:]) for level in features]
-            anchors = heads.anchors(self.teacher.get_submodule(self._taps["anchors"]), sizes, batch_inputs.device)
+            sizes = [(level.shape[2], level.shape[3]) for level in features]
+            anchors = heads.anchors(self.teacher.get_submodule(self._taps["anchors"]), sizes, device)
         batch = Batch(
             iteration=iteration,
             boxes_xyxy=tuple(sample.gt_instances.bboxes for sample in data_samples),
@@ -172,13 +189,10 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
             generator=generator,
             anchors_xyxy=anchors,
         )
-        with torch.autocast(batch_inputs.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             student = View(distiller.maps(of_student=True), *tap.handles())
             handles = heads.teacher_handles(self.teacher, self._head, needs, position, features, data_samples, generator)
-            teacher = View(distiller.maps(of_student=False), *handles)
-            losses.update(distiller.method(student, teacher, batch))
-        distiller.clear()
-        return losses
+            return dict(distiller.method(student, View(distiller.maps(of_student=False), *handles), batch))
 
     def _probe(self) -> Channels:
         """Channels of every role's levels, seen by running both models on one blank image."""

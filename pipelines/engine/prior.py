@@ -41,18 +41,18 @@ class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
         tap = frozen.get_submodule(taps[learned.role])
         with _recording(tap) as outputs, torch.no_grad():
             frozen.extract_feat(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
-        channels = tuple(level.shape[1] for level in outputs[0])
+        channels = tuple(level.shape[1] for level in _levels(outputs[0]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.prior = learned(channels, **hparams)
         self._losses: dict[str, Tensor] = {}
         tap.register_forward_hook(self._replace)
 
-    def _replace(self, _module: nn.Module, _inputs: Any, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _replace(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         if not torch.is_grad_enabled():
-            return features
-        replaced, self._losses = self.prior(features)
-        return tuple(replaced)
+            return output
+        replaced, self._losses = self.prior(_levels(output))
+        return replaced[0] if isinstance(output, Tensor) else tuple(replaced)
 
     def forward(self, inputs: Tensor, data_samples: list[Any], mode: str = "loss") -> Any:
         """The teacher's own losses on the replaced features, and the prior's."""
@@ -60,6 +60,11 @@ class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
         losses.update(self._losses)
         self._losses = {}
         return losses
+
+
+def _levels(output: Any) -> tuple[Tensor, ...]:
+    """What a module gives as a tuple of levels: a neck gives several, a classifier of pixels one."""
+    return (output,) if isinstance(output, Tensor) else tuple(output)
 
 
 @contextmanager

@@ -1,0 +1,250 @@
+"""MMDetection's heads as a method sees them; what one family of heads does otherwise than another stands here alone.
+
+Of a student is shown what its own losses computed, recorded while :func:`tap_student` is open; nothing stays
+attached to it.  Of a teacher only what is looked at is run; it is frozen, so that its own outputs carry no graph.
+Shapes: N images, C channels, H x W positions of a level, A anchors a position, P locations, K classes, D box outputs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import reduce_mean
+from torch import Tensor, nn
+
+from methods.contract import DensePrediction, DenseTargets, Levels, Proposals, RoiPrediction
+
+
+@dataclass(frozen=True)
+class Family:
+    """What tells one family of dense heads from the others.
+
+    Args:
+        convs: names of the convolutions that give class scores, boxes and centerness (or None).
+        decode: boxes of a head, its box outputs, priors and strides, a row a location.
+        targets: what was assigned, of a head, the result of its ``get_targets`` and the number of images.
+        distributions: whether the box outputs are logits of distances.
+    """
+
+    convs: tuple[str, str, str | None]
+    decode: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+    targets: Callable[[Any, Any, int], DenseTargets]
+    distributions: bool = False
+
+
+def _decode_deltas(head: Any, deltas: Tensor, anchors: Tensor, _: Tensor) -> Tensor:
+    return head.bbox_coder.decode(anchors, deltas)
+
+
+def _decode_distributions(head: Any, logits: Tensor, anchors: Tensor, strides: Tensor) -> Tensor:
+    return head.bbox_coder.decode(head.anchor_center(anchors), head.integral(logits) * strides)
+
+
+def _decode_distances(head: Any, distances: Tensor, points: Tensor, strides: Tensor) -> Tensor:
+    return head.bbox_coder.decode(points, distances.clamp(min=0) * strides if head.norm_on_bbox else distances.exp())
+
+
+def _anchor_targets(head: Any, assigned: Any, _: int) -> DenseTargets:
+    *_, labels, weights, _, _, num_positives = assigned  # some heads give the anchors first
+    labels_NP, weight_NP = torch.cat(labels, dim=1), torch.cat(weights, dim=1)
+    positive_NP = (labels_NP >= 0) & (labels_NP < head.num_classes)
+    return DenseTargets(weight_NP, positive_NP, reduce_mean(weight_NP.new_full((), float(num_positives))))
+
+
+def _point_targets(head: Any, assigned: Any, num_images: int) -> DenseTargets:
+    labels_NP = torch.cat([level.view(num_images, -1) for level in assigned[0]], dim=1)  # images one after the other
+    distances_NP4 = torch.cat([level.view(num_images, -1, 4) for level in assigned[1]], dim=1)
+    positive_NP, weight_NP = (labels_NP >= 0) & (labels_NP < head.num_classes), torch.ones_like(distances_NP4[..., 0])
+    num_positives = reduce_mean((positive_NP * weight_NP).sum()).clamp(min=1)
+    centerness_sum = reduce_mean(head.centerness_target(distances_NP4[positive_NP]).sum()).clamp(min=1e-6)
+    return DenseTargets(weight_NP, positive_NP, num_positives, centerness_sum)
+
+
+DENSE = {
+    "gfl": Family(("gfl_cls", "gfl_reg", None), _decode_distributions, _anchor_targets, distributions=True),
+    "retinanet": Family(("retina_cls", "retina_reg", None), _decode_deltas, _anchor_targets),
+    "atss": Family(("atss_cls", "atss_reg", "atss_centerness"), _decode_deltas, _anchor_targets),
+    "fcos": Family(("conv_cls", "conv_reg", "conv_centerness"), _decode_distances, _point_targets),
+}
+
+
+class DenseHandle:
+    """The contract's ``DenseHead`` on a head, what was kept of its towers, and (of a student) what ``get_targets`` gave."""
+
+    def __init__(self, head: Any, family: str, position: int, towers: tuple[Levels, Levels], assigned: Any = None) -> None:
+        self._head, self._family, self._position, self.towers, self._assigned = head, DENSE[family], position, towers, assigned
+
+    @cached_property
+    def targets(self) -> DenseTargets:
+        """What the student's own losses assigned."""
+        return self._family.targets(self._head, self._assigned, len(self.towers[0][0]))
+
+    @cached_property
+    def prediction(self) -> DensePrediction:
+        """The head's outputs on its own features."""
+        return self.finish(*self.towers)
+
+    def finish(self, class_levels: Levels, box_levels: Levels) -> DensePrediction:
+        """The head's outputs on given features, from the activation behind the kept ones on."""
+        head, (class_conv, box_conv, centerness_conv) = self._head, self._family.convs
+        class_features, box_features = self._finish(head.cls_convs, class_levels), self._finish(head.reg_convs, box_levels)
+        outputs_NPD = self._rows(box_conv, box_features, getattr(head, "scales", None))
+        places = (place.repeat(len(outputs_NPD), 1) for place in self._places)
+        boxes_xyxy = self._family.decode(head, outputs_NPD.flatten(0, 1), *places)
+        centerness_features = box_features if getattr(head, "centerness_on_reg", True) else class_features
+        return DensePrediction(
+            self._rows(class_conv, class_features),
+            boxes_xyxy.view(*outputs_NPD.shape[:2], 4),
+            outputs_NPD.unflatten(-1, (4, -1)) if self._family.distributions else None,
+            self._rows(centerness_conv, centerness_features).squeeze(-1) if centerness_conv else None,
+        )
+
+    def _finish(self, convs: nn.ModuleList, levels: Levels) -> Levels:
+        if self._position:
+            levels = tuple(level.relu() for level in levels)
+        for conv in convs[self._position :]:
+            levels = tuple(map(conv, levels))
+        return levels
+
+    def _rows(self, conv: str, levels: Levels, scales: Sequence[Any] | None = None) -> Tensor:
+        """A convolution's outputs, a row a location."""
+        layer, scales = getattr(self._head, conv), scales or [nn.Identity()] * len(levels)
+        maps_NCHW = [scale(layer(level_NCHW)) for scale, level_NCHW in zip(scales, levels, strict=True)]
+        width = maps_NCHW[0].shape[1] // self._head.num_base_priors
+        return torch.cat([level_NCHW.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width)) for level_NCHW in maps_NCHW], dim=1)
+
+    @cached_property
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Priors (P, 4 or 2) in pixels, and the strides (P, 1) of their levels."""
+        generator, levels = self._head.prior_generator, self.towers[0]
+        priors = generator.grid_priors([level.shape[2:] for level in levels], device=levels[0].device)
+        strides = [prior.new_full((len(prior), 1), stride[0]) for prior, stride in zip(priors, generator.strides, strict=True)]
+        return torch.cat(priors), torch.cat(strides)
+
+
+class RoiHandle:
+    """The contract's ``RoiHead`` on a RoI head (a cascade's first stage), the neck's output, its proposals and what it said."""
+
+    def __init__(self, roi_head: Any, levels: Levels, draw: Callable[[], Proposals], own: RoiPrediction | None = None) -> None:
+        self._roi_head, self._levels, self._draw, self._own = roi_head, levels, draw, own
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        """The model's own proposals."""
+        return self._draw()
+
+    def predict(self, proposals: Proposals) -> RoiPrediction:
+        """What the head says; on its own proposals what it said."""
+        if self._own is not None and proposals is self.proposals:
+            return self._own
+        stage = [0] if isinstance(self._roi_head.bbox_head, nn.ModuleList) else []
+        outputs = self._roi_head._bbox_forward(*stage, self._levels, proposals.rois_R5)  # noqa: SLF001 (predicts, and no more)
+        return RoiPrediction(outputs["cls_score"], outputs["bbox_pred"])
+
+
+@torch.no_grad()
+def _draw(model: Any, levels: Levels, samples: list[Any], generator: torch.Generator) -> Proposals:
+    """A detector's proposals, assigned and sampled as in its own training; the generator seeds the draws."""
+    parts = (getattr(model.roi_head, name) for name in ("bbox_assigner", "bbox_sampler", "bbox_head", "train_cfg"))
+    assigner, sampler, head, config = (part[0] if isinstance(part, (list, nn.ModuleList)) else part for part in parts)
+    objects, ignored, metas = unpack_gt_instances(samples)
+    regions = model.rpn_head.predict_by_feat(*model.rpn_head(levels), batch_img_metas=metas, cfg=model.train_cfg.rpn_proposal)
+    seed, sampled = int(torch.randint(2**62, (), generator=generator, device=generator.device)), []
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the samplers draw on the CPU
+        for image, region in enumerate(regions):
+            region.priors = region.pop("bboxes")
+            assigned = assigner.assign(region, objects[image], ignored[image])
+            sampled.append(sampler.sample(assigned, region, objects[image], feats=[level[image][None] for level in levels]))
+    return Proposals(bbox2roi([result.priors for result in sampled]), head.get_targets(sampled, config)[0])
+
+
+def _wide(levels: Sequence[Tensor]) -> Levels:
+    """Half precision widened to float32."""
+    return tuple(level.float() if level.dtype in (torch.float16, torch.bfloat16) else level for level in levels)
+
+
+class Tap:
+    """Records what a student's heads do while it is open, as far as the roles ask for it, and then has their handles."""
+
+    def __init__(self, student: Any, family: str, roles: Sequence[str], position: int | None) -> None:
+        self._student, self._family, self._position = student, family, position or 0
+        self._methods: dict[str, tuple[Any, str]] = {}
+        if "dense_head" in roles:
+            head = student.bbox_head
+            owners = [convs[position - 1].activate for convs in (head.cls_convs, head.reg_convs)] if position else [head]
+            self._methods |= {f"tower {number}": (owner, "forward") for number, owner in enumerate(owners)}
+            self._methods["targets"] = (head, "get_targets")
+        if "roi_head" in roles:
+            self._methods |= {"rois": (student.roi_head, "_bbox_forward"), "labels": (student.roi_head.bbox_head, "get_targets")}
+        self._calls: dict[str, list[tuple[Any, Any]]] = {name: [] for name in self._methods}
+
+    def _record(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._calls[name].append((args, method(*args, **kwargs)))
+        return self._calls[name][-1][1]
+
+    def __enter__(self) -> "Tap":  # noqa: PYI034 (Self is not in Python 3.10)
+        for name, (owner, attribute) in self._methods.items():
+            # A ReLU that works in place would change what is kept of a tower.
+            method = torch.relu if self._position and attribute == "forward" else getattr(owner, attribute)
+            setattr(owner, attribute, partial(self._record, name, method))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for owner, attribute in self._methods.values():
+            delattr(owner, attribute)
+
+    def handles(self) -> tuple[DenseHandle | None, RoiHandle | None]:
+        """The student's dense head and RoI head, None where the role was not asked for; once its losses are computed."""
+        calls, dense, roi = self._calls, None, None
+        if "targets" in calls:
+            kept = [[args[0] for args, _ in calls[name]] for name in calls if name.startswith("tower")]
+            towers = tuple(map(_wide, kept if self._position else kept[0] * 2))  # at 0 the head saw all levels in one call
+            dense = DenseHandle(self._student.bbox_head, self._family, self._position, towers, calls["targets"][0][1])
+        if "rois" in calls:
+            (((levels, rois_R5), said),), ((_, assigned),) = calls["rois"], calls["labels"]
+            proposals, own = Proposals(rois_R5, assigned[0]), RoiPrediction(*_wide((said["cls_score"], said["bbox_pred"])))
+            roi = RoiHandle(self._student.roi_head, _wide(levels), lambda: proposals, own)
+        return dense, roi
+
+
+tap_student = Tap
+
+
+def teacher_handles(
+    teacher: Any, family: str, roles: Sequence[str], position: int | None,
+    features: Sequence[Tensor], samples: list[Any], generator: torch.Generator,
+) -> tuple[DenseHandle | None, RoiHandle | None]:  # fmt: skip
+    """Handles on a frozen teacher's heads, from its neck's output, the batch's data samples and generator."""
+    dense, roi, number = None, None, position or 0
+    if "dense_head" in roles:
+        head = teacher.bbox_head
+        towers = tuple(_kept(convs, number, _wide(features)) for convs in (head.cls_convs, head.reg_convs))
+        dense = DenseHandle(head, family, number, towers)
+    if "roi_head" in roles:
+        levels = _wide(features)
+        roi = RoiHandle(teacher.roi_head, levels, partial(_draw, teacher, levels, samples, generator))
+    return dense, roi
+
+
+def _kept(convs: nn.ModuleList, position: int, levels: Levels) -> Levels:
+    for number, conv in enumerate(convs[:position], start=1):
+        levels = tuple(conv(level, activate=number < position) for level in levels)
+    return levels
+
+
+def check_position(model: Any, family: str, position: int | None) -> None:
+    """ValueError where a head's towers have no convolution of that number."""
+    count = 0 if position is None else min(len(model.bbox_head.cls_convs), len(model.bbox_head.reg_convs))
+    if not 0 <= (position or 0) <= count:
+        raise ValueError(f"no position {position} in a {family} head with {count} convolutions a tower; choose 0 to {count}")
+
+
+def anchors(head: Any, sizes: Sequence[tuple[int, int]], device: torch.device) -> Levels:
+    """A head's anchors (H, W, A, 4) on levels of the given heights and widths."""
+    priors = head.prior_generator.grid_priors(sizes, device=device)
+    return tuple(prior.view(*size, -1, 4) for prior, size in zip(priors, sizes, strict=True))
