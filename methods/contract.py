@@ -5,8 +5,9 @@ levels, the finest first), K classes, R proposals, T tokens.  Boxes are xyxy in 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -17,21 +18,41 @@ Channels = Mapping[str, tuple[tuple[int, int], ...]]
 Levels = tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
 class DensePrediction:
-    """What a dense head says at every location.
+    """What a dense head says at every location; all but the classes is computed when it is first looked at.
 
     Args:
         class_logits_NPK: before the sigmoid.
-        boxes_xyxy_NP4: decoded, not clipped.
-        side_logits_NP4B: GFL's distribution over B distances of each box side, before the softmax; else None.
-        centerness_NP: logits, where the head has such a branch and the method asked for it; else None.
+        boxes: gives the decoded boxes (N, P, 4), not clipped.
+        sides: gives GFL's distribution over B distances of each box side (N, P, 4, B), before the softmax;
+            None for heads without.
+        centerness: gives logits (N, P); None for heads without such a branch.
     """
 
-    class_logits_NPK: Tensor
-    boxes_xyxy_NP4: Tensor
-    side_logits_NP4B: Tensor | None = None
-    centerness_NP: Tensor | None = None
+    def __init__(
+        self,
+        class_logits_NPK: Tensor,
+        boxes: Callable[[], Tensor],
+        sides: Callable[[], Tensor] | None = None,
+        centerness: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self.class_logits_NPK = class_logits_NPK
+        self._boxes, self._sides, self._centerness = boxes, sides, centerness
+
+    @cached_property
+    def boxes_xyxy_NP4(self) -> Tensor:  # noqa: N802 (shape suffix)
+        """Decoded boxes."""
+        return self._boxes()
+
+    @cached_property
+    def side_logits_NP4B(self) -> Tensor | None:  # noqa: N802
+        """Distributions of the box sides' distances."""
+        return self._sides and self._sides()
+
+    @cached_property
+    def centerness_NP(self) -> Tensor | None:  # noqa: N802
+        """Centerness logits."""
+        return self._centerness and self._centerness()
 
 
 @dataclass(frozen=True)
@@ -105,7 +126,7 @@ class RoiHead(Protocol):
         """The model's own proposals, as its sampler drew them, with the labels that belong to them."""
 
     def predict(self, proposals: Proposals) -> RoiPrediction:
-        """This head on any proposals of the batch; on the student's own ones nothing is computed twice."""
+        """The head on any proposals of the batch; on the student's own ones nothing is computed twice."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +198,7 @@ class BaseMethod(nn.Module, ABC):
     prior: ClassVar[type[BasePrior] | None] = None
     tower_position: int | None = None  # which convolution's output a dense head keeps; see DenseHead
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels) -> None:  # noqa: ARG002 (for those that have parameters)
         super().__init__()
 
     @classmethod
@@ -185,7 +206,7 @@ class BaseMethod(nn.Module, ABC):
         """The roles needed with these hyper-parameters; ``needs``, unless terms can be switched on and off."""
         return cls.needs
 
-    def load_prior(self, state: Mapping[str, Tensor]) -> None:
+    def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (for those that have one)
         """Take over what the prior learned; only methods with a prior are asked."""
         raise TypeError(f"{type(self).__module__} has no prior to load")
 

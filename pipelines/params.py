@@ -213,9 +213,7 @@ def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:
 def needed_roles(parts: list[dict[str, Any]]) -> list[str]:
     """Roles that the parts need with these hyper-parameters, each once."""
     roles: Iterator[str] = (
-        role
-        for part in parts
-        for role in importlib.import_module(f"methods.{part['code']}").Method.roles(part["hparams"])
+        role for part in parts for role in importlib.import_module(f"methods.{part['code']}").Method.roles(part["hparams"])
     )
     return list(dict.fromkeys(roles))
 
@@ -246,7 +244,9 @@ def check_recipe(part: Part) -> None:
     """
     name, recipe = part.name, part.recipe
     if not Path(f"methods/{part.code}.py").is_file():
-        raise ValueError(f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'")
+        raise ValueError(
+            f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'"
+        )
     method = part.method
     parts = [("hparams", recipe.hparams, method)]
     if (recipe.prior is None) != (method.prior is None):
@@ -261,7 +261,8 @@ def check_recipe(part: Part) -> None:
         problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
     for number, override in enumerate(recipe.overrides):
         problems += [
-            f"overrides.{number}.hparams.{key} is not among hparams" for key in sorted(override.hparams.keys() - recipe.hparams.keys())
+            f"overrides.{number}.hparams.{key} is not among hparams"
+            for key in sorted(override.hparams.keys() - recipe.hparams.keys())
         ]
     if problems:
         raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")

@@ -73,7 +73,7 @@ def step(loss, method, case: Case) -> float:
     leaves = [*case.student_leaves([*MAP_ROLES, "dense_head"]), *(p for p in method.parameters() if p.requires_grad)]
     total = sum(loss(method, case.student, case.teacher, case.batch).values())
     torch.autograd.grad(total, leaves, allow_unused=True)
-    return float(total)
+    return float(total.detach())
 
 
 def peak_mib(run) -> float:
@@ -136,7 +136,7 @@ def measure(name: str, label: str, method: torch.nn.Module, case: Case, turns: i
 def measure_masks(name: str, turns: int) -> dict[str, float | str]:
     """The masks alone of a method that marks objects: 2 images of 50 boxes, all levels."""
     method, case = setting(name)
-    masks = getattr(importlib.import_module(f"tests.test_{name}"), "masks_alone")
+    masks = importlib.import_module(f"tests.test_{name}").masks_alone
     seconds: dict[str, list[float]] = {}
     for turn in range(20 * turns + 1):
         for form, run in masks(method, case.student, case.batch).items():

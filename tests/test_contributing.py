@@ -11,7 +11,7 @@ from tests.conftest import ROOT, edit_yaml, run_stage
 def test_worked_example(project):
     """Its files pass their own test, the conformance suite and the linter; the new cell is part of the grid."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    files = re.findall(r"^`((?:methods|tests)/\S+)`: .*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    files = re.findall(r"^`((?:methods|tests)/\S+)`: [^\n]*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == ["methods/cosine.py", "methods/cosine.yaml", "tests/test_cosine.py"]
     (project / "tests").mkdir()
     for name in ("__init__.py", "conftest.py", "views.py", "test_conformance.py"):

@@ -143,7 +143,7 @@ class Stub:
     def finish(self, class_levels, box_levels):
         """Channels are classes and corners."""
         logits, boxes = (levels[0].flatten(2).transpose(1, 2) for levels in (class_levels, box_levels))
-        return DensePrediction(logits, boxes)
+        return DensePrediction(logits, lambda: boxes)
 
 
 def test_two_locations_by_hand():
@@ -174,7 +174,7 @@ def test_box_errors_by_hand():
     """Disjoint boxes: overlap counts as 1e-6; of a hull of 3 square pixels 1 is empty. No area at all: no NaN."""
     boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [5.0, 5.0, 5.0, 5.0]]], dtype=torch.float64)
     others = torch.tensor([[[2.0, 0.0, 3.0, 1.0], [5.0, 5.0, 5.0, 5.0]]], dtype=torch.float64)
-    ours, theirs = (DensePrediction(torch.zeros(1, 2, 1), found) for found in (boxes, others))
+    ours, theirs = (DensePrediction(torch.zeros(1, 2, 1), lambda found=found: found) for found in (boxes, others))
 
     assert iou_error(ours, theirs)[0, 0].item() == pytest.approx(-math.log(1e-6))
     assert giou_error(ours, theirs)[0, 0].item() == pytest.approx(1 + 1 / 3)
@@ -194,7 +194,7 @@ def test_box_errors_equal_mmdetections(kind):
     first, second = boxes[0].clone().requires_grad_(), boxes[0].clone().requires_grad_()
     loss = {"giou": GIoULoss, "iou": IoULoss}[kind](reduction="none")
     expected = loss(second[0], boxes[1, 0])
-    found = BOX_ERRORS[kind](DensePrediction(torch.zeros(()), first), DensePrediction(torch.zeros(()), boxes[1]))[0]
+    found = BOX_ERRORS[kind](*(DensePrediction(torch.zeros(()), lambda given=given: given) for given in (first, boxes[1])))[0]
     found.sum().backward()
     expected.sum().backward()
 
@@ -383,3 +383,16 @@ def test_without_objects_whole_detectors_give_finite_losses(family):
 
     assert all(value.isfinite() for value in losses.values())
     assert all(p.grad.isfinite().all() for p in student.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("family", "module", "runs"),
+    [("fcos", "conv_centerness", False), ("atss", "atss_centerness", True), ("gfl", "integral", False)],
+)
+def test_of_the_teachers_head_only_what_a_term_looks_at_is_run(family, module, runs):
+    """FCOS has no centerness term, ATSS has; GFL compares distributions and decodes no box."""
+    student, teacher, calls = detector(family, seed=2).train(), frozen(detector(family, seed=1)), []
+    getattr(teacher.bbox_head, module).register_forward_hook(lambda *_: calls.append(module))
+    losses_by_method(family, PUBLISHED[family], student, teacher, *batch())
+
+    assert bool(calls) == runs

@@ -14,7 +14,7 @@ from pipelines.engine.mmlab import import_mmrazor, published_config
 from pipelines.engine.training import prepare_process, quiet, save_weights
 from pipelines.engine.weights import file_sha256, read_weights
 from pipelines.evaluate import box_ap
-from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
+from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier
 from tests.conftest import PAIR, ROOT
 
 
@@ -64,6 +64,11 @@ def distiller(smoke, teacher, method="mgd", seed=0, pair_name=PAIR):
     model = build(compose_cell(pair, tier, Path("data"), Distillation(parts, teacher, None), seed=seed))
     model.init_weights()
     return model
+
+
+def codes(method):
+    """Modules that a method's parts run."""
+    return [part.code for part in load_parts(method)]
 
 
 def total(losses):
@@ -165,7 +170,11 @@ def test_every_cell_takes_a_step(tmp_path, pair_name):
 
 def test_only_what_is_needed_of_the_teacher_runs(smoke, teacher):
     """Nothing for the control, no head for a method on the neck, no box branch beyond it for CrossKD's class scores."""
-    for method, expected in {"none": set(), "pkd": {"backbone", "neck"}, "crosskd": {"backbone", "neck", "head convolutions"}}.items():
+    for method, expected in {
+        "none": set(),
+        "pkd": {"backbone", "neck"},
+        "crosskd": {"backbone", "neck", "head convolutions"},
+    }.items():
         model, ran = distiller(smoke, teacher, method), set()
         parts = {
             "backbone": model.teacher.backbone,
@@ -174,7 +183,7 @@ def test_only_what_is_needed_of_the_teacher_runs(smoke, teacher):
             "head convolutions": model.teacher.bbox_head.cls_convs[0],
         }
         for name, module in parts.items():
-            module.register_forward_hook(lambda *_, name=name: ran.add(name))
+            module.register_forward_hook(lambda *_, name=name, ran=ran: ran.add(name))
         model.loss(*training_batch())
 
         assert ran == expected
@@ -235,12 +244,19 @@ def test_every_method_starts_from_the_same_student(smoke, teacher):
 
 
 def test_autocast_leaves_distillation_in_full_precision(smoke, teacher):
-    """Under bfloat16 autocast the models run in half precision, the method's loss is float32."""
-    model = distiller(smoke, teacher, "maskd").eval()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = model.loss(*training_batch())
+    """Under bfloat16 autocast the models run in half precision, every method's losses are float32."""
+    for method in RECIPES:
+        if method == "none" or impossible_reason(PAIR, smoke[0], method, "smoke"):
+            continue
+        model = distiller(smoke, teacher, method).eval()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            halves = model.student.extract_feat(training_batch()[0])
+            losses = model.loss(*training_batch())
+        own = {key: value for key, value in losses.items() if key.startswith(tuple(f"loss_{part}" for part in codes(method)))}
 
-    assert losses["loss_maskd"].dtype == torch.float32
+        assert halves[0].dtype == torch.bfloat16
+        assert own
+        assert all(value.dtype == torch.float32 for value in own.values()), method
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other", "missing", "pickle"])

@@ -52,9 +52,9 @@ def naive(method, student, teacher, batch):
     neck, total = student.features["neck"], 0.0
     for level, mask in enumerate(naive_masks(method, neck, batch)):
         adapted = method.adapt[level](neck[level])
-        mask = mask[:, None].repeat(1, adapted.shape[1], 1, 1)
+        full = mask[:, None].repeat(1, adapted.shape[1], 1, 1)
         difference = torch.pow(adapted - teacher.features["neck"][level], 2)
-        total = total + (difference * mask).sum() / max(1.0, float(mask.sum() * 2))
+        total = total + (difference * full).sum() / max(1.0, float(full.sum() * 2))
     return {"loss_fgfi": total / len(neck) * method.weight}
 
 

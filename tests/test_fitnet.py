@@ -14,7 +14,7 @@ def naive(method, student, teacher, batch):
     total = 0.0
     for level, (student_map, teacher_map) in enumerate(zip(student.features["neck"], teacher.features["neck"], strict=True)):
         conv = method.align[level]
-        aligned = nn.functional.conv2d(student_map, conv.weight, conv.bias)
+        aligned = conv(student_map)
         total = total + ((aligned - teacher_map) ** 2).mean()
     return {"loss_fitnet": method.loss_weight * total}
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from methods.contract import Proposals
 from methods.maskd import Method, Prior, ReceptiveTokens, dice_overlap, masked_error, pooled_conv3x3, token_masks
@@ -58,7 +57,7 @@ def naive(method, student, teacher, batch):
     for level, (student_map, teacher_map) in enumerate(zip(student.features["neck"], teacher.features["neck"], strict=True)):
         conv, module = method.align[level], method.mask_modules[level]
         num, _, height, width = teacher_map.shape
-        aligned = F.conv2d(student_map, conv.weight, conv.bias)
+        aligned = conv(student_map)
         mask = (module.mask_token.expand(num, -1, -1) @ teacher_map.flatten(2)).sigmoid().view(num, -1, height, width)
         if batch.iteration >= method.warmup_iterations:
             with torch.no_grad():

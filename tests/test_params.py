@@ -1,14 +1,13 @@
 """Bad input gets one line: what, where, what to do."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from benchmarks.published import Registry
 from methods.recipe import Override
-from dataclasses import replace
-
 from pipelines.params import check_all, check_recipe, impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
 from tests.conftest import ROOT, edit_yaml, run_stage
 
@@ -96,7 +95,9 @@ def test_role_that_the_pair_does_not_tap():
     def reason(pair, method):
         return impossible_reason("gfl_r101_r50", pair, method, "mini")
 
-    with pytest.raises(ValueError, match=r"mgd needs role 'neck'.*taps: backbone.*under 'taps:' in benchmarks/pairs/gfl_r101_r50"):
+    with pytest.raises(
+        ValueError, match=r"mgd needs role 'neck'.*taps: backbone.*under 'taps:' in benchmarks/pairs/gfl_r101_r50"
+    ):
         reason(without, "mgd")
     assert reason(lacking, "mgd") == "needs 'neck': a pair without a neck"
     assert reason(lacking, "fgd+mgd_seg").startswith("needs 'neck': ")

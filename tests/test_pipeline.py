@@ -115,7 +115,7 @@ def test_progress_says_which_cell_of_how_many(finished):
     text = (finished / "output.txt").read_text()
 
     assert re.search(
-        r"\[distill 2/3 gfl_r101_r50/mgd/seed0\] epoch 1/1 iteration 2/2 loss \d+\.\d+ \(.*mgd \d+\.\d+\), .* s/it, 0 s left",
+        r"\[distill 2/4 gfl_r101_r50/mgd/seed0\] epoch 1/1 iteration 2/2 loss \d+\.\d+ \(.*mgd \d+\.\d+\), .* s/it, 0 s left",
         text,
     )
     assert "\x1b" not in text

@@ -22,7 +22,8 @@ class FakeDenseHead:
 
         sizes = case.sizes
         self.towers = tuple(
-            tuple(rand(case.num_images, case.tower_channels, *size).requires_grad_(of_student) for size in sizes) for _ in range(2)
+            tuple(rand(case.num_images, case.tower_channels, *size).requires_grad_(of_student) for size in sizes)
+            for _ in range(2)
         )
         self._class_weight, self._side_weight, self._centre_weight = (
             rand(num, case.tower_channels) for num in (case.num_classes, 4 * NUM_BINS, 1)
@@ -51,7 +52,10 @@ class FakeDenseHead:
         distances = 4 * (sides.softmax(-1) * torch.arange(NUM_BINS, dtype=sides.dtype)).sum(-1)
         boxes = torch.cat([self._centres - distances[..., :2], self._centres + distances[..., 2:]], dim=-1)
         return DensePrediction(
-            apply(self._class_weight, class_levels), boxes, sides, apply(self._centre_weight, box_levels).squeeze(-1)
+            apply(self._class_weight, class_levels),
+            lambda: boxes,
+            lambda: sides,
+            lambda: apply(self._centre_weight, box_levels).squeeze(-1),
         )
 
 
@@ -147,7 +151,11 @@ class Case:
         # Both heads predict at the same places.
         self.teacher.dense_head._centres = self.student.dense_head._centres
         self.batch = Batch(
-            self.iteration, *self._objects(generator), self.image_hw, torch.Generator().manual_seed(self.seed + 1), self._anchors()
+            self.iteration,
+            *self._objects(generator),
+            self.image_hw,
+            torch.Generator().manual_seed(self.seed + 1),
+            self._anchors(),
         )
 
     def _objects(self, generator):
@@ -155,8 +163,12 @@ class Case:
         boxes, labels = [], []
         for image in range(self.num_images):
             num = 0 if self.boxes == "none" or (image and image == self.num_images - 1) else self.num_boxes
-            corner = torch.rand(num, 2, generator=generator, dtype=self.dtype) * torch.tensor([0.8 * width, 0.8 * height], dtype=self.dtype)
-            extent = (torch.rand(num, 2, generator=generator, dtype=self.dtype) * 0.6 + 0.05) * torch.tensor([width, height], dtype=self.dtype)
+            corner = torch.rand(num, 2, generator=generator, dtype=self.dtype) * torch.tensor(
+                [0.8 * width, 0.8 * height], dtype=self.dtype
+            )
+            extent = (torch.rand(num, 2, generator=generator, dtype=self.dtype) * 0.6 + 0.05) * torch.tensor(
+                [width, height], dtype=self.dtype
+            )
             box = torch.cat([corner, corner + extent], dim=1)
             boxes.append(box + 3 * max(self.image_hw) if self.boxes == "outside" else box)
             labels.append(torch.randint(self.num_classes, (num,), generator=generator))
@@ -216,10 +228,12 @@ def assert_exact(method, naive, case, *, rel=1e-9):
         assert value.ndim == 0
         assert abs(value.item() - expected.item()) <= rel * max(abs(expected.item()), 1e-12), key
         gradients = [
-            torch.autograd.grad(loss, leaves, allow_unused=True, retain_graph=True) if loss.requires_grad else [None] * len(leaves)
+            torch.autograd.grad(loss, leaves, allow_unused=True, retain_graph=True)
+            if loss.requires_grad
+            else [None] * len(leaves)
             for loss in (value, expected)
         ]
-        for leaf, mine, reference in zip(leaves, *gradients, strict=True):
-            mine, reference = (torch.zeros_like(leaf) if g is None else g for g in (mine, reference))
+        for leaf, *pair in zip(leaves, *gradients, strict=True):
+            mine, reference = (torch.zeros_like(leaf) if gradient is None else gradient for gradient in pair)
             scale = reference.abs().max().item()
             assert (mine - reference).abs().max().item() <= rel * max(scale, 1e-12), key

@@ -170,9 +170,7 @@ def _scaled_model(model: ConfigDict, scale: ModelScale, *, num_classes: int) -> 
     widths = [backbone.base_channels * width for width in _STAGE_WIDTHS]
     # Stage 1 of a ResNet has stride 4, and each further one twice that.
     start_level = _RESNET_STRIDES.index(scale.strides[0])
-    scaled.neck.update(
-        in_channels=widths, out_channels=scale.neck_channels, start_level=start_level, num_outs=len(scale.strides)
-    )
+    scaled.neck.update(in_channels=widths, out_channels=scale.neck_channels, start_level=start_level, num_outs=len(scale.strides))
     if "roi_head" in scaled:
         _scale_two_stage(scaled, scale, num_classes)
     else:
@@ -199,9 +197,7 @@ def _scale_two_stage(model: ConfigDict, scale: ModelScale, num_classes: int) -> 
     extractor, head = model.roi_head.bbox_roi_extractor, model.roi_head.bbox_head
     extractor.update(featmap_strides=strides, out_channels=width, finest_scale=scale.roi.finest_px)
     extractor.roi_layer.output_size = scale.roi.pool
-    head.update(
-        num_classes=num_classes, in_channels=width, fc_out_channels=scale.roi.fc_channels, roi_feat_size=scale.roi.pool
-    )
+    head.update(num_classes=num_classes, in_channels=width, fc_out_channels=scale.roi.fc_channels, roi_feat_size=scale.roi.pool)
     model.train_cfg.rcnn.sampler.num = scale.roi.samples
     for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
         proposals.update(nms_pre=scale.roi.proposals, max_per_img=scale.roi.proposals)

@@ -93,14 +93,18 @@ class DenseHandle:
         head, (class_conv, box_conv, centerness_conv) = self._head, self._family.convs
         class_features, box_features = self._finish(head.cls_convs, class_levels), self._finish(head.reg_convs, box_levels)
         outputs_NPD = self._rows(box_conv, box_features, getattr(head, "scales", None))
-        places = (place.repeat(len(outputs_NPD), 1) for place in self._places)
-        boxes_xyxy = self._family.decode(head, outputs_NPD.flatten(0, 1), *places)
         centerness_features = box_features if getattr(head, "centerness_on_reg", True) else class_features
+
+        def boxes() -> Tensor:
+            places = (place.repeat(len(outputs_NPD), 1) for place in self._places)
+            decoded: Tensor = self._family.decode(head, outputs_NPD.flatten(0, 1), *places)
+            return decoded.view(*outputs_NPD.shape[:2], 4)
+
         return DensePrediction(
             self._rows(class_conv, class_features),
-            boxes_xyxy.view(*outputs_NPD.shape[:2], 4),
-            outputs_NPD.unflatten(-1, (4, -1)) if self._family.distributions else None,
-            self._rows(centerness_conv, centerness_features).squeeze(-1) if centerness_conv else None,
+            boxes,
+            (lambda: outputs_NPD.unflatten(-1, (4, -1))) if self._family.distributions else None,
+            (lambda: self._rows(str(centerness_conv), centerness_features).squeeze(-1)) if centerness_conv else None,
         )
 
     def _finish(self, convs: nn.ModuleList, levels: Levels) -> Levels:

@@ -20,7 +20,8 @@ from pipelines.engine.workdir import check_writable
 from reports.record import Run
 
 _ENGINE = [
-    Path("pipelines/engine") / f"{name}.py" for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "training", "weights")
+    Path("pipelines/engine") / f"{name}.py"
+    for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "training", "weights")
 ]
 
 
