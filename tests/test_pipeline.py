@@ -185,15 +185,20 @@ def test_nothing_to_do_is_quick(finished):
 def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
     """One method's value, or its code: its cells and the report. A recipe's prose: the report alone."""
 
+    def check():
+        done = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
+        assert done.returncode == 0, done.stderr
+
     def after(edit, path):
         path = finished_copy / path
         before = path.read_text()
         path.write_text(edit(before))
         assert stale(finished_copy) == {"check", "report"}
-        done = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
-        assert done.returncode == 0, done.stderr
+        check()
         found = stale(finished_copy)
         path.write_text(before)
+        check()
+        assert not stale(finished_copy)
         return found
 
     assert after(lambda text: text.replace("2.0e-5", "3.0e-5"), "methods/mgd.yaml") == {
@@ -306,7 +311,7 @@ def test_loss_that_is_no_number_stops_the_run(finished_copy):
     method = finished_copy / "methods/mgd.py"
     method.write_text(
         method.read_text().replace(
-            'return {"loss_mgd": self.alpha * total}', 'return {"loss_mgd": self.alpha * total / (batch.iteration < 12)}'
+            '"loss_mgd": self.alpha * total', '"loss_mgd": self.alpha * total / (batch.iteration < 12)'
         )
     )
     done = distill(finished_copy)
