@@ -11,6 +11,7 @@ mpl.use("Agg")
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
+_CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # behind words that a line would cross
 
 
 def leaderboard_png(board: Leaderboard, path: Path) -> None:
@@ -28,9 +29,18 @@ def leaderboard_png(board: Leaderboard, path: Path) -> None:
                 if row.mean_ap is not None:
                     axis.plot([row.mean_ap] * 2, [position - 0.28, position + 0.28], color=_BLUE, linewidth=2.5)
                     gain = "" if row.gain_ap is None else f"  {row.gain_ap:+.1f}"
-                    axis.annotate(f"{row.mean_ap:.1f}{gain}", (row.mean_ap, position - 0.3), ha="center", va="bottom", fontsize=9)
+                    axis.annotate(
+                        f"{row.mean_ap:.1f}{gain}",
+                        (row.mean_ap, position - 0.32),
+                        ha="center",
+                        va="bottom",
+                        fontsize=9,
+                        bbox=_CLEAR,
+                    )
                 else:
-                    axis.annotate(row.status, (0.02, position), xycoords=("axes fraction", "data"), color=_GREY, va="center")
+                    axis.annotate(
+                        row.status, (0.02, position), xycoords=("axes fraction", "data"), color=_GREY, va="center", bbox=_CLEAR
+                    )
                 labels.append(f"{row.title} (n={row.num_seeds})")
             control = next((row.mean_ap for row in table.rows if row.method == "none"), None)
             if control is not None:
