@@ -93,7 +93,7 @@ def without_convolutions(method: torch.nn.Module) -> torch.nn.Module | None:
     """The method with identities for its adaptation; None where it has none."""
     bare, found = copy.deepcopy(method), False
     for name in _ADAPT:
-        if len(getattr(bare, name, ())):
+        if any(isinstance(module, torch.nn.Conv2d) for part in getattr(bare, name, ()) for module in part.modules()):
             found = True
             setattr(bare, name, torch.nn.ModuleList(torch.nn.Identity() for _ in getattr(bare, name)))
     return bare if found else None

@@ -72,7 +72,8 @@ def measure(model: Any, inputs: torch.Tensor, samples: list[Any], turns: int) ->
         if roi:
             said = roi.predict(roi.proposals)
             leaves += [said.class_logits_RK, said.box_deltas_RD]
-        torch.autograd.grad(total(losses), [*leaves, *model.distiller.method.parameters()], allow_unused=True)
+        trained = [parameter for parameter in model.distiller.method.parameters() if parameter.requires_grad]
+        torch.autograd.grad(total(losses), [*leaves, *trained], allow_unused=True)
 
     for _ in range(turns + 1):
         model.zero_grad()
