@@ -15,25 +15,25 @@ from methods.boxes import adaptation, level_of, masked_error
 from methods.contract import BaseMethod, Batch, Channels, Levels, View
 
 
-def pairwise_iou(anchors_P4: Tensor, boxes_B4: Tensor) -> Tensor:
-    """Intersection over union (P, B) of every anchor with every box; in place, as there are many of both."""
-    width_PB, height_PB = (
-        torch.minimum(anchors_P4[:, None, axis + 2], boxes_B4[:, axis + 2])
-        .sub_(torch.maximum(anchors_P4[:, None, axis], boxes_B4[:, axis]))
-        .clamp_(min=0)
-        for axis in (0, 1)
-    )
-    intersection_PB = width_PB.mul_(height_PB)
-    area_P, area_B = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (anchors_P4, boxes_B4))
-    union_PB = torch.add(area_P[:, None], area_B, out=height_PB).sub_(intersection_PB)
-    return intersection_PB.div_(union_PB)
-
-
 def near_objects(anchors_HWA4: Tensor, boxes_B4: Tensor, share: float) -> Tensor:
-    """Whether an anchor of a position (H, W) has, with any box, more than ``share`` of that box's best IoU."""
-    iou_PB = pairwise_iou(anchors_HWA4.flatten(0, 2), boxes_B4)
-    near_PB = iou_PB > share * iou_PB.amax(0)
-    return near_PB.view(*anchors_HWA4.shape[:2], -1).any(-1)
+    """Whether an anchor of a position (H, W) has, with any box, more than ``share`` of that box's best IoU.
+
+    On a grid an anchor's left and right depend on its column alone, its top and bottom on its row.  So
+    overlaps are products of a row's and a column's part, and so is the best of them; and with the areas
+    given, an IoU exceeds a bound where the overlap exceeds one of its own.
+    """
+    x_WA2, y_HA2 = anchors_HWA4[0, :, :, 0::2], anchors_HWA4[:, 0, :, 1::2]
+    width_WAB, height_HAB = (
+        (torch.minimum(ends[..., 1:], boxes_B4[:, axis + 2]) - torch.maximum(ends[..., :1], boxes_B4[:, axis])).clamp(min=0)
+        for axis, ends in enumerate((x_WA2, y_HA2))
+    )
+    area_A, area_B = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (anchors_HWA4[0, 0], boxes_B4))
+    both_AB = area_A[:, None] + area_B
+    most_AB = width_WAB.amax(0) * height_HAB.amax(0)
+    bound_B = share * (most_AB / (both_AB - most_AB)).amax(0)
+    # overlap / (both - overlap) > bound, without a quotient a position
+    scaled_HAB = (1 + bound_B) * height_HAB
+    return (scaled_HAB[:, None] * width_WAB > bound_B * both_AB).any(-1).any(-1)
 
 
 class Method(BaseMethod):
