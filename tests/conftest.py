@@ -80,3 +80,18 @@ def finished_copy(finished, tmp_path):
 def read(path: Path) -> dict:
     """A JSON file."""
     return json.loads(path.read_text())
+
+
+def build(config):
+    """A model as the Runner builds it."""
+    from mmengine.registry import MODELS, DefaultScope  # noqa: PLC0415 (seconds)
+
+    from pipelines.engine.training import quiet  # noqa: PLC0415
+
+    with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
+        return MODELS.build(config.model)
+
+
+def total(losses):
+    """All losses of a step added up, as MMEngine does."""
+    return sum(sum(value) if isinstance(value, list) else value for key, value in losses.items() if "loss" in key)

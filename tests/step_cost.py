@@ -18,19 +18,12 @@ from typing import Any
 import torch
 
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_training
-from pipelines.engine.training import prepare_process, quiet, save_weights
+from pipelines.engine.training import prepare_process, save_weights
 from pipelines.engine.weights import file_sha256
 from pipelines.params import cell_parts, impossible_reason, load_grid, load_pair, load_tier
+from tests.conftest import build, total
 
 IMAGES = 16
-
-
-def build(config: Any) -> Any:
-    """A model as the Runner builds it."""
-    from mmengine.registry import MODELS, DefaultScope  # noqa: PLC0415
-
-    with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
-        return MODELS.build(config.model)
 
 
 def make_batch(image_px: int) -> tuple[torch.Tensor, list[Any]]:
@@ -47,11 +40,6 @@ def make_batch(image_px: int) -> tuple[torch.Tensor, list[Any]]:
         sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([number % 10, 3]))
         samples.append(sample)
     return torch.randn(IMAGES, 3, image_px, image_px), samples
-
-
-def total(losses: dict[str, Any]) -> torch.Tensor:
-    """All losses added up."""
-    return sum(sum(value) if isinstance(value, list) else value for key, value in losses.items() if "loss" in key)
 
 
 def measure(model: Any, inputs: torch.Tensor, samples: list[Any], turns: int) -> dict[str, float]:

@@ -1,12 +1,13 @@
 """What every method must keep to; each recipe of methods/ is met by existing."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from methods.contract import Composition
+from methods.contract import Composition, View
 from pipelines.params import check_recipe, load_parts
 from tests.views import MAP_ROLES, Case
 
@@ -137,3 +138,22 @@ def test_a_composition_is_its_parts_side_by_side():
     assert all(torch.equal(losses[key], expected[key]) for key in expected)
     assert joined.tower_position == built["crosskd"].tower_position
     assert len(list(joined.parameters())) == len(list(built["fitnet"].parameters()))
+
+
+@pytest.mark.parametrize("name", ["cwd", "fgd", "fitnet", "maskd", "maskd_seg"])
+def test_a_batch_of_two_is_the_mean_of_batches_of_one(name):
+    """Of the methods whose formula is a mean over images; others normalise over the batch or draw for it."""
+    case, singles = Case(boxes="some", num_images=2), []
+    method = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0]["hparams"], case)
+    whole = method(case.student, case.teacher, case.batch)
+    for image in range(2):
+        part = slice(image, image + 1)
+        views = [
+            View({role: tuple(level[part] for level in levels) for role, levels in view.features.items()})
+            for view in (case.student, case.teacher)
+        ]
+        batch = replace(case.batch, boxes_xyxy=case.batch.boxes_xyxy[part], labels=case.batch.labels[part])
+        singles.append(method(*views, batch))
+
+    for key, value in whole.items():
+        assert value.item() == pytest.approx(sum(losses[key].item() for losses in singles) / 2, rel=1e-9)

@@ -15,7 +15,7 @@ from pipelines.engine.training import prepare_process, quiet, save_weights
 from pipelines.engine.weights import file_sha256, read_weights
 from pipelines.evaluate import box_ap
 from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier
-from tests.conftest import PAIR, ROOT
+from tests.conftest import PAIR, ROOT, build, total
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +33,6 @@ RECIPES = [*sorted(path.stem for path in ROOT.joinpath("methods").glob("*.yaml")
 def smoke():
     """Pair and tier."""
     return load_pair(PAIR), load_tier("smoke")
-
-
-def build(config):
-    """A model as the Runner builds it."""
-    from mmengine.registry import MODELS, DefaultScope  # noqa: PLC0415
-
-    with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
-        return MODELS.build(config.model)
 
 
 def random_teacher(pair, tier, path):
@@ -69,11 +61,6 @@ def distiller(smoke, teacher, method="mgd", seed=0, pair_name=PAIR):
 def codes(method):
     """Modules that a method's parts run."""
     return [part.code for part in load_parts(method)]
-
-
-def total(losses):
-    """All losses of a step added up, as MMEngine does."""
-    return sum(sum(value) if isinstance(value, list) else value for key, value in losses.items() if "loss" in key)
 
 
 def training_batch():
@@ -241,6 +228,24 @@ def test_every_method_starts_from_the_same_student(smoke, teacher):
 
     assert all(torch.equal(states[0][key], state[key]) for state in states[1:] for key in state)
     assert not all(torch.equal(states[0][key], other[key]) for key in other)
+
+
+def test_student_takes_over_what_a_method_inherits(smoke, teacher):
+    """The teacher's head where asked for, and nothing else of it; a neck of another shape is refused by name."""
+    pair, tier = smoke
+    parts, _ = cell_parts("fgd", PAIR, pair, "smoke")
+    config = compose_cell(pair, tier, Path("data"), Distillation(parts, teacher, None), seed=0)
+    assert config.model.parts[0]["inherits"] == []  # a scaled tier takes over nothing
+    config.model.parts[0]["inherits"] = ["bbox_head"]
+    model = build(config)
+    model.init_weights()
+    student, frozen = model.student.state_dict(), model.teacher.state_dict()
+
+    assert all(torch.equal(student[key], frozen[key]) for key in student if key.startswith("bbox_head"))
+    assert not torch.equal(student["neck.fpn_convs.0.conv.weight"], frozen["neck.fpn_convs.0.conv.weight"])
+    config.model.parts[0]["inherits"] = ["neck"]
+    with pytest.raises(ValueError, match="starts the student's neck from the teacher's, and theirs differ in shape"):
+        build(config)
 
 
 def test_autocast_leaves_distillation_in_full_precision(smoke, teacher):
