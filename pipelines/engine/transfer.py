@@ -1,0 +1,236 @@
+"""One file over HTTP into a partial file: resumed where it was cut, and never glued from two versions.
+
+Ranges, ``If-Range`` and ``Content-Range`` as in RFC 9110, sections 13.1.5 and 14; ``Retry-After`` as in its section 10.2.3.
+"""
+
+import json
+import re
+import shutil
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from pipelines.engine.progress import Progress
+
+_BLOCK = 1 << 16  # at most this much of what has arrived is lost when a connection is cut
+_SPARE_BYTES = 64 << 20  # stays free on the disk
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "kd-reproducibility"}
+_PASSING = (408, 425, 429)  # of the client errors, those that a later try may not meet
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for.
+
+    ``attempts`` counts tries in a row that brought nothing new; the wait between two doubles from ``wait_s``.
+    A server's ``Retry-After`` is kept to, up to ``longest_wait_s``.
+    """
+
+    connect_s: float = 15.0
+    read_s: float = 60.0
+    attempts: int = 6
+    wait_s: float = 1.0
+    longest_wait_s: float = 120.0
+
+
+class RefusedError(Exception):
+    """Trying again would not help; ``remedy`` is what would, where it is not a download by hand."""
+
+    def __init__(self, reason: str, remedy: str | None = None) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+class _CutError(Exception):
+    """An attempt failed, and the next may not; ``wait_s`` where the server says how long."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Make sure that the disk takes so many bytes more.
+
+    Raises:
+        RefusedError: it does not; the message says how much is missing.
+    """
+    missing = needed + _SPARE_BYTES - shutil.disk_usage(folder).free
+    if missing > 0:
+        raise RefusedError(
+            f"{needed / 1e6:.0f} MB do not fit on the disk of {folder}, {missing / 1e6:.0f} MB are missing",
+            f"free {missing / 1e6:.0f} MB there, or name a folder on another disk, and run again",
+        )
+
+
+@dataclass
+class Transfer:
+    """One file on its way.
+
+    ``<part>.origin`` beside the partial file says which version of the file it is a part of; without a strong
+    ETag or a date of the server nothing tells two versions apart, and the file is started over.
+
+    Args:
+        url: where from.
+        part: the partial file.
+        size: bytes of the whole file, where known.
+        patience: time-outs, attempts and waits.
+        progress: is told of every block.
+        stop: ends the transfer; what has arrived stays for the next time.
+    """
+
+    url: str
+    part: Path
+    size: int | None
+    patience: Patience
+    progress: Progress
+    stop: threading.Event
+    continued: bool = False  # whether the file was put together from more than one answer
+
+    def run(self) -> None:
+        """Download to the partial file, trying again as long as that may help.
+
+        Raises:
+            RefusedError: the server's answer is final, the attempts are used up, or the disk is full.
+        """
+        failures, furthest = 0, self._length()
+        with requests.Session() as session:
+            while True:
+                try:
+                    return self._attempt(session)
+                except _CutError as cut:
+                    # A file of many gigabytes may be cut more often than a server is asked in vain.
+                    failures = 1 if self._length() > furthest else failures + 1
+                    furthest = max(furthest, self._length())
+                    if failures >= self.patience.attempts:
+                        raise RefusedError(f"{cut} (tried {failures} times without getting further)") from cut
+                    self._wait(cut, failures)
+
+    def _wait(self, cut: _CutError, failures: int) -> None:
+        doubled_s = self.patience.wait_s * 2 ** (failures - 1)
+        wait_s = min(doubled_s if cut.wait_s is None else cut.wait_s, self.patience.longest_wait_s)
+        self.progress.say(f"{cut}; trying again in {wait_s:.0f} s")
+        if self.stop.wait(wait_s):
+            raise RefusedError("stopped", "run again: it goes on where it was")
+
+    def _attempt(self, session: requests.Session) -> None:
+        validator, total = self._origin()
+        start = self._length() if validator else 0
+        if start and start == total:
+            return  # whole, but its process ended before it was checked
+        headers = {**_HEADERS, "Range": f"bytes={start}-", "If-Range": validator} if start and validator else _HEADERS
+        timeout = (self.patience.connect_s, self.patience.read_s)
+        try:
+            with session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
+                start, total = self._judge(response, start, validator)
+                check_room(self.part.parent, (total or 0) - start)
+                self.continued = start > 0
+                version = {"url": self.url, "validator": _validator(response) or (validator if start else None), "total": total}
+                self._origin_file().write_text(json.dumps(version), encoding="utf-8")
+                self._receive(response, start, total)
+        except (requests.exceptions.SSLError, requests.TooManyRedirects) as error:
+            raise RefusedError(_plain(error)) from error
+        except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
+            raise _CutError(_plain(error)) from error
+        except requests.RequestException as error:  # no address at all
+            raise RefusedError(_plain(error)) from error
+
+    def _judge(self, response: requests.Response, start: int, validator: str | None) -> tuple[int, int | None]:
+        """Where the answer's bytes begin, and how many the whole file has."""
+        status = response.status_code
+        if status in _PASSING or status >= requests.codes.server_error:
+            raise _CutError(f"the server answers {status} {response.reason}", _retry_after_s(response))
+        if status not in {requests.codes.ok, requests.codes.partial_content, requests.codes.requested_range_not_satisfiable}:
+            raise RefusedError(f"the server answers {status} {response.reason}")
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise _web_page()
+        if status == requests.codes.ok:
+            length = response.headers.get("Content-Length", "")
+            begin, total = 0, int(length) if length.isdigit() else self.size
+        else:
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            begin, total = (int(span[1]), int(span[2])) if span else (-1, None)
+            # An answer to If-Range may leave the validator out, but not give another.
+            if begin != start or _validator(response) not in {None, validator}:
+                self._origin_file().unlink(missing_ok=True)
+                raise _CutError("the file has changed on the server, or what it sends does not continue it; starting over", 0)
+        if self.size is not None and total != self.size:
+            raise RefusedError(f"the server's file has {total} bytes, recorded are {self.size}")
+        return begin, total
+
+    def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
+        self.progress.begin(start, total)
+        done = start
+        with self.part.open("ab" if start else "wb") as file:
+            for block in response.raw.stream(_BLOCK, decode_content=False):
+                if done == 0 and block.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+                    raise _web_page()
+                file.write(block)
+                done += len(block)
+                self.progress.advance(len(block))
+                if total is not None and done > total:
+                    raise RefusedError(f"the server sends more than the {total} bytes of the file")
+                if self.stop.is_set():
+                    raise RefusedError("stopped", "run again: it goes on where it was")
+        if total is not None and done < total:
+            raise _CutError(f"the connection was cut after {done} of {total} bytes")
+
+    def _length(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _origin_file(self) -> Path:
+        return self.part.with_name(f"{self.part.name}.origin")
+
+    def _origin(self) -> tuple[str | None, int | None]:
+        """Version and length of the file that the partial one belongs to."""
+        try:
+            origin: dict[str, Any] = json.loads(self._origin_file().read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None, None
+        return (origin["validator"], origin["total"]) if origin["url"] == self.url else (None, None)
+
+    def discard(self) -> None:
+        """Remove the partial file."""
+        self.part.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what was noted about the partial file."""
+        self._origin_file().unlink(missing_ok=True)
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What tells this version of the file from others; a weak ETag does not do for ranges."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _retry_after_s(response: requests.Response) -> float | None:
+    """Seconds that the server asks to wait, given by it as such or as a date."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _web_page() -> RefusedError:
+    return RefusedError("the server answers with a web page (a login, consent or error page) instead of the file")
+
+
+def _plain(error: Exception) -> str:
+    """A network error without the nesting of its libraries."""
+    if isinstance(error, (requests.Timeout, ReadTimeoutError)):
+        return "the server did not answer in time"
+    if isinstance(error, HTTPError):
+        return "the connection was cut"
+    inner = error.args[0] if error.args else error
+    return " ".join(str(getattr(inner, "reason", inner)).split())

@@ -1,0 +1,296 @@
+"""Published data sets: what is accepted, one line for each thing that is wrong, and what is recorded of them."""
+
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import manifest
+from benchmarks.catalogue import CATALOGUE
+from benchmarks.datasets import check_published, compare_with_earlier, data_root, identity, write_manifest
+from tests import trees
+from tests.conftest import read
+from tests.trees import edit, label_map, refused, small_catalogue
+
+MAKE = {"coco": trees.coco, "voc": trees.voc, "cityscapes": trees.cityscapes}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A catalogue of tiny data sets."""
+    small_catalogue(monkeypatch)
+    return monkeypatch
+
+
+# --- published data sets -----------------------------------------------------------------------------------------------------
+
+
+def test_catalogue_agrees_with_the_frameworks():
+    """As many classes as MMDetection and MMSegmentation know of each data set."""
+    from mmdet.datasets import CocoDataset, VOCDataset  # noqa: PLC0415 (seconds)
+    from mmseg.datasets import CityscapesDataset  # noqa: PLC0415
+
+    known = {"coco": CocoDataset, "voc": VOCDataset, "cityscapes": CityscapesDataset}
+
+    assert {name: len(dataset.METAINFO["classes"]) for name, dataset in known.items()} == {
+        name: published.num_classes for name, published in CATALOGUE.items()
+    }
+
+
+def test_catalogue_states_the_published_counts():
+    """The data sets' own figures; and a digest of the right length for each archive and annotation file."""
+    counts = {name: {split: part.num_images for split, part in entry.splits.items()} for name, entry in CATALOGUE.items()}
+    coco, voc = CATALOGUE["coco"], CATALOGUE["voc"]
+
+    assert counts == {
+        "coco": {"train": 118287, "val": 5000},
+        "voc": {"train2007": 5011, "train2012": 11540, "test2007": 4952},
+        "cityscapes": {"train": 2975, "val": 500},
+    }
+    assert {len(digest) for digest in [*coco.sha256.values(), *(archive.sha256 for archive in coco.archives)]} == {64}
+    assert {len(archive.md5) for archive in voc.archives} == {32}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_whole_tree_is_accepted(small, tmp_path, name):
+    """Counts by split, and digests of what is annotated, computed here by hand."""
+    root = MAKE[name](tmp_path)
+    found = check_published(name, root)
+
+    assert sum(found.num_images.values()) == {"coco": 5, "voc": 8, "cityscapes": 5}[name]
+    assert found.bytes == sum(size for size, _ in found.annotations.values()) > 0
+    if name == "coco":
+        content = (root / "annotations/instances_val2017.json").read_bytes()
+        assert found.annotations["annotations/instances_val2017.json"] == (len(content), hashlib.sha256(content).hexdigest())
+        assert len(found.annotations) == 2
+    if name == "cityscapes":
+        paths = sorted((root / "gtFine/val").rglob("*.png"))
+        lines = "".join(f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}\n" for p in paths)
+        assert found.annotations["gtFine/val/*_gtFine_labelTrainIds.png"] == (
+            sum(path.stat().st_size for path in paths), hashlib.sha256(lines.encode()).hexdigest(),
+        )  # fmt: skip
+    if name == "voc":
+        assert sorted(found.annotations) == [
+            "VOCdevkit/VOC2007/Annotations/*.xml", "VOCdevkit/VOC2007/ImageSets/Main/test.txt",
+            "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt", "VOCdevkit/VOC2012/Annotations/*.xml",
+            "VOCdevkit/VOC2012/ImageSets/Main/trainval.txt",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "told"),
+    [
+        ("coco", "train2017/000000000001.jpg", ["train2017 has 2 of 3 images", "zips/train2017.zip (19 GB)", "add --download"]),
+        ("coco", "val2017", ["val2017 has 0 of 2 images", "val2017.zip (0.82 GB)"]),
+        ("coco", "annotations/instances_val2017.json", ["instances_val2017.json is missing", "annotations_trainval2017.zip"]),
+        ("voc", "VOCdevkit/VOC2012", ["VOC2012/ImageSets/Main/trainval.txt is missing", "VOCtrainval_11-May-2012.tar (2 GB)"]),
+        ("voc", "VOCdevkit/VOC2007/JPEGImages/000004.jpg", ["has 1 of the 2 images of", "VOCtest_06-Nov-2007.tar"]),
+        ("voc", "VOCdevkit/VOC2007/Annotations/000004.xml", ["VOC2007/Annotations has 1 of the 2 annotations of"]),
+        ("cityscapes", "leftImg8bit/val", ["leftImg8bit/val has 0 of 2 images", "make an account at https://www.cityscapes"]),
+        ("cityscapes", "gtFine/train/bochum", ["gtFine/train has 2 of 3 *_gtFine_labelTrainIds.png", "make an account"]),
+    ],
+)
+def test_what_is_missing_and_where_to_get_it(small, tmp_path, name, gone, told):
+    """The line names root, layout, part and source; archives that are not needed are not named."""
+    root = MAKE[name](tmp_path)
+    path = root / gone
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    line = refused(check_published, name, root)
+
+    assert str(root) in line
+    assert CATALOGUE[name].layout in line
+    for part in told:
+        assert part in line
+    assert ("train2017.zip" in line) == gone.startswith("train2017")
+    assert ("VOCtrainval_11-May-2012.tar" in line) == gone.endswith("VOC2012")
+
+
+def test_a_root_that_is_not_there(small, tmp_path):
+    """It is said to be no folder, with all that it should hold."""
+    line = refused(check_published, "coco", tmp_path / "typo")
+
+    assert f"{tmp_path / 'typo'}, which is no folder: train2017 has 0 of 3 images" in line
+    assert all(archive.url in line for archive in CATALOGUE["coco"].archives)
+
+
+def test_cityscapes_without_train_ids(small, tmp_path):
+    """Where only labelIds are, the line says how the labels of training are made of them."""
+    root = trees.cityscapes(tmp_path)
+    for path in (root / "gtFine/train").rglob("*_labelTrainIds.png"):
+        path.rename(path.with_name(path.name.replace("labelTrainIds", "labelIds")))
+    line = refused(check_published, "cityscapes", root)
+
+    assert f"only *_gtFine_labelIds.png: make them with pip install cityscapesscripts and CITYSCAPES_DATASET={root} cs" in line
+
+
+def test_an_annotation_file_that_is_not_the_published_one(small, tmp_path):
+    """Where a file's digest is known it decides, before the content is looked at; and then the publisher's boxes stand."""
+    root = trees.coco(tmp_path)
+    edit(root / "annotations/instances_train2017.json", lambda coco: coco["annotations"][0].update(bbox=[1, 1, 3, 0]))
+    digests = {
+        f: hashlib.sha256((root / f).read_bytes()).hexdigest() for f in [s.annotations for s in CATALOGUE["coco"].splits.values()]
+    }
+    assert "has no area" in refused(check_published, "coco", root)
+
+    small.setitem(CATALOGUE, "coco", replace(CATALOGUE["coco"], sha256=digests))
+    assert check_published("coco", root).num_images == {"train": 3, "val": 2}
+
+    edit(root / "annotations/instances_val2017.json", lambda coco: coco.update(info="edited"))
+    line = refused(check_published, "coco", root)
+    val = "annotations/instances_val2017.json"
+    assert f"{root / val} is not the published file (sha256 " in line
+    assert f"not {digests[val][:12]}): unpack it again" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c["categories"].pop(), "it has 79 categories, not 80"),
+        (lambda c: c["images"][1].update(id=10), "image id 10 is given more than once"),
+        (lambda c: c["images"].pop(), "lists 2 images, the published one 3"),
+        (lambda c: c["images"][2].update(file_name="x.jpg"), "x.jpg is not in"),
+        (lambda c: c["annotations"][0].update(bbox=[0, 0, 14, 2]), "reaches out of its image"),
+    ],
+)
+def test_content_of_coco(small, tmp_path, change, told):
+    """What holds for a user's annotations holds for an unknown copy of COCO's too."""
+    path = trees.coco(tmp_path) / "annotations/instances_train2017.json"
+    edit(path, change)
+    line = refused(check_published, "coco", tmp_path)
+
+    assert str(path) in line
+    assert told in line
+
+
+def test_a_list_of_another_length(small, tmp_path):
+    """VOC's lists are counted."""
+    path = trees.voc(tmp_path) / "VOCdevkit/VOC2007/ImageSets/Main/test.txt"
+    path.write_text("000004\n")
+
+    assert f"{path} lists 1 images, the published one 2" in refused(check_published, "voc", tmp_path)
+
+
+def test_cityscapes_labels_out_of_range(small, tmp_path):
+    """Values of labelIds under the name of labelTrainIds are found."""
+    path = trees.cityscapes(tmp_path) / "gtFine/val/aachen/aachen_0_gtFine_labelTrainIds.png"
+    label_map(path, 3, 33)
+
+    assert f"{path}, value 33, is out of range 0-18" in refused(check_published, "cityscapes", tmp_path)
+
+
+def test_a_root_comes_from_the_environment_first(monkeypatch):
+    """Then from params.yaml; else the line says how to name it and where the data are to be had."""
+    monkeypatch.delenv("KD_VOC", raising=False)
+    line = refused(data_root, "voc", {"coco": "/data/coco"})
+
+    assert "export KD_VOC=/path/to/it, or data: {voc: /path/to/it} in params.yaml" in line
+    assert line.count("http://host.robots.ox.ac.uk/pascal/VOC/") == 3
+    assert str(data_root("voc", {"voc": "/mine"})) == "/mine"
+    monkeypatch.setenv("KD_VOC", "/theirs")
+    assert str(data_root("voc", {"voc": "/mine"})) == "/theirs"
+    assert "data set 'imagenet' is not one that can be checked here" in refused(data_root, "imagenet", {})
+
+
+# --- manifest ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prepared(small, tmp_path):
+    """COCO and its manifest's folder."""
+    root = trees.coco(tmp_path / "coco")
+    write_manifest(tmp_path / "data", [check_published("coco", root)])
+    return root, tmp_path / "data"
+
+
+def test_manifest_is_the_same_for_a_copy_elsewhere(prepared, tmp_path):
+    """No path of the machine, no time stamp."""
+    root, folder = prepared
+    shutil.copytree(root, tmp_path / "elsewhere")
+    write_manifest(tmp_path / "other", [check_published("coco", tmp_path / "elsewhere")])
+    content = (folder / "manifest.json").read_bytes()
+
+    assert content == (tmp_path / "other/manifest.json").read_bytes()
+    assert str(tmp_path).encode() not in content
+    assert read(folder / "manifest.json")["sets"]["coco"].keys() == {"digest", "num_images", "annotations"}
+
+
+def test_identity_of_what_was_checked(prepared, small, tmp_path):
+    """Untouched files are not read again; a copy elsewhere with the same content is the same data set."""
+    root, folder = prepared
+    digest = read(folder / "manifest.json")["sets"]["coco"]["digest"]
+    shutil.copytree(root, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    assert identity(folder, "coco", tmp_path / "elsewhere") == ("coco", digest)
+
+    small.setattr(manifest, "_measure", lambda *_: pytest.fail("hashed again"))
+    assert identity(folder, "coco") == ("coco", digest)
+
+
+def test_identity_after_a_change(prepared):
+    """A touched file is hashed and accepted, an edited and a missing one are refused, and so is an unknown data set."""
+    root, folder = prepared
+    path = root / "annotations/instances_train2017.json"
+    os.utime(path, ns=(1, 1))
+    assert identity(folder, "coco")[0] == "coco"
+
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"class 1", b"class 9"))
+    assert f"{path} has changed since prepare checked it; put it back, or check it again with" in refused(
+        identity, folder, "coco"
+    )
+    path.unlink()
+    assert f"{path} cannot be read (No such file or directory); put it back" in refused(identity, folder, "coco")
+    assert "manifest.json says nothing of data set 'voc'" in refused(identity, folder, "voc")
+    (folder / "manifest.json").unlink()
+    assert "manifest.json cannot be read; make it again with: dvc repro -f prepare" in refused(identity, folder, "coco")
+
+
+def test_identity_of_folders(small, tmp_path):
+    """One label map more, less or changed among many is noticed."""
+    root = trees.cityscapes(tmp_path / "cityscapes")
+    write_manifest(tmp_path / "data", [check_published("cityscapes", root)])
+    path = root / "gtFine/val/aachen/aachen_0_gtFine_labelTrainIds.png"
+    label_map(path, 17, 255)
+
+    assert "gtFine/val/*_gtFine_labelTrainIds.png has changed" in refused(identity, tmp_path / "data", "cityscapes")
+    label_map(path, 18, 255)
+    assert identity(tmp_path / "data", "cityscapes")[0] == "cityscapes"
+    shutil.copy(path, path.with_name("aachen_9_gtFine_labelTrainIds.png"))
+    assert "gtFine/val/*_gtFine_labelTrainIds.png has changed" in refused(identity, tmp_path / "data", "cityscapes")
+
+
+def test_a_published_file_that_changes_between_checks(prepared):
+    """What was recorded first is kept to, until the record is removed."""
+    root, folder = prepared
+    edit(root / "annotations/instances_val2017.json", lambda coco: coco["annotations"].pop())
+    found = check_published("coco", root)
+    line = refused(compare_with_earlier, folder, found)
+
+    assert "instances_val2017.json has changed since it was first checked" in line
+    (folder / "verified.json").unlink()
+    compare_with_earlier(folder, found)
+
+
+def test_an_interrupted_writing_leaves_the_earlier_manifest(prepared, monkeypatch):
+    """The manifest is written last and in one piece."""
+    root, folder = prepared
+    before = (folder / "manifest.json").read_bytes()
+    edit(root / "annotations/instances_val2017.json", lambda coco: coco["annotations"].pop())
+    found = check_published("coco", root)
+    real = Path.replace
+
+    def stop(self, target):
+        if self.name.startswith("manifest"):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(folder, [found])
+
+    assert (folder / "manifest.json").read_bytes() == before
