@@ -1,37 +1,127 @@
-"""The schema of ``published.yaml``, the registry of published figures."""
+"""The schema of ``published.yaml``, the registry of published figures.
 
+The registry only grows: ``PUBLISHED_CHANGES.md`` keeps the digest of each version's claims, and a test recomputes it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
+from benchmarks.pair import Metric
 
-class Figure(BaseModel):
-    """One published figure, in points (0-100), and where it was read."""
+# What a record claims, and what never changes; rivals, variants and notes may be completed later.
+CLAIM = ("id", "pair", "setting", "what", "method", "other_method", "metric", "value", "baseline", "teacher", "source", "read")
 
+
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str
-    pair: str
+
+class Variant(_Frozen):
+    """What tells a figure from others of its method and pair, as far as its source says it."""
+
+    teacher: str | None = Field(default=None, description="which checkpoint")
+    student: str | None = Field(default=None, description="in what it differs from the control or from others")
+    inherits: str | None = Field(default=None, description="what the student takes over from the teacher before training")
+    schedule: str | None = None
+    training: str | None = Field(default=None, description="normalisation, clipping, batch, learning rate")
+    initialisation: str | None = None
+    distilled: str | None = Field(default=None, description="which part of the method, at which place")
+
+
+class Details(_Frozen):
+    """What else the source gives for the same model, in points."""
+
+    AP50: float | None = None
+    AP75: float | None = None
+    APS: float | None = None
+    APM: float | None = None
+    APL: float | None = None
+    test_mIoU: float | None = Field(default=None, description="on the test server; the figure itself is on val")
+    test_baseline_mIoU: float | None = None
+
+
+class Figure(_Frozen):
+    """One published figure, in points (0-100), and where it was read.
+
+    It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` told in words.
+    ``baseline`` and ``teacher`` are of the pair's models in the same table or, where that has none, of the zoo that it uses.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")
+    pair: str | None
+    setting: str | None = None
     what: Literal["teacher", "control", "method"]
-    method: str | None = None
-    metric: Literal["box AP"]
-    value: float
-    baseline: float | None = Field(default=None, description="the control that the same source gives")
-    teacher: float | None = Field(default=None, description="the teacher that the same source gives")
-    source: str = Field(min_length=1)
+    method: str | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a control")
+    other_method: str | None = Field(default=None, description="a method that the suite has not, as printed")
+    variant: Variant = Variant()
+    metric: Metric
+    value: float = Field(gt=0, le=100)
+    baseline: float | None = Field(default=None, gt=0, le=100)
+    teacher: float | None = Field(default=None, gt=0, le=100)
+    gain: float | None = Field(default=None, description="where the source prints it")
+    derived: Literal["value", "baseline"] | None = Field(default=None, description="worked out from the printed gain")
+    details: Details = Details()
+    source: str = Field(min_length=1, description="file of a repository at a commit, section of a paper, issue")
     read: Literal["verbatim", "second-hand"]
-    disagrees_with: list[str] = Field(default_factory=list)
+    kind: Literal["published", "reimplementation", "user_reproduction"] = "published"
+    disagrees_with: list[str] = Field(default_factory=list, description="figures that contradict or qualify it; they name it too")
     note: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Figure":
+        if (self.pair is None) == (self.setting is None):
+            raise ValueError(f"{self.id}: give either a pair or, where it is none of the suite's, a setting")
+        wanted = {"teacher": (False, False), "control": (True, False)}.get(self.what)
+        given = (self.method is not None, self.other_method is not None)
+        if given != wanted if wanted else sum(given) != 1:
+            raise ValueError(f"{self.id}: a teacher has no method, a control has 'none', else give method or other_method")
+        if (self.method == "none") != (self.what == "control"):
+            raise ValueError(f"{self.id}: method 'none' is what a control has")
+        if (self.gain is None and self.derived is not None) or (self.gain is not None and self.baseline is None):
+            raise ValueError(f"{self.id}: a gain needs a baseline, and what is derived needs a gain")
+        return self
+
+    @property
+    def method_name(self) -> str:
+        """The method as it is called here or, if the suite has it not, there; 'teacher' for a teacher."""
+        return self.method or self.other_method or self.what
 
 
 class Registry(RootModel[list[Figure]]):
     """All figures."""
 
     @model_validator(mode="after")
-    def _ids(self) -> "Registry":
+    def _rivals(self) -> "Registry":
         ids = [figure.id for figure in self.root]
         if twice := sorted({name for name in ids if ids.count(name) > 1}):
             raise ValueError(f"ids given twice: {', '.join(twice)}")
-        if unknown := sorted({name for figure in self.root for name in figure.disagrees_with} - set(ids)):
+        by_id = {figure.id: figure for figure in self.root}
+        links = [(figure, name) for figure in self.root for name in figure.disagrees_with]
+        if unknown := sorted({name for _, name in links} - set(ids)):
             raise ValueError(f"disagrees_with names unknown ids: {', '.join(unknown)}")
+        problems = [_not_rivals(figure, by_id[name]) for figure, name in links]
+        if found := [problem for problem in problems if problem]:
+            raise ValueError("; ".join(found))
         return self
+
+
+def _not_rivals(one: Figure, other: Figure) -> str | None:
+    """Why two figures cannot disagree, or None where they can and both say so."""
+    if one.id not in other.disagrees_with:
+        return f"{one.id} disagrees with {other.id}, which does not say so; add it there"
+    for key in ("pair", "setting", "what", "metric", "method_name"):
+        if getattr(one, key) != getattr(other, key):
+            return f"{one.id} and {other.id} cannot disagree: their {key} differs"
+    if (one.value, one.baseline) == (other.value, other.baseline):
+        return f"{one.id} and {other.id} do not disagree: they say the same"
+    return None
+
+
+def digest(figures: Sequence[Figure]) -> str:
+    """sha256 over what the figures claim (:data:`CLAIM`), in their order."""
+    claims = [figure.model_dump(mode="json", include=set(CLAIM), exclude_none=True) for figure in figures]
+    return hashlib.sha256(json.dumps(claims, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
