@@ -4,13 +4,63 @@ A pair file states published truth.
 How it is scaled down is the tier's business (``benchmarks/tier.py``), by what it is distilled the method's.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn"]
-Task = Literal["detection"]
-DatasetName = Literal["coco"]
+HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
+Task = Literal["detection", "instance", "segmentation", "classification"]
+DatasetName = Literal["coco", "voc", "cityscapes", "imagenet"]
+Metric = Literal["box AP", "mask AP", "box AP50", "mIoU", "top-1"]
+
+# Roles by family of heads: the path of the module that plays it, in teacher and student alike.
+_ONE_STAGE = {"backbone": "backbone", "neck": "neck", "anchors": "bbox_head", "dense_head": "bbox_head"}
+TAPS: dict[str, dict[str, str]] = {
+    "gfl": {**_ONE_STAGE, "box_maps": "bbox_head.gfl_reg"},
+    "retinanet": {**_ONE_STAGE, "box_maps": "bbox_head.retina_reg"},
+    "atss": {**_ONE_STAGE, "box_maps": "bbox_head.atss_reg"},
+    "fcos": {"backbone": "backbone", "neck": "neck", "box_maps": "bbox_head.conv_reg", "dense_head": "bbox_head"},
+    "reppoints": {
+        "backbone": "backbone",
+        "neck": "neck",
+        "points_init": "bbox_head.reppoints_pts_init_out",
+        "points_refine": "bbox_head.reppoints_pts_refine_out",
+    },
+    "faster_rcnn": {"backbone": "backbone", "neck": "neck", "anchors": "rpn_head", "roi_head": "roi_head"},
+    "solo": {"backbone": "backbone", "neck": "neck"},
+    "segmenter": {"backbone": "backbone", "logits": "decode_head.conv_seg", "aux_logits": "auxiliary_head.conv_seg"},
+    "classifier": {"backbone": "backbone", "logits": "head"},
+}
+
+# Why a family has no module for a role; what is not named here is answered by _NEVER.
+_LACKS: dict[str, dict[str, str]] = {
+    "fcos": {"anchors": "predicts from points, without anchors"},
+    "reppoints": {
+        "anchors": "predicts from points, without anchors",
+        "dense_head": "boxes come from two sets of points, not from one tower's outputs",
+        "box_maps": "boxes come from points",
+    },
+    "faster_rcnn": {
+        "dense_head": "a two-stage detector has no towers of convolutions that predict classes and boxes",
+        "box_maps": "its boxes come from the RoI head",
+    },
+    "solo": {
+        "anchors": "predicts masks by grid cell, without anchors",
+        "dense_head": "predicts masks, no boxes",
+        "box_maps": "predicts masks, no boxes",
+    },
+}
+_NEVER = {
+    "neck": "has no pyramid of features",
+    "anchors": "has no anchors",
+    "dense_head": "has no dense head of a detector",
+    "roi_head": "has no RoI head",
+    "box_maps": "predicts no boxes",
+    "points_init": "has no point-based head",
+    "points_refine": "has no point-based head",
+    "logits": "a detector has no logits of pixels",
+    "aux_logits": "has no auxiliary head",
+}
 
 
 class _Frozen(BaseModel):
@@ -25,37 +75,75 @@ class Checkpoint(_Frozen):
         pattern=r"^[0-9a-f]{8,64}$",
         description="digest of the file, or the leading digits that its publisher put into the file name",
     )
+    size_bytes: int | None = Field(default=None, ge=1, description="None until it has been fetched by somebody who wrote it down")
 
 
-class Teacher(_Frozen):
-    """The published teacher: an installed config by package, and its weights."""
-
-    name: str
-    config: str = Field(pattern=r"^mm(det|seg)::.+\.py$")
-    checkpoint: Checkpoint
-
-
-class Student(_Frozen):
-    """The published student: an installed config by package; it starts from its config's initialisation."""
+class Model(_Frozen):
+    """One side of a pair: an installed config by package, and what the pair's authors changed in it."""
 
     name: str
-    config: str = Field(pattern=r"^mm(det|seg)::.+\.py$")
+    config: str = Field(pattern=r"^mm(det|seg|pretrain)::.+\.py$")
+    changes: dict[str, Any] = Field(default_factory=dict, description="dotted key of the config -> value, for every method")
+    why_changed: str | None = Field(default=None, description="source of the changes")
+    initialisation: Checkpoint | None = Field(
+        default=None, description="ImageNet weights of the backbone; None where it has none or is trained from random weights"
+    )
+
+    @model_validator(mode="after")
+    def _changes_have_a_source(self) -> "Model":
+        if bool(self.changes) != bool(self.why_changed):
+            raise ValueError("changes and why_changed are given together")
+        return self
+
+
+class Teacher(Model):
+    """The published teacher; where its weights are public, they are fetched, and else it is trained by its config."""
+
+    checkpoint: Checkpoint | None
+    no_checkpoint: str | None = Field(default=None, description="why there is none to fetch")
+    stated: float | None = Field(description="points of the pair's metric that the publisher of the checkpoint states")
+
+    @model_validator(mode="after")
+    def _explained(self) -> "Teacher":
+        if (self.checkpoint is None) != (self.no_checkpoint is not None):
+            raise ValueError("give either a checkpoint or, under no_checkpoint, why there is none")
+        return self
 
 
 class Pair(_Frozen):
     """One row of the benchmark.
 
-    ``taps`` maps each role that methods may ask for to the path of the module whose output plays it.
-    Teacher and student are of one architecture family, so one path serves both.
-    ``lacks`` gives, for a role that this pair can never offer, the reason; methods that need it are
-    reported with that reason instead of being run.
+    ``schedule`` is prose for reports; what is run stands in the configs.  ``taps`` and ``lacks`` add to what the
+    family of heads says (:data:`TAPS`): for a role the path of the module whose output plays it in both models,
+    or the reason why this pair cannot offer it.
     """
 
     title: str
     task: Task
     dataset: DatasetName
+    metric: Metric
     head: HeadFamily
+    schedule: str
+    batch_size: int = Field(ge=1, description="images a step over all GPUs, to which the config's learning rate belongs")
+    reported: Literal["last", "best"] = Field(default="last", description="which epoch's weights the authors report")
     teacher: Teacher
-    student: Student
-    taps: dict[str, str] = Field(min_length=1)
+    student: Model
+    taps: dict[str, str] = Field(default_factory=dict)
     lacks: dict[str, str] = Field(default_factory=dict)
+    not_run: str | None = Field(default=None, description="why no cell of this pair can run at any tier")
+
+    @model_validator(mode="after")
+    def _roles_are_known(self) -> "Pair":
+        known = {*_NEVER, "backbone"}
+        if unknown := sorted({*self.taps, *self.lacks} - known):
+            raise ValueError(f"taps or lacks name unknown roles {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        return self
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """Role -> path of the module that plays it, for all roles that this pair offers."""
+        return {role: path for role, path in {**TAPS[self.head], **self.taps}.items() if role not in self.lacks}
+
+    def why_without(self, role: str) -> str | None:
+        """Why the pair has no module for a role; None where the role is unknown to families and pair."""
+        return self.lacks.get(role) or _LACKS.get(self.head, {}).get(role) or _NEVER.get(role)

@@ -1,8 +1,10 @@
 """A tier: at what scale the published pairs are run.
 
 The pair says what was published, the tier what of it is replaced.
-A tier without ``model``, ``schedule`` and ``scenes`` runs the pair as published.
+Data, models and schedule are scaled independently: null leaves what was published.
 """
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,11 +15,29 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Backbone(_Frozen):
-    """What replaces a published ResNet: a shallower and narrower one, trained from scratch."""
+class ResNetScale(_Frozen):
+    """What replaces a published ResNet or ResNeXt: a shallower and narrower ResNet, trained from scratch."""
 
-    depth: int = Field(description="18 or 34: built of basic blocks, so a stage's width is its output's")
+    depth: Literal[18, 34] = Field(description="built of basic blocks, so a stage's width is its output's")
     base_channels: int = Field(ge=1, description="width of the first stage; each later stage doubles it")
+
+
+class SwinScale(_Frozen):
+    """What replaces a published Swin transformer."""
+
+    embed_dims: int = Field(ge=1, description="width of the first stage; each later stage doubles it")
+    depths: tuple[int, int, int, int]
+    num_heads: tuple[int, int, int, int]
+    window_size: int = Field(ge=1)
+
+
+class MobileNetScale(_Frozen):
+    """What replaces a published MobileNetV2: the same with every width multiplied."""
+
+    widen_factor: float = Field(gt=0)
+
+
+Backbone = ResNetScale | SwinScale | MobileNetScale
 
 
 class RoiScale(_Frozen):
@@ -30,15 +50,24 @@ class RoiScale(_Frozen):
     finest_px: int = Field(ge=1, description="proposals of up to twice this side are pooled from the finest level")
 
 
-class ModelScale(_Frozen):
-    """How a published detector is shrunk; teacher and student share everything but the backbone."""
+class SegmenterScale(_Frozen):
+    """How an encoder-decoder is shrunk."""
 
-    backbones: dict[str, Backbone] = Field(description="by published name: ResNet-101, ResNet-50")
+    channels: int = Field(ge=8, description="width of the decode head; the auxiliary head has half of it")
+    dilations: tuple[int, ...] = Field(min_length=1, description="of the atrous pyramid's branches (DeepLabV3)")
+
+
+class ModelScale(_Frozen):
+    """How a published model is shrunk; teacher and student share everything but the backbone."""
+
+    backbones: dict[str, Backbone] = Field(description="by published name: ResNet-101, MobileNetV2, SwinTransformer-96")
     neck_channels: int = Field(ge=8, multiple_of=8, description="heads normalise in groups of 8")
     strides: tuple[int, ...] = Field(min_length=1, description="pyramid levels, pixels, the finest first")
     stacked_convs: int = Field(ge=1, description="convolutions in each tower of the head")
     octave_base_scale: int = Field(ge=1, description="side of an anchor, in strides of its level")
     roi: RoiScale
+    solo_grids: tuple[int, ...] = Field(description="cells a side that SOLO parts an image into, by level")
+    segmenter: SegmenterScale
 
 
 class Schedule(_Frozen):
@@ -56,10 +85,14 @@ class Schedule(_Frozen):
 
 
 class Tier(_Frozen):
-    """One scale."""
+    """One scale.
+
+    ``data`` is the generated ``scenes``, the user's ``own`` (params.yaml names it), or ``published``: the pair's.
+    """
 
     title: str
-    scenes: SceneSpec | None = Field(description="the generated data set, or null for the pair's own")
+    data: Literal["scenes", "own", "published"]
+    scenes: SceneSpec | None = Field(description="what the generated scenes look like; null for other data")
     model: ModelScale | None
     schedule: Schedule | None
     area_px2: tuple[int, int] = Field(
@@ -67,8 +100,7 @@ class Tier(_Frozen):
     )
 
     @model_validator(mode="after")
-    def _scaled_or_published(self) -> "Tier":
-        scaled = [part is not None for part in (self.scenes, self.model, self.schedule)]
-        if any(scaled) and not all(scaled):
-            raise ValueError("scenes, model and schedule are given together or are all null")
+    def _scenes_are_described(self) -> "Tier":
+        if (self.data == "scenes") != (self.scenes is not None):
+            raise ValueError("scenes is given exactly where data is 'scenes'")
         return self

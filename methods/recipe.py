@@ -1,5 +1,7 @@
 """The schema of a method's recipe: its hyper-parameters as published, and where they come from."""
 
+from typing import Any, Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = bool | int | float | str
@@ -34,11 +36,12 @@ class Deviation(_Frozen):
 
 
 class PriorTraining(_Frozen):
-    """How long and how fast a prior is learned: Adam, cosine decay to 1e-6."""
+    """How long and how fast a prior is learned; the rate falls by a cosine to 1e-6."""
 
     iterations: int = Field(ge=1)
     lr: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
+    optimizer: Literal["Adam", "SGD"] = Field(default="Adam", description="SGD has momentum 0.9")
 
 
 class PriorRecipe(_Frozen):
@@ -60,6 +63,8 @@ class Override(_Frozen):
     pair: str | None = None
     hparams: dict[str, Value] = Field(default_factory=dict)
     inherits: list[str] | None = None
+    config: dict[str, Any] = Field(default_factory=dict, description="as the recipe's own, on top of it")
+    prior: PriorTraining | None = Field(default=None, description="how the prior is learned there")
     why: str
 
     @model_validator(mode="after")
@@ -79,6 +84,10 @@ class Recipe(_Frozen):
     hparams: dict[str, Value]
     prior: PriorRecipe | None = None
     inherits: list[str] = Field(default_factory=list, description="modules that the student takes over from the teacher")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what the authors changed in the student's training config: dotted key -> value; for published schedules only",
+    )
     overrides: list[Override] = Field(default_factory=list, description="applied in order; a later one wins")
     notes: list[str]
     deviations: list[Deviation]
