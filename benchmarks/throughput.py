@@ -13,7 +13,10 @@ class _Frozen(BaseModel):
 
 
 class Measurement(_Frozen):
-    """Training steps of one cell, timed after a warm-up, data loading included, validation not."""
+    """Training steps of one cell, timed after a warm-up, without validation.
+
+    Loading of data is in it, unless ``command`` is ``pipelines.bench``, which makes up its images once.
+    """
 
     pair: str
     method: str = Field(description="of the recipe; 'teacher' for the teacher's own training")

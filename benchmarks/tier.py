@@ -70,18 +70,28 @@ class ModelScale(_Frozen):
     segmenter: SegmenterScale
 
 
-class Schedule(_Frozen):
-    """How long and how fast everything is trained: AdamW, linear warm-up, cosine decay to zero."""
+class Lengths(_Frozen):
+    """How long and how fast both sides of a pair are trained."""
 
     teacher_epochs: int = Field(ge=1)
     student_epochs: int = Field(ge=1)
-    prior_iterations: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
     teacher_lr: float = Field(gt=0)
     student_lr: float = Field(gt=0)
+
+
+class Schedule(Lengths):
+    """How everything is trained: AdamW, linear warm-up, cosine decay to zero."""
+
+    segmentation: Lengths | None = Field(default=None, description="other lengths for pairs that label pixels")
+    prior_iterations: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
     weight_decay: float = Field(ge=0)
     warmup_iterations: int = Field(ge=0)
     clip_grad_norm: float = Field(gt=0)
+
+    def lengths(self, task: str) -> Lengths:
+        """The lengths for a pair's task."""
+        return self.segmentation if task == "segmentation" and self.segmentation else self
 
 
 class Tier(_Frozen):

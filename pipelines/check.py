@@ -22,6 +22,7 @@ def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
             "code_sha256": sources_sha256(method_sources(part.code)),
             "hparams": part.recipe.hparams,
             "inherits": part.recipe.inherits,
+            "config": part.recipe.config,
             "prior": part.recipe.prior and part.recipe.prior.model_dump(),
             "overrides": [
                 override.model_dump(exclude={"why"}, exclude_none=True)

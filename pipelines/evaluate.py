@@ -1,64 +1,87 @@
-"""Stage ``evaluate``: a student or teacher on the test split, by pycocotools."""
+"""Stage ``evaluate``: a student or teacher on the test split."""
 
 import argparse
 import json
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from benchmarks.pair import Pair
 from pipelines import cli
-from pipelines.params import load_pair, load_tier
+from pipelines.metrics import coco_ap, segmentation_iou
 from reports.record import Ap, Metrics, Run
 
-_MAX_DETECTIONS = 100  # per image, as in COCO's protocol
+if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
+    from pipelines.engine.compose import Setting, Side
 
 
-def box_ap(ground_truth: Path, detections: list[dict[str, Any]], area_px2: tuple[int, int]) -> tuple[Ap, dict[str, float | None]]:
-    """COCO's box AP overall, by size and by class.
+def measure(setting: "Setting", side: "Side", weights: Path, folder: Path, changes: dict[str, Any] | None = None) -> Metrics:
+    """Predict on the test split and compare with the truth.
 
     Args:
-        ground_truth: annotation file in COCO's format.
-        detections: list in COCO's result format, boxes xywh in pixels.
-        area_px2: areas that part small from medium and medium from large objects.
+        setting: the pair at a tier, on its data.
+        side: ``teacher`` or ``student``.
+        weights: state dict of that side, written by this project: it is loaded without further checks.
+        folder: where predictions go; those of an earlier measurement there are removed.
+        changes: what the student's method changed in its config.
 
-    Returns:
-        AP in points (0-100), None where there is no such object; and AP by class name.
+    Raises:
+        ValueError: the test split has nothing to be found, or predictions and truth do not fit.
     """
-    from pycocotools.coco import COCO  # noqa: PLC0415
-    from pycocotools.cocoeval import COCOeval  # noqa: PLC0415
+    from mmengine.runner import Runner  # noqa: PLC0415 (seconds)
 
+    from pipelines.engine.compose import compose_test  # noqa: PLC0415
     from pipelines.engine.training import quiet  # noqa: PLC0415
+    from pipelines.engine.weights import file_sha256  # noqa: PLC0415
 
+    pair, predictions = setting.pair, folder / "predictions"
+    shutil.rmtree(predictions, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = compose_test(setting, side, weights, predictions, changes)
+    config.work_dir = str(folder)
     with quiet():
-        truth = COCO(str(ground_truth))
-        found = truth.loadRes(detections) if detections else COCO()
-        if not detections:
-            found.dataset = {**truth.dataset, "annotations": []}
-            found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
-        small, large = area_px2
-        everything = 1e10
-        evaluation.params.areaRng = [[0, everything], [0, small], [small, large], [large, everything]]
-        evaluation.params.maxDets = [1, 10, _MAX_DETECTIONS]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, detections an image)
+        runner = Runner.from_cfg(config)
+        said = runner.test()
+    dataset = runner.test_dataloader.dataset
+    if pair.task == "segmentation":
+        found = _segmentation(dataset, predictions)
+    elif "pascal_voc/mAP" in said:
+        found = {"box": Ap(**{**dict.fromkeys(Ap.model_fields), "AP50": round(100 * float(said["pascal_voc/mAP"]), 4)})}
+    else:
+        found = _detection(pair, setting.origin.truth(), predictions, setting.tier.area_px2)
+    metrics = Metrics(num_images=len(dataset), weights_sha256=file_sha256(weights), metric=pair.metric, **found)
+    score = metrics.flat()[pair.metric.removeprefix("box ")]
+    if score is None:
+        raise ValueError(f"{setting.origin.truth()}: has no object, so there is no {pair.metric} on it; annotate the test images")
+    return metrics.model_copy(update={"score": score})
 
-    def mean(threshold: slice = slice(None), *, area: int = 0, classes: Any = slice(None)) -> float | None:
-        values = precision[threshold, :, classes, area, -1]
-        values = values[values > -1]
-        return round(100 * float(np.mean(values)), 4) if values.size else None
 
-    thresholds = [round(float(value), 2) for value in evaluation.params.iouThrs]
-    at = {iou: slice(index, index + 1) for index, iou in enumerate(thresholds)}
-    names = [truth.cats[number]["name"] for number in evaluation.params.catIds]
-    ap = Ap(AP=mean(), AP50=mean(at[0.5]), AP75=mean(at[0.75]), APs=mean(area=1), APm=mean(area=2), APl=mean(area=3))
-    return ap, {name: mean(classes=slice(i, i + 1)) for i, name in enumerate(names)}
+def _detection(pair: Pair, truth: Path, predictions: Path, area_px2: tuple[int, int]) -> dict[str, Any]:
+    """AP of boxes, and of masks where the pair is judged by them; by class for the pair's metric."""
+    found: dict[str, Any] = {}
+    if pair.head != "solo":  # it predicts masks, and MMDetection writes boxes of no size for it
+        boxes = json.loads(predictions.with_suffix(".bbox.json").read_text())
+        found["box"], found["per_class"] = coco_ap(truth, boxes, area_px2, "bbox")
+    if pair.metric == "mask AP":
+        masks = json.loads(predictions.with_suffix(".segm.json").read_text())
+        found["mask"], found["per_class"] = coco_ap(truth, masks, area_px2, "segm")
+    return found
+
+
+def _segmentation(dataset: Any, predictions: Path) -> dict[str, Any]:
+    """IoU of the label maps that were written under the images' stems."""
+    images = [dataset.get_data_info(index) for index in range(len(dataset))]
+    maps = {predictions / f"{Path(image['img_path']).stem}.png": Path(image["seg_map_path"]) for image in images}
+    if len(maps) < len(images):
+        raise ValueError(
+            f"{Path(images[0]['img_path']).parent}: two test images have the same name in different folders; rename one"
+        )
+    scores, per_class = segmentation_iou(((truth, prediction) for prediction, truth in maps.items()), dataset.metainfo["classes"])
+    return {"seg": scores, "per_class": per_class}
 
 
 def main() -> None:
-    """Detect on the test split, write the detections and metrics.json."""
+    """Predict on the test split, write the predictions and metrics.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
@@ -68,44 +91,32 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    tier, pair = load_tier(args.tier), load_pair(args.pair)
     run = Run.model_validate_json(args.run.read_text())
     if run.status != "done":
-        args.out.write_text(Metrics(num_images=0, weights_sha256=None, box=None).model_dump_json(indent=2) + "\n")
+        args.out.write_text(Metrics(num_images=0, weights_sha256=None).model_dump_json(indent=2) + "\n")
         return
 
-    from mmengine.runner import Runner  # noqa: PLC0415 (seconds)
-
-    from pipelines.engine.compose import compose_test  # noqa: PLC0415
-    from pipelines.engine.stage import dataset_identity  # noqa: PLC0415
+    from pipelines.engine.stage import dataset_identity, open_setting  # noqa: PLC0415 (seconds)
     from pipelines.engine.tracking import Tracker  # noqa: PLC0415
-    from pipelines.engine.training import WORK, prepare_process, quiet  # noqa: PLC0415
+    from pipelines.engine.training import WORK, prepare_process  # noqa: PLC0415
     from pipelines.engine.weights import read_weights  # noqa: PLC0415
 
-    dataset_identity(tier, args.data)
+    setting = open_setting(args.tier, args.pair, args.data)
+    dataset_identity(setting, args.data)
     read_weights(args.weights, str(run.weights_sha256))
     label = f"[evaluate {args.pair}/{run.method or 'teacher'}" + (f"/seed{run.seed}]" if run.method else "]")
-    print(f"{label} detecting on the test split", flush=True)
+    print(f"{label} predicting on the test split", flush=True)
     prepare_process()
-    name = WORK / args.tier / args.pair / (f"{run.method}/seed{run.seed}" if run.method else "teacher") / "test"
-    predictions = name / "detections"
-    predictions.parent.mkdir(parents=True, exist_ok=True)
-    config = compose_test(pair, args.side, tier, args.data, args.weights, predictions)
-    config.work_dir = str(name)
-    with quiet():
-        Runner.from_cfg(config).test()
-    detections = json.loads(predictions.with_suffix(".bbox.json").read_text())
-    truth = args.data / "test.json"
-    ap, per_class = box_ap(truth, detections, tier.area_px2)
-    num_images = len(json.loads(truth.read_text())["images"])
-    metrics = Metrics(num_images=num_images, weights_sha256=run.weights_sha256, box=ap, per_class=per_class)
+    cell = WORK / args.tier / args.pair / (f"{run.method}/seed{run.seed}" if run.method else "teacher")
+    metrics = measure(setting, args.side, args.weights, cell / "test", run.config_changes)
     args.out.write_text(metrics.model_dump_json(indent=2) + "\n")
     if run.mlflow_run_id:
         tracker = Tracker(f"kd-{args.tier}", label, resume=run.mlflow_run_id)
-        tracker.metrics({f"test/{key}": value for key, value in ap.model_dump().items() if value is not None}, 0)
+        named = {name.replace(" ", "_"): value for name, value in metrics.flat().items()}
+        tracker.metrics({f"test/{name}": value for name, value in named.items() if value is not None}, 0)
         tracker.artifact(args.out)
         tracker.finish()
-    print(f"{label} AP {ap.AP:.1f} on {num_images} test images", flush=True)
+    print(f"{label} {metrics.metric} {metrics.score:.1f} on {metrics.num_images} test images", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from pipelines import cli
-from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, method_sources
+from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, method_sources
 from reports.record import Run
 
 PRIOR_SEED = 0
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    tier, pair, grid = load_tier(args.tier), load_pair(args.pair), load_grid()
+    pair, grid = load_pair(args.pair), load_grid()
     part = next((part for part in load_parts(args.method) if part.recipe.prior is not None), None)
     weights, record = args.out / "prior.pth", args.out / "run.json"
     left_out = args.method in grid.leave_out.get(args.pair, [])
@@ -35,32 +35,30 @@ def main() -> None:
         return
 
     from pipelines.engine.compose import Weights, compose_prior  # noqa: PLC0415 (seconds, for the methods above too)
-    from pipelines.engine.stage import Job, run_training  # noqa: PLC0415
+    from pipelines.engine.stage import Job, open_setting, run_training  # noqa: PLC0415
     from pipelines.engine.training import prepare_process  # noqa: PLC0415
     from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
 
     die_with_dvc()
+    setting = open_setting(args.tier, args.pair, args.data)
     teacher_run = Run.model_validate_json((args.teacher / "run.json").read_text())
-    recipe = part.recipe.prior
-    training = recipe.training.model_dump()
-    if tier.schedule is not None:
-        training["iterations"] = tier.schedule.prior_iterations
+    training = part.prior_training(args.pair, pair.head, args.tier).model_dump()
+    origin = "published"
+    if setting.tier.schedule is not None:
+        training["iterations"], origin = setting.tier.schedule.prior_iterations, "published, iterations of the tier"
     teacher = Weights(args.teacher / "weights.pth", str(teacher_run.weights_sha256))
     priors = [(p, m) for p in grid.pairs for m in grid.methods if any(part.recipe.prior for part in load_parts(m))]
-    key = (args.pair, args.method)
+    key, hparams = (args.pair, args.method), part.recipe.prior.hparams
     prepare_process()
     run_training(
         Job(
             "masks", args.tier, args.pair, args.method, PRIOR_SEED,
             (priors.index(key) + 1, len(priors)) if key in priors else (1, 1),
-            hparams={**recipe.hparams, **training}, hparams_origin="published, iterations of the tier",
+            hparams={**hparams, **training}, hparams_origin=origin,
             teacher_sha256=teacher.sha256, code=tuple(method_sources(part.code)),
         ),
-        compose_prior(
-            pair, tier, args.data, teacher,
-            code=part.code, hparams=recipe.hparams, training=training, seed=PRIOR_SEED,
-        ),
-        tier=tier, data=args.data, export=lambda model: model.prior, weights=weights, record=record,
+        compose_prior(setting, teacher, code=part.code, hparams=hparams, training=training, seed=PRIOR_SEED),
+        setting=setting, data=args.data, export=lambda model: model.prior, weights=weights, record=record,
     )  # fmt: skip
 
 

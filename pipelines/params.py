@@ -8,15 +8,18 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from benchmarks.datasets import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
-from methods.recipe import Recipe
+from methods.recipe import Override, PriorRecipe, PriorTraining, Recipe
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -33,6 +36,13 @@ class Grid(BaseModel):
     methods: list[MethodId] = Field(min_length=1)
     seeds: list[StrictInt] = Field(min_length=1)
     leave_out: dict[Id, list[MethodId]] = Field(default_factory=dict, description="by pair, methods not to be run there")
+    data: dict[Literal["coco", "voc", "cityscapes"], str] = Field(
+        default_factory=dict, description="where published data sets lie; the environment's KD_COCO etc. come first"
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="images a step at a published schedule, where it is not the pair's; the rate follows"
+    )
+    own: OwnData | None = Field(default=None, description="the data of a tier whose data is 'own'")
 
 
 @dataclass(frozen=True)
@@ -116,13 +126,27 @@ class Part:
     def resolve(self, pair_name: str, head: str, tier_name: str) -> tuple[dict[str, Any], list[str]]:
         """What the distilling model is built of, ``{name, code, hparams, inherits}``; and why it is not the recipe's own."""
         hparams, inherits, why = dict(self.recipe.hparams), self.recipe.inherits, []
-        asked = {"tier": tier_name, "head": head, "pair": pair_name}
-        for override in self.recipe.overrides:
-            if all(getattr(override, key) in (None, value) for key, value in asked.items()):
-                hparams |= override.hparams
-                inherits = inherits if override.inherits is None else override.inherits
-                why.append(override.why)
+        for override in self._overrides(pair_name, head, tier_name):
+            hparams |= override.hparams
+            inherits = inherits if override.inherits is None else override.inherits
+            why.append(override.why)
         return {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}, why
+
+    def config_changes(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
+        """What the authors changed in the student's training config there: dotted key -> value."""
+        changes = dict(self.recipe.config)
+        for override in self._overrides(pair_name, head, tier_name):
+            changes |= override.config
+        return changes
+
+    def prior_training(self, pair_name: str, head: str, tier_name: str) -> PriorTraining:
+        """How the prior is learned there; only for a recipe that has one."""
+        given = [override.prior for override in self._overrides(pair_name, head, tier_name) if override.prior]
+        return given[-1] if given else cast("PriorRecipe", self.recipe.prior).training
+
+    def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:
+        asked = {"tier": tier_name, "head": head, "pair": pair_name}
+        return [o for o in self.recipe.overrides if all(getattr(o, key) in (None, value) for key, value in asked.items())]
 
 
 def load_parts(method_name: str) -> list[Part]:
@@ -203,6 +227,25 @@ def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> 
     return [part for _, part, _ in resolved], "; ".join(origins) or "published"
 
 
+def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> dict[str, Any]:
+    """What a method's authors changed in the student's published training config; nothing where the tier has its own schedule.
+
+    Raises:
+        ValueError: joined methods ask for different values of one key.
+    """
+    if load_tier(tier_name).schedule is not None:
+        return {}
+    changes: dict[str, Any] = {}
+    for part in load_parts(method_name):
+        for key, value in part.config_changes(pair_name, pair.head, tier_name).items():
+            if changes.setdefault(key, value) != value:
+                raise ValueError(
+                    f"{method_name} on {pair_name}: its methods' authors set {key} differently ({changes[key]} and {value}); "
+                    "write a recipe of its own for this composition"
+                )
+    return changes
+
+
 def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """All hyper-parameters by name; a composition's carry the name of their part."""
     if len(parts) == 1:
@@ -222,17 +265,19 @@ def impossible_reason(pair_name: str, pair: Pair, method_name: str, tier_name: s
     """Why this method cannot run on this pair, known without training; None where it can.
 
     Raises:
-        ValueError: the pair neither taps a role that the method needs nor says why it cannot.
+        ValueError: the method needs a role that is unknown to pairs and to families of heads.
     """
+    if pair.not_run is not None:
+        return pair.not_run
     for role in needed_roles(cell_parts(method_name, pair_name, pair, tier_name)[0]):
-        if role in pair.lacks:
-            return f"needs '{role}': {pair.lacks[role]}"
-        if role not in pair.taps:
-            taps = ", ".join(sorted(pair.taps))
-            raise ValueError(
-                f"{method_name} needs role '{role}', which pair '{pair.title}' does not tap (it taps: {taps}); "
-                f"add it under 'taps:' in benchmarks/pairs/{pair_name}.yaml, or under 'lacks:' with the reason"
-            )
+        if role not in pair.modules:
+            reason = pair.why_without(role)
+            if reason is None:
+                raise ValueError(
+                    f"{method_name} needs role '{role}', which no pair has; benchmarks/pairs/{pair_name}.yaml offers: "
+                    f"{', '.join(sorted(pair.modules))}; correct the method, or add the role to benchmarks/pair.py"
+                )
+            return f"needs '{role}': {reason}"
     return None
 
 
@@ -268,6 +313,19 @@ def check_recipe(part: Part) -> None:
         raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
 
 
+def check_config(pair_name: str, config: str) -> None:
+    """ValueError where no installed package has a pair's config; a package that is not installed has no say."""
+    package, _, name = config.partition("::")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return
+    folder = Path(spec.origin).parent / ".mim/configs"
+    if not (folder / name).is_file():
+        near = get_close_matches(name, [str(path.relative_to(folder)) for path in folder.glob("*/*.py")], n=1)
+        meant = f"; did you mean {package}::{near[0]}?" if near else ""
+        raise ValueError(f"benchmarks/pairs/{pair_name}.yaml: there is no config {config} in the installed {package}{meant}")
+
+
 def check_all(grid: Grid) -> None:
     """Check everything that the grid names; ValueError with the first file's problems."""
     load_tier(grid.tier)
@@ -276,5 +334,8 @@ def check_all(grid: Grid) -> None:
     for part in parts.values():
         check_recipe(part)
     for pair_name, pair in pairs.items():
+        for side in (pair.teacher, pair.student):
+            check_config(pair_name, side.config)
         for name in grid.methods:
-            impossible_reason(pair_name, pair, name, grid.tier)
+            if not impossible_reason(pair_name, pair, name, grid.tier) and name not in grid.leave_out.get(pair_name, []):
+                cell_config(name, pair_name, pair, grid.tier)

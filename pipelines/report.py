@@ -13,6 +13,8 @@ from reports.figures import leaderboard_png
 from reports.record import Metrics, Run
 from reports.tables import markdown
 
+_DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
+
 
 def read_result(folder: Path) -> tuple[Run, Metrics] | None:
     """A finished training and its result, or None where it is not finished; ValueError where a file is wrong."""
@@ -32,13 +34,17 @@ def read_result(folder: Path) -> tuple[Run, Metrics] | None:
     return run, metrics
 
 
-def _published(figures: list[Figure], pair: str) -> dict[str, list[PublishedFigure]]:
+def _published(figures: list[Figure], pair: str, metric: str) -> dict[str, list[PublishedFigure]]:
+    """By method, what its authors and others publish on a pair; what one source repeats after another is shown once."""
     found: dict[str, list[PublishedFigure]] = {}
     for figure in figures:
-        if figure.pair == pair:
+        shown = figure.other_method is None and figure.kind != "user_reproduction"
+        if shown and (figure.pair, figure.metric) == (pair, metric):
             gain = None if figure.baseline is None else round(figure.value - figure.baseline, 4)
             entry = PublishedFigure(value=figure.value, gain=gain, teacher=figure.teacher, source=figure.source)
-            found.setdefault("teacher" if figure.what == "teacher" else str(figure.method), []).append(entry)
+            entries = found.setdefault(figure.method_name, [])
+            if (entry.value, entry.gain) not in [(other.value, other.gain) for other in entries]:
+                entries.append(entry)
     return found
 
 
@@ -66,10 +72,13 @@ def main() -> None:
                 name,
                 pair.title,
                 {method: method_title(method) for method in methods},
+                task=pair.task,
+                metric=pair.metric,
+                dataset=_DATASETS[pair.dataset],
                 teacher_name=pair.teacher.name,
                 teacher=teacher,
                 results=cells,
-                published=_published(registry.root, name),
+                published=_published(registry.root, name, pair.metric),
             )
         )
     board = leaderboard(grid.tier, tier.title, tables, runs)

@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import IO
 
 from pipelines import cli
-from pipelines.params import check_all, load_grid
+from pipelines.params import Grid, check_all, impossible_reason, load_grid, load_pair, load_parts
+
+# Stages that one DVC runs, one after the other: more than one where they only write down that there is nothing to do.
+Job = tuple[str, ...]
+_MOST_TOGETHER = 40
 
 
 @dataclass
@@ -35,11 +39,12 @@ class Plan:
     before: dict[str, set[str]]
     doubtful: set[str]
     num_fresh: int
-    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    running: dict[Job, subprocess.Popen[str]] = field(default_factory=dict)
 
     def ready(self) -> list[str]:
         """Stages whose predecessors are all done."""
-        return [name for name, waits_for in self.before.items() if not waits_for and name not in self.running]
+        busy = {name for job in self.running for name in job}
+        return [name for name, waits_for in self.before.items() if not waits_for and name not in busy]
 
     def done(self, name: str) -> None:
         """Take a finished stage out."""
@@ -77,6 +82,29 @@ def _ask_dvc() -> Plan:
         in_file = [stage.addressing for stage in repo.index.stages]
     ordered = {name: before[name] for name in in_file if name in before}
     return Plan(ordered, doubtful, len(in_file) - len(ordered))
+
+
+def idle_stages(grid: Grid) -> set[str]:
+    """Stages of the grid's full product that train nothing: left out, impossible, or without a prior to learn."""
+    idle = set()
+    for pair_name in grid.pairs:
+        pair = load_pair(pair_name)
+        for method in grid.methods:
+            cell = f"{pair_name}-{method}"
+            unwanted = method in grid.leave_out.get(pair_name, [])
+            if unwanted or impossible_reason(pair_name, pair, method, grid.tier):
+                idle |= {f"{stage}@{cell}-{seed}" for stage in ("distill", "evaluate") for seed in grid.seeds}
+                idle.add(f"masks@{cell}")
+            elif all(part.recipe.prior is None for part in load_parts(method)):
+                idle.add(f"masks@{cell}")
+    return idle
+
+
+def next_jobs(ready: list[str], idle: set[str], room: int) -> list[Job]:
+    """What to start now: the idle stages together, the others one by one, at most ``room`` jobs."""
+    together = tuple(name for name in ready if name in idle)[:_MOST_TOGETHER]
+    jobs = [(name,) for name in ready if name not in idle]
+    return [*([together] if together else []), *jobs][: max(0, room)]
 
 
 def is_stale(name: str) -> bool:
@@ -120,11 +148,11 @@ class Screen:
             if self._live is None:
                 print(text, flush=True)
 
-    def ended(self, stage: str, *, failed: bool, seconds: float) -> None:
-        """A stage has ended."""
+    def ended(self, stage: str, *, num: int, failed: bool, seconds: float) -> None:
+        """A job of ``num`` stages has ended."""
         with self._lock:
             self._last.pop(stage, None)
-            self._finished += not failed
+            self._finished += 0 if failed else num
             text = f"[{self._finished}/{self._total}] {stage} {'FAILED' if failed else 'done'} after {seconds:.0f} s"
             if self._live is None:
                 print(text, flush=True)
@@ -168,15 +196,19 @@ def _follow(stage: str, stream: IO[str], screen: Screen, log: IO[str]) -> None:
                 screen.line(stage, text)
 
 
-def run_plan(plan: Plan, jobs: int) -> list[str]:
-    """Run all stages of a plan, ``jobs`` at a time, and return those that failed.
+def _title(job: Job) -> str:
+    return job[0] if len(job) == 1 else f"{job[0]} and {len(job) - 1} more with nothing to do"
+
+
+def run_plan(plan: Plan, jobs: int, idle: set[str]) -> list[str]:
+    """Run all stages of a plan, ``jobs`` at a time (``idle`` ones together), and return those that failed.
 
     A failed stage stops what comes behind it and nothing else.
     """
     screen = Screen(len(plan.before))
     failed: list[str] = []
-    begun: dict[str, float] = {}
-    followers: dict[str, threading.Thread] = {}
+    begun: dict[Job, float] = {}
+    followers: dict[Job, threading.Thread] = {}
     logs = Path("work/logs")
     logs.mkdir(parents=True, exist_ok=True)
     try:
@@ -187,27 +219,30 @@ def run_plan(plan: Plan, jobs: int) -> list[str]:
                 else:
                     plan.done(name)
                     screen.spared()
-            for name in [name for name in plan.ready() if name not in plan.doubtful][: max(0, jobs - len(plan.running))]:
-                command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", "--single-item", name]
+            certain = [name for name in plan.ready() if name not in plan.doubtful]
+            for job in next_jobs(certain, idle, jobs - len(plan.running)):
+                command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", "--single-item", *job]
                 process = subprocess.Popen(  # noqa: S603
                     command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
                 )
-                log = (logs / f"{name}.log").open("w")
-                follower = threading.Thread(target=_follow, args=(name, process.stdout, screen, log), daemon=True)
+                log = (logs / f"{job[0]}.log").open("w")
+                follower = threading.Thread(target=_follow, args=(_title(job), process.stdout, screen, log), daemon=True)
                 follower.start()
-                plan.running[name], begun[name], followers[name] = process, time.monotonic(), follower
+                plan.running[job], begun[job], followers[job] = process, time.monotonic(), follower
             time.sleep(0.1)
-            for name, process in list(plan.running.items()):
+            for job, process in list(plan.running.items()):
                 if process.poll() is None:
                     continue
-                followers[name].join(timeout=5)
-                del plan.running[name]
-                screen.ended(name, failed=process.returncode != 0, seconds=time.monotonic() - begun[name])
-                if process.returncode == 0:
-                    plan.done(name)
-                else:
-                    failed.append(name)
-                    plan.before[name].add("itself, which failed")
+                followers[job].join(timeout=5)
+                del plan.running[job]
+                is_bad = process.returncode != 0
+                screen.ended(_title(job), num=len(job), failed=is_bad, seconds=time.monotonic() - begun[job])
+                for name in job:
+                    if is_bad:
+                        failed.append(name)
+                        plan.before[name].add("itself, which failed")
+                    else:
+                        plan.done(name)
     finally:
         for process in plan.running.values():
             os.killpg(process.pid, signal.SIGTERM)
@@ -233,7 +268,7 @@ def main() -> None:
     num_stale = len(plan.before) - len(plan.doubtful)
     behind = f", up to {len(plan.doubtful)} behind them" if plan.doubtful else ""
     print(f"{num_stale} stages to run{behind}, {plan.num_fresh} up to date, {args.jobs} at a time; logs in work/logs", flush=True)
-    failed = run_plan(plan, args.jobs)
+    failed = run_plan(plan, args.jobs, idle_stages(grid))
     if failed:
         waiting = len(plan.before) - len(failed)
         raise ValueError(

@@ -1,20 +1,102 @@
-"""Stage ``teachers``: a pair's teacher, trained at a scaled tier."""
+"""Stage ``teachers``: a pair's teacher, fetched where its published weights are used and else trained; and the
+student's ImageNet initialisation.
+
+A fetched teacher is evaluated before anything learns from it: one that does not have the accuracy that its publisher
+states is not the published teacher, or is not run as published.
+"""
 
 import argparse
+import os
 from pathlib import Path
 
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from benchmarks.pair import Checkpoint, Model
 from pipelines import cli
-from pipelines.engine.compose import compose_training
-from pipelines.engine.stage import Job, run_training
-from pipelines.engine.training import prepare_process
+from pipelines.engine.compose import Setting, Side, compose_training
+from pipelines.engine.fetch import fetch
+from pipelines.engine.stage import Job, open_setting, record_fetched, run_training
+from pipelines.engine.training import prepare_process, quiet
+from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, rewrite_safely
 from pipelines.lifeline import die_with_dvc
-from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.params import load_grid
 
 TEACHER_SEED = 0  # one teacher a pair: every cell of the pair learns from the same one
+STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
+
+
+def downloads() -> Path:
+    """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
+    return Path(os.environ.get("KD_DOWNLOADS", "data/weights"))
+
+
+def get(checkpoint: Checkpoint) -> Path:
+    """The verified file of a published checkpoint; ValueError where it cannot be had."""
+    return fetch(checkpoint.url, sha256=checkpoint.sha256, size=checkpoint.size_bytes, folder=downloads())
+
+
+def build(setting: Setting, side: Side) -> nn.Module:
+    """A side's model with random weights."""
+    config = compose_training(setting, side, seed=TEACHER_SEED)
+    with quiet(), torch.random.fork_rng(devices=[]), DefaultScope.overwrite_default_scope(config.default_scope):
+        return MODELS.build(config.model)
+
+
+def check_taps(setting: Setting, pair_name: str) -> None:
+    """ValueError where a path of the pair is no module of its teacher or student."""
+    for side in ("teacher", "student"):
+        modules = {path for path, _ in build(setting, side).named_modules()}
+        if lost := {role: path for role, path in setting.pair.modules.items() if path not in modules}:
+            raise ValueError(
+                f"benchmarks/pairs/{pair_name}.yaml: the {side} has no module {', '.join(lost.values())} for "
+                f"{', '.join(lost)}; correct it under 'taps:', or say under 'lacks:' why there is none"
+            )
+
+
+def write_initialisation(setting: Setting, side: Side, out: Path) -> Path | None:
+    """Write what a backbone starts from; nothing where the tier or the pair starts from random weights."""
+    model: Model = getattr(setting.pair, side)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if setting.tier.model is not None or model.initialisation is None:
+        out.write_bytes(NO_WEIGHTS)
+        return None
+    backbone = build(setting, side).backbone
+    # Swin's own loader renames the keys of the published file.
+    rewrite_safely(
+        get(model.initialisation),
+        model.initialisation.sha256,
+        out,
+        backbone=None if getattr(backbone, "convert_weights", False) else backbone,
+    )
+    return out
+
+
+def write_fetched(setting: Setting, source: Path, sha256: str, job: Job, data: Path, out: Path) -> None:
+    """Write a checkpoint in today's layout, evaluate it, and record it if it is as good as stated."""
+    from pipelines.evaluate import measure  # noqa: PLC0415
+
+    weights = out / "weights.pth"
+    partial = out / "unverified.pth"
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(convert_checkpoint(source, sha256, build(setting, "teacher")), partial)
+    print(f"{job.label} evaluating {source.name} before it is used", flush=True)
+    metrics = measure(setting, "teacher", partial, Path("work") / job.tier / job.pair / "teacher" / "verify")
+    stated = setting.pair.teacher.stated if setting.tier.data == "published" else None
+    found = metrics.score or 0.0
+    if stated is not None and abs(found - stated) > STATED_WITHIN:
+        raise ValueError(
+            f"teacher {source} of pair {job.pair} has {found:.2f} {setting.pair.metric} on the test split, and its publisher "
+            f"states {stated}: more than {STATED_WITHIN} apart, so nothing is distilled from it; check the data set "
+            f"(python -m pipelines.prepare) and the pair's config and checkpoint in benchmarks/pairs/{job.pair}.yaml"
+        )
+    partial.replace(weights)
+    record_fetched(job, setting, data, weights, origin=source.name, metrics={"measured": found, "stated": stated})
 
 
 def main() -> None:
-    """Train the teacher and write its weights and run.json."""
+    """Fetch or train the teacher and write its weights, its run.json and the student's initialisation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
@@ -22,18 +104,38 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     die_with_dvc()
-    tier, pair, grid = load_tier(args.tier), load_pair(args.pair), load_grid()
+    setting, grid = open_setting(args.tier, args.pair, args.data), load_grid()
     position = (grid.pairs.index(args.pair) + 1, len(grid.pairs)) if args.pair in grid.pairs else (1, 1)
+    own = grid.own.teacher if grid.own and setting.tier.data == "own" else None
+    if own is not None and not Path(own).is_file():
+        raise ValueError(f"params.yaml: own.teacher {own} is no file; correct it, or null to have the teacher trained here")
+    job = Job("teacher", args.tier, args.pair, None, TEACHER_SEED, position)
     prepare_process()
-    run_training(
-        Job("teacher", args.tier, args.pair, None, TEACHER_SEED, position),
-        compose_training(pair, "teacher", tier, args.data, seed=TEACHER_SEED),
-        tier=tier,
-        data=args.data,
-        export=lambda model: model,
-        weights=args.out / "weights.pth",
-        record=args.out / "run.json",
-    )
+    check_taps(setting, args.pair)
+    write_initialisation(setting, "student", args.out / "initialisation.pth")
+    published = setting.pair.teacher.checkpoint if setting.tier.data == "published" and setting.tier.model is None else None
+    if own is not None:
+        path = Path(own).expanduser()
+        if not path.is_file():
+            raise ValueError(
+                f"params.yaml: own.teacher: there is no file {own}; correct the path, or remove it to train a teacher"
+            )
+        write_fetched(setting, path, file_sha256(path), job, args.data, args.out)
+    elif published is not None:
+        write_fetched(setting, get(published), published.sha256, job, args.data, args.out)
+    else:
+        started_from = Path("work") / args.tier / args.pair / "teacher_initialisation.pth"
+        run_training(
+            job,
+            compose_training(
+                setting, "teacher", seed=TEACHER_SEED, initialisation=write_initialisation(setting, "teacher", started_from)
+            ),
+            setting=setting,
+            data=args.data,
+            export=lambda model: model,
+            weights=args.out / "weights.pth",
+            record=args.out / "run.json",
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from reports import statistics
-from reports.record import Ap, Cost, Environment, Frozen, Git, Metrics, Run
+from reports.record import Cost, Environment, Frozen, Git, Metrics, Run
 
 Result = tuple[Run, Metrics]
 
@@ -25,7 +25,8 @@ class SeedResult(Frozen):
     """One training and its result."""
 
     seed: int
-    box: Ap
+    score: float = Field(description="points of the table's metric")
+    metrics: dict[str, float | None] = Field(description="all that was measured, by name, points")
     cost: Cost
     git: Git
     config_sha256: str
@@ -34,7 +35,7 @@ class SeedResult(Frozen):
 
 
 class Row(Frozen):
-    """One method on one pair; AP in points, 0-100."""
+    """One method on one pair; everything about scores in points of the table's metric, 0-100."""
 
     method: str
     title: str
@@ -42,13 +43,14 @@ class Row(Frozen):
     reason: str | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
     hparams_origin: str | None = None
+    config_changes: dict[str, Any] = Field(default_factory=dict, description="to the student's published config")
     seeds: list[SeedResult] = Field(default_factory=list)
     num_seeds: int = 0
-    mean_ap: float | None = None
-    sd_ap: float | None = None
-    gain_ap: float | None = None
-    gain_low_ap: float | None = None
-    gain_high_ap: float | None = None
+    mean: float | None = None
+    sd: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
     gap_closed: float | None = None
     minutes: float | None = None
     peak_memory_mib: float | None = None
@@ -60,8 +62,10 @@ class TeacherRow(Frozen):
     """The pair's teacher at this tier."""
 
     name: str
-    box: Ap
-    cost: Cost
+    score: float
+    metrics: dict[str, float | None]
+    cost: Cost | None = Field(description="None for weights that were not trained here")
+    origin: str | None = Field(description="their file's name")
     weights_sha256: str
     mlflow_run_id: str | None
 
@@ -71,6 +75,9 @@ class Table(Frozen):
 
     pair: str
     title: str
+    task: str
+    metric: str = Field(description="what the pair is judged by, such as 'box AP' or 'mIoU'")
+    dataset: str = Field(description="on which the published figures were measured")
     teacher: TeacherRow | None
     published_teacher: list[PublishedFigure]
     rows: list[Row]
@@ -80,12 +87,12 @@ class Table(Frozen):
 class Leaderboard(Frozen):
     """Everything that the report says."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     tier: str
     tier_title: str
     tables: list[Table]
     environment: Environment | None = Field(description="of most of the runs")
-    data_digest: str | None = Field(description="None where the runs disagree")
+    data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")
     commits: list[str]
     dirty: bool
     train_s: float = Field(description="seconds in training iterations, all trainings together")
@@ -96,7 +103,8 @@ def seed_results(results: Sequence[Result]) -> list[SeedResult]:
     return [
         SeedResult(
             seed=run.seed,
-            box=metrics.box,
+            score=metrics.score,
+            metrics=metrics.shown(),
             cost=run.cost,
             git=run.git or Git(commit=None, dirty=None),
             config_sha256=str(run.config_sha256),
@@ -104,12 +112,8 @@ def seed_results(results: Sequence[Result]) -> list[SeedResult]:
             mlflow_run_id=run.mlflow_run_id,
         )
         for run, metrics in sorted(results, key=lambda result: result[0].seed)
-        if metrics.box is not None and run.cost is not None
+        if metrics.score is not None and run.cost is not None
     ]
-
-
-def _scores(seeds: Sequence[SeedResult]) -> list[float]:
-    return [result.box.AP or 0.0 for result in seeds]
 
 
 def method_row(
@@ -118,7 +122,7 @@ def method_row(
     results: Sequence[Result],
     *,
     control: Sequence[float],
-    teacher_ap: float | None,
+    teacher: float | None,
     published: list[PublishedFigure],
 ) -> Row:
     """One row.
@@ -127,8 +131,8 @@ def method_row(
         method: name.
         title: what is printed for it.
         results: the method's runs with their metrics, in any order; may be empty.
-        control: AP of the control's seeds; may be empty.
-        teacher_ap: the teacher's AP, or None where it is not there yet.
+        control: scores of the control's seeds; may be empty.
+        teacher: the teacher's score, or None where it is not there yet.
         published: figures of this method on this pair.
     """
     seeds = seed_results(results)
@@ -137,7 +141,7 @@ def method_row(
         return Row(method=method, title=title, status="impossible", reason=reason, published=published)
     if not seeds:
         return Row(method=method, title=title, status="not run", published=published)
-    scores = _scores(seeds)
+    scores = [result.score for result in seeds]
     compared = bool(control) and method != "none"
     interval = statistics.gain_interval(scores, control) if compared else None
 
@@ -150,14 +154,15 @@ def method_row(
         status="done",
         hparams=results[0][0].hparams,
         hparams_origin=results[0][0].hparams_origin,
+        config_changes=results[0][0].config_changes,
         seeds=seeds,
         num_seeds=len(seeds),
-        mean_ap=sum(scores) / len(scores),
-        sd_ap=statistics.spread(scores),
-        gain_ap=statistics.gain(scores, control) if compared else None,
-        gain_low_ap=interval[0] if interval else None,
-        gain_high_ap=interval[1] if interval else None,
-        gap_closed=statistics.gap_closed(scores, control, teacher_ap) if compared and teacher_ap is not None else None,
+        mean=sum(scores) / len(scores),
+        sd=statistics.spread(scores),
+        gain=statistics.gain(scores, control) if compared else None,
+        gain_low=interval[0] if interval else None,
+        gain_high=interval[1] if interval else None,
+        gap_closed=statistics.gap_closed(scores, control, teacher) if compared and teacher is not None else None,
         minutes=mean_cost("train_s") / 60,
         peak_memory_mib=mean_cost("peak_memory_mib"),
         images_per_s=mean_cost("images_per_s"),
@@ -170,6 +175,9 @@ def table(
     title: str,
     methods: Mapping[str, str],
     *,
+    task: str,
+    metric: str,
+    dataset: str,
     teacher_name: str,
     teacher: Result | None,
     results: Mapping[str, Sequence[Result]],
@@ -181,32 +189,40 @@ def table(
         pair: name.
         title: what is printed for it.
         methods: the grid's methods, in order, with their printed names.
+        task: what the pair's models do.
+        metric: what they are judged by.
+        dataset: where the published figures were measured, as printed.
         teacher_name: the published teacher's name.
         teacher: the teacher's run and metrics, or None where it is not finished.
         results: method -> its runs with their metrics.
         published: figures by method, and under ``teacher`` the teacher's.
     """
-    control = _scores(seed_results(results.get("none", ())))
+    control = [result.score for result in seed_results(results.get("none", ()))]
     row = None
-    if teacher and teacher[1].box and teacher[0].cost:
+    if teacher and teacher[1].score is not None:
         run, metrics = teacher
         row = TeacherRow(
             name=teacher_name,
-            box=metrics.box,
+            score=metrics.score,
+            metrics=metrics.shown(),
             cost=run.cost,
+            origin=run.origin,
             weights_sha256=str(run.weights_sha256),
             mlflow_run_id=run.mlflow_run_id,
         )
     rows = [
         method_row(
             name, printed, results.get(name, ()),
-            control=control, teacher_ap=row.box.AP if row else None, published=published.get(name, []),
+            control=control, teacher=row.score if row else None, published=published.get(name, []),
         )
         for name, printed in methods.items()
     ]  # fmt: skip
     return Table(
         pair=pair,
         title=title,
+        task=task,
+        metric=metric,
+        dataset=dataset,
         teacher=row,
         published_teacher=published.get("teacher", []),
         rows=rows,
@@ -218,13 +234,16 @@ def leaderboard(tier: str, tier_title: str, tables: list[Table], runs: Sequence[
     """Put the tables together with what the runs share."""
     done = [run for run in runs if run.status == "done"]
     environments = Counter(run.environment.model_dump_json() for run in done if run.environment)
-    digests = {run.data.digest for run in done if run.data}
+    digests: dict[str, set[str]] = {}
+    for run in done:
+        if run.data:
+            digests.setdefault(run.data.name, set()).add(run.data.digest)
     return Leaderboard(
         tier=tier,
         tier_title=tier_title,
         tables=tables,
         environment=Environment.model_validate_json(environments.most_common(1)[0][0]) if environments else None,
-        data_digest=digests.pop() if len(digests) == 1 else None,
+        data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},
         commits=sorted({run.git.commit for run in done if run.git and run.git.commit}),
         dirty=any(run.git.dirty for run in done if run.git),
         train_s=round(sum(run.cost.train_s for run in done if run.cost), 1),

@@ -61,6 +61,10 @@ class Run(Frozen):
     seed: int
     hparams: dict[str, Any] = Field(default_factory=dict)
     hparams_origin: str | None = Field(default=None, description="'published', or why the tier changed them")
+    config_changes: dict[str, Any] = Field(
+        default_factory=dict, description="dotted key of the student's config -> value, as the method's authors changed it"
+    )
+    origin: str | None = Field(default=None, description="the file that the weights were taken from, where they were not trained")
     git: Git | None = None
     environment: Environment | None = None
     config_sha256: str | None = None
@@ -74,7 +78,10 @@ class Run(Frozen):
 
 
 class Ap(Frozen):
-    """COCO's box AP in points (0-100); None where the split has no such object."""
+    """COCO's AP of boxes or of masks in points (0-100); None where the split has no such object.
+
+    On VOC at full size AP50 is VOC 2007's mean over 11 recalls, and all else is None.
+    """
 
     AP: float | None
     AP50: float | None
@@ -84,12 +91,36 @@ class Ap(Frozen):
     APl: float | None
 
 
-class Metrics(Frozen):
-    """The result of one student or teacher on the test split."""
+class Segmentation(Frozen):
+    """Agreement of label maps over a whole split, in points (0-100)."""
 
-    schema_version: Literal[1] = 1
+    mIoU: float = Field(description="intersection over union, mean over the classes that are in truth or prediction")
+    mAcc: float = Field(description="share of a class's pixels that are found, mean over the classes in the truth")
+    aAcc: float = Field(description="share of all pixels that are right")
+
+
+class Metrics(Frozen):
+    """The result of one student or teacher on the test split; ``score`` is what its pair is judged by."""
+
+    schema_version: Literal[2] = 2
     split: Literal["test"] = "test"
     num_images: int
     weights_sha256: str | None
-    box: Ap | None = Field(description="None for a cell that cannot be")
-    per_class: dict[str, float | None] = Field(default_factory=dict, description="AP by class, points")
+    metric: str | None = Field(default=None, description="the pair's, such as 'mask AP'; None for a cell that cannot be")
+    score: float | None = Field(default=None, description="points of that metric")
+    box: Ap | None = None
+    mask: Ap | None = None
+    seg: Segmentation | None = None
+    per_class: dict[str, float | None] = Field(default_factory=dict, description="AP or IoU by class, points")
+
+    def flat(self) -> dict[str, float | None]:
+        """Every figure by name: ``AP50`` of boxes, ``mask AP50``, ``mIoU``."""
+        masks = {f"mask {name}": value for name, value in self.mask.model_dump().items()} if self.mask else {}
+        return {**(self.box.model_dump() if self.box else {}), **masks, **(self.seg.model_dump() if self.seg else {})}
+
+    def shown(self) -> dict[str, float | None]:
+        """What a table of single trainings has room for: all, but of a pair that is judged by masks only the boxes' AP."""
+        if self.mask is None:
+            return self.flat()
+        masks = {name: value for name, value in self.flat().items() if name.startswith("mask ")}
+        return masks if self.box is None else {**masks, "box AP": self.box.AP}

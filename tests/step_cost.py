@@ -20,8 +20,8 @@ import torch
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_training
 from pipelines.engine.training import prepare_process, save_weights
 from pipelines.engine.weights import file_sha256
-from pipelines.params import cell_parts, impossible_reason, load_grid, load_pair, load_tier
-from tests.conftest import build, total
+from pipelines.params import cell_parts, impossible_reason, load_grid, load_pair
+from tests.conftest import build, setting, total
 
 IMAGES = 16
 

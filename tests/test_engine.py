@@ -1,21 +1,23 @@
 """Composition, the distilling model, weights and evaluation, without any stage."""
 
 import copy
-import json
 from pathlib import Path
+from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.scenes import CLASSES, SceneSpec, write_scenes
+from benchmarks.datasets import check_own, write_manifest
+from benchmarks.scenes import write_scenes
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
+from pipelines.engine.distiller import UnfitError
 from pipelines.engine.mmlab import import_mmrazor, published_config
-from pipelines.engine.training import prepare_process, quiet, save_weights
+from pipelines.engine.stage import _check_batch
+from pipelines.engine.training import prepare_process, save_weights, train
 from pipelines.engine.weights import file_sha256, read_weights
-from pipelines.evaluate import box_ap
-from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier
-from tests.conftest import PAIR, ROOT, build, total
+from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
+from tests import trees
+from tests.conftest import PAIR, ROOT, build, setting, total
 
 
 @pytest.fixture(autouse=True)
@@ -25,35 +27,30 @@ def at_root(monkeypatch):
     prepare_process()
 
 
-PAIRS = sorted(path.stem for path in ROOT.joinpath("benchmarks/pairs").glob("*.yaml"))
+# One a kind: dense head, two stages, dense head without norms, pixels. `tests/test_smoke.py` takes all of them.
+PAIRS = [PAIR, "faster_rcnn_r101_r50", "retinanet_r101_r50", "pspnet_r101_pspnet_r18"]
 RECIPES = [*sorted(path.stem for path in ROOT.joinpath("methods").glob("*.yaml")), "crosskd+pkd"]
 
 
-@pytest.fixture
-def smoke():
-    """Pair and tier."""
-    return load_pair(PAIR), load_tier("smoke")
-
-
-def random_teacher(pair, tier, path):
+def random_teacher(pair_name, path, tier_name="smoke"):
     """Weights of a random teacher."""
     torch.manual_seed(1)
-    save_weights(build(compose_training(pair, "teacher", tier, Path("data"), seed=0)), path)
+    save_weights(build(compose_training(setting(pair_name, tier_name), "teacher", seed=0)), path)
     return Weights(path, file_sha256(path))
 
 
 @pytest.fixture
-def teacher(smoke, tmp_path):
+def teacher(tmp_path):
     """Weights of a random teacher at tier smoke."""
-    return random_teacher(*smoke, tmp_path / "teacher.pth")
+    return random_teacher(PAIR, tmp_path / "teacher.pth")
 
 
-def distiller(smoke, teacher, method="mgd", seed=0, pair_name=PAIR):
-    """The model of a cell, initialised."""
-    pair, tier = smoke
-    parts, _ = cell_parts(method, pair_name, pair, "smoke")
+def distiller(teacher, method="mgd", seed=0, pair_name=PAIR):
+    """The model of a cell at tier smoke, initialised."""
+    at = setting(pair_name)
+    parts, _ = cell_parts(method, pair_name, at.pair, "smoke")
     torch.manual_seed(seed)
-    model = build(compose_cell(pair, tier, Path("data"), Distillation(parts, teacher, None), seed=seed))
+    model = build(compose_cell(at, Distillation(parts, teacher, None), seed=seed))
     model.init_weights()
     return model
 
@@ -63,19 +60,24 @@ def codes(method):
     return [part.code for part in load_parts(method)]
 
 
-def training_batch():
-    """Two images with a box each, as MMDetection's loader gives them."""
+def training_batch(*, of_pixels=False):
+    """Two images with a box each, or with a class for every pixel, as the loaders give them."""
     from mmdet.structures import DetDataSample  # noqa: PLC0415
-    from mmengine.structures import InstanceData  # noqa: PLC0415
+    from mmengine.structures import InstanceData, PixelData  # noqa: PLC0415
+    from mmseg.structures import SegDataSample  # noqa: PLC0415
 
-    samples = []
+    size, samples = (64, 64), []
     for number in range(2):
-        sample = DetDataSample(
-            metainfo={"img_shape": (64, 64), "ori_shape": (64, 64), "batch_input_shape": (64, 64), "pad_shape": (64, 64)}
-        )
-        sample.gt_instances = InstanceData(bboxes=torch.tensor([[8.0, 8.0, 40.0, 44.0]]), labels=torch.tensor([number]))
+        about = {"img_shape": size, "ori_shape": size, "batch_input_shape": size, "pad_shape": size}
+        sample = SegDataSample(metainfo=about) if of_pixels else DetDataSample(metainfo=about)
+        if of_pixels:
+            labels = torch.zeros(1, *size, dtype=torch.long)
+            labels[:, 8:44, 8:40] = number + 1
+            sample.gt_sem_seg = PixelData(data=labels)
+        else:
+            sample.gt_instances = InstanceData(bboxes=torch.tensor([[8.0, 8.0, 40.0, 44.0]]), labels=torch.tensor([number]))
         samples.append(sample)
-    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), samples
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)), samples
 
 
 def test_mmrazor_imports_unmodified():
@@ -94,55 +96,54 @@ def test_unknown_published_config_is_one_line():
 
 @pytest.mark.parametrize("pair_name", PAIRS)
 @pytest.mark.parametrize("tier_name", ["smoke", "mini", "paper"])
-def test_every_config_builds(teacher, tier_name, pair_name):
+def test_every_config_builds(tmp_path, tier_name, pair_name):
     """Teacher, student, cell, prior and test configs build at every tier, paper included, and are plain text."""
-    pair, tier = load_pair(pair_name), load_tier(tier_name)
-    (part,) = load_parts("maskd")
-    recipe = part.recipe
-    teacher_config = compose_training(pair, "teacher", tier, Path("data"), seed=0)
-    teacher_model = build(teacher_config)
-    save_weights(teacher_model, teacher.path)
-    weights = Weights(teacher.path, file_sha256(teacher.path))
-    parts, _ = cell_parts("maskd", pair_name, pair, tier_name)
-    cell = compose_cell(pair, tier, Path("data"), Distillation(parts, weights, None), seed=0)
+    at = setting(pair_name, tier_name)
+    name = "maskd_seg" if at.pair.task == "segmentation" else "maskd"
+    (part,) = load_parts(name)
+    weights = random_teacher(pair_name, tmp_path / "teacher.pth", tier_name)
+    parts, _ = cell_parts(name, pair_name, at.pair, tier_name)
+    changes = cell_config(name, pair_name, at.pair, tier_name)
+    model = build(compose_cell(at, Distillation(parts, weights, None, changes), seed=0))
     prior = compose_prior(
-        pair, tier, Path("data"), weights, code="maskd",
-        hparams=recipe.prior.hparams, training=recipe.prior.training.model_dump(), seed=0,
+        at, weights, code=name, hparams=part.recipe.prior.hparams,
+        training=part.prior_training(pair_name, at.pair.head, tier_name).model_dump(), seed=0,
     )  # fmt: skip
-    model = build(cell)
+    learned, role = build(prior).prior, "neck" if name == "maskd" else "logits"
+    student, teacher = (side.get_submodule(at.pair.modules[role]) for side in (model.student, model.teacher))
 
-    assert model.student.neck.out_channels == model.teacher.neck.out_channels
+    assert student.out_channels == teacher.out_channels
     assert sum(p.numel() for p in model.teacher.parameters()) > sum(p.numel() for p in model.student.parameters())
-    assert len(build(prior).prior.mask_modules) == len(model.distiller.method.mask_modules)
-    assert compose_test(pair, "student", tier, Path("data"), weights.path, Path("out")).pretty_text
+    model.distiller.method.load_prior(learned.state_dict())  # refuses tokens of other widths, or more or fewer of them
+    assert compose_test(at, "student", weights.path, Path("out")).pretty_text
 
 
-def test_paper_tier_keeps_what_was_published(smoke):
+def test_paper_tier_keeps_what_was_published():
     """ResNet depths, widths, learning rate, schedule and batch are those of the published config."""
-    pair, tier = smoke[0], load_tier("paper")
-    student = compose_training(pair, "student", tier, Path("data"), seed=0)
-    cell = compose_cell(pair, tier, Path("data"), Distillation([], Weights(Path("t"), "0"), None), seed=0)
+    at = setting(PAIR, "paper")
+    student = compose_training(at, "student", seed=0)
+    cell = compose_cell(at, Distillation([], Weights(Path("t"), "0"), None), seed=0)
 
     assert (student.model.backbone.depth, student.model.neck.out_channels, student.model.bbox_head.num_classes) == (50, 256, 80)
     assert student.optim_wrapper.optimizer == {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001}
     assert student.train_cfg.max_epochs == 12
+    assert student.train_dataloader.batch_size == 16
     assert cell.model.teacher.backbone.depth == 101
-    assert cell.model.student.backbone.init_cfg.checkpoint == "torchvision://resnet50"
 
 
 @pytest.mark.parametrize("pair_name", PAIRS)
 def test_every_cell_takes_a_step(tmp_path, pair_name):
     """Each method on each pair, published values: finite losses of its own, gradient for the student, none for the teacher; or a reason."""
-    pair, tier = load_pair(pair_name), load_tier("smoke")
-    weights = random_teacher(pair, tier, tmp_path / "teacher.pth")
+    pair = load_pair(pair_name)
+    weights = random_teacher(pair_name, tmp_path / "teacher.pth")
     plain = None
     for name in ["none", *RECIPES]:
         if reason := impossible_reason(pair_name, pair, name, "smoke"):
             assert reason.startswith("needs '")
             continue
-        model = distiller((pair, tier), weights, name, pair_name=pair_name).train()
-        torch.manual_seed(2)  # for the samplers of a two-stage detector
-        losses = model.loss(*training_batch())
+        model = distiller(weights, name, pair_name=pair_name).train()
+        torch.manual_seed(2)  # for the samplers of a two-stage detector and a segmenter's dropout
+        losses = model.loss(*training_batch(of_pixels=pair.task == "segmentation"))
         total(losses).backward()
         own = {key: value for key, value in losses.items() if plain is not None and key not in plain}
         plain = plain or losses
@@ -155,14 +156,14 @@ def test_every_cell_takes_a_step(tmp_path, pair_name):
         assert all(parameter.grad is None for parameter in model.teacher.parameters()), name
 
 
-def test_only_what_is_needed_of_the_teacher_runs(smoke, teacher):
+def test_only_what_is_needed_of_the_teacher_runs(teacher):
     """Nothing for the control, no head for a method on the neck, no box branch beyond it for CrossKD's class scores."""
     for method, expected in {
         "none": set(),
         "pkd": {"backbone", "neck"},
         "crosskd": {"backbone", "neck", "head convolutions"},
     }.items():
-        model, ran = distiller(smoke, teacher, method), set()
+        model, ran = distiller(teacher, method), set()
         parts = {
             "backbone": model.teacher.backbone,
             "neck": model.teacher.neck,
@@ -176,9 +177,9 @@ def test_only_what_is_needed_of_the_teacher_runs(smoke, teacher):
         assert ran == expected
 
 
-def test_teacher_is_outside_of_everything_that_trains(smoke, teacher):
+def test_teacher_is_outside_of_everything_that_trains(teacher):
     """Not in the checkpoint, not in the optimizer, in evaluation mode after train(), no gradient, no statistics."""
-    model = distiller(smoke, teacher, "mgd").train()
+    model = distiller(teacher, "mgd").train()
     before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     teacher_ids = {id(parameter) for parameter in model.teacher.parameters()}
 
@@ -192,27 +193,27 @@ def test_teacher_is_outside_of_everything_that_trains(smoke, teacher):
     assert all(parameter.grad is not None for parameter in model.distiller.method.parameters())
 
 
-def test_teacher_follows_the_model(smoke, teacher):
+def test_teacher_follows_the_model(teacher):
     """Moving or casting the model moves and casts the teacher."""
-    model = distiller(smoke, teacher, "none").double()
+    model = distiller(teacher, "none").double()
 
     assert next(model.teacher.parameters()).dtype == torch.float64
 
 
-def test_nothing_recorded_is_kept(smoke, teacher):
+def test_nothing_recorded_is_kept(teacher):
     """After a loss the model can be copied, and the copy gives the same loss."""
-    model = distiller(smoke, teacher, "mgd").eval()
+    model = distiller(teacher, "mgd").eval()
     first = model.loss(*training_batch())["loss_mgd"]
     second = copy.deepcopy(model).loss(*training_batch())["loss_mgd"]
 
     assert first.item() == second.item()
 
 
-def test_recorded_features_are_the_models_own(smoke, teacher):
+def test_recorded_features_are_the_models_own(teacher):
     """MGD's loss through the recorders equals its module on features taken by hand."""
     from methods.contract import Batch, View  # noqa: PLC0415
 
-    model = distiller(smoke, teacher, "mgd").eval()
+    model = distiller(teacher, "mgd").eval()
     images, samples = training_batch()
     with torch.no_grad():
         views = [View({"neck": side.extract_feat(images)}) for side in (model.student, model.teacher)]
@@ -221,20 +222,20 @@ def test_recorded_features_are_the_models_own(smoke, teacher):
     assert model.loss(images, samples)["loss_mgd"].item() == pytest.approx(by_hand["loss_mgd"].item(), rel=1e-6)
 
 
-def test_every_method_starts_from_the_same_student(smoke, teacher):
+def test_every_method_starts_from_the_same_student(teacher):
     """One seed, three methods: the same student to the bit; another seed: another student."""
-    states = [distiller(smoke, teacher, method).student.state_dict() for method in ("none", "mgd", "maskd")]
-    other = distiller(smoke, teacher, "none", seed=1).student.state_dict()
+    states = [distiller(teacher, method).student.state_dict() for method in ("none", "mgd", "maskd")]
+    other = distiller(teacher, "none", seed=1).student.state_dict()
 
     assert all(torch.equal(states[0][key], state[key]) for state in states[1:] for key in state)
     assert not all(torch.equal(states[0][key], other[key]) for key in other)
 
 
-def test_student_takes_over_what_a_method_inherits(smoke, teacher):
+def test_student_takes_over_what_a_method_inherits(teacher):
     """The teacher's head where asked for, and nothing else of it; a neck of another shape is refused by name."""
-    pair, tier = smoke
-    parts, _ = cell_parts("fgd", PAIR, pair, "smoke")
-    config = compose_cell(pair, tier, Path("data"), Distillation(parts, teacher, None), seed=0)
+    at = setting()
+    parts, _ = cell_parts("fgd", PAIR, at.pair, "smoke")
+    config = compose_cell(at, Distillation(parts, teacher, None), seed=0)
     assert config.model.parts[0]["inherits"] == []  # a scaled tier takes over nothing
     config.model.parts[0]["inherits"] = ["bbox_head"]
     model = build(config)
@@ -248,12 +249,43 @@ def test_student_takes_over_what_a_method_inherits(smoke, teacher):
         build(config)
 
 
-def test_autocast_leaves_distillation_in_full_precision(smoke, teacher):
+def with_other_neck(teacher, method, *, width=16, levels=3):
+    """A cell whose student's pyramid has another width or number of levels than the teacher's."""
+    parts, _ = cell_parts(method, PAIR, setting().pair, "smoke")
+    config = compose_cell(setting(), Distillation(parts, teacher, None), seed=0)
+    student = config.model.student
+    student.neck.update(out_channels=width, num_outs=levels)
+    student.bbox_head.in_channels = width
+    student.bbox_head.anchor_generator.strides = [8, 16, 32, 64][:levels]
+    return build(config)
+
+
+@pytest.mark.parametrize("method", ["pkd", "cwd", "crosskd+pkd"])
+def test_necks_that_must_be_equal_and_are_not(teacher, method):
+    """One line with both widths and what to do; a method that adapts the student's width takes the same pair."""
+    with pytest.raises(
+        UnfitError, match=r"role 'neck': .* same number of channels .* they have 24 and 16, .*choose a pair"
+    ) as caught:
+        with_other_neck(teacher, method, width=24)
+
+    assert "\n" not in str(caught.value)
+    assert with_other_neck(teacher, "mgd", width=24).student.neck.out_channels == 24
+
+
+def test_necks_of_different_numbers_of_levels(teacher):
+    """No method can pair the levels then; one that needs none is built."""
+    with pytest.raises(UnfitError, match=r"role 'neck' has 4 levels in the student and 3 in the teacher; choose a pair"):
+        with_other_neck(teacher, "mgd", levels=4)
+
+    assert with_other_neck(teacher, "none", levels=4).student.neck.num_outs == 4
+
+
+def test_autocast_leaves_distillation_in_full_precision(teacher):
     """Under bfloat16 autocast the models run in half precision, every method's losses are float32."""
     for method in RECIPES:
-        if method == "none" or impossible_reason(PAIR, smoke[0], method, "smoke"):
+        if method == "none" or impossible_reason(PAIR, load_pair(PAIR), method, "smoke"):
             continue
-        model = distiller(smoke, teacher, method).eval()
+        model = distiller(teacher, method).eval()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             halves = model.student.extract_feat(training_batch()[0])
             losses = model.loss(*training_batch())
@@ -284,78 +316,66 @@ def test_damaged_weights_are_one_line(teacher, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_of_another_architecture_are_one_line(smoke, teacher):
+def test_weights_of_another_architecture_are_one_line(teacher):
     """A student's weights for the teacher: refused with the first tensor that differs."""
-    model = distiller(smoke, teacher, "none")
+    model = distiller(teacher, "none")
     save_weights(model.student, teacher.path)
 
     with pytest.raises(ValueError, match=r"of another architecture than GFL here: \d+ tensors differ, the first is backbone"):
-        distiller(smoke, Weights(teacher.path, file_sha256(teacher.path)), "none")
+        distiller(Weights(teacher.path, file_sha256(teacher.path)), "none")
 
 
-def test_box_ap_equals_mmdetections_metric(tmp_path):
-    """Our reading of COCOeval against CocoMetric's, at COCO's own areas, on jittered boxes with scores."""
-    from mmdet.evaluation.metrics import CocoMetric  # noqa: PLC0415
+@pytest.mark.parametrize("reported", ["last", "best"])
+def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
+    """Where the authors report their best epoch, its weights are handed out and no later ones."""
+    from mmengine.evaluator import BaseMetric  # noqa: PLC0415 (seconds)
+    from mmengine.registry import METRICS  # noqa: PLC0415
 
-    write_scenes(
-        SceneSpec(seed=1, image_px=128, digit_px=(24, 128), digits=(1, 5), noise=0, train=1, tune=1, test=30), tmp_path / "d"
+    class Falling(BaseMetric):
+        scores = iter((3.0, 2.0))
+
+        def process(self, data_batch, data_samples):
+            self.results.append(0)
+
+        def compute_metrics(self, results):
+            return {"mIoU": next(self.scores)}
+
+    METRICS.register_module(name="Falling", module=Falling, force=True)
+    at = setting("pspnet_r101_pspnet_r18", data=tmp_path / "data")
+    write_scenes(at.tier.scenes, tmp_path / "data")
+    config = compose_training(at, "student", seed=0)
+    config.train_cfg.max_epochs = 2
+    config.val_evaluator = {"type": "Falling"}
+    if reported == "best":
+        config.default_hooks.checkpoint.save_best = "mIoU"
+    monkeypatch.chdir(tmp_path)
+    quiet_tracker = Mock(run_id=None)
+    train(
+        config,
+        name="cell",
+        label="[cell]",
+        sources=[],
+        tracker_for=lambda _: quiet_tracker,
+        export=lambda model: model,
+        out=tmp_path / "w.pth",
     )
-    truth = tmp_path / "d/test.json"
-    rng = np.random.default_rng(0)
-    detections = []
-    for ann in json.loads(truth.read_text())["annotations"]:
-        for _ in range(2):
-            box = [float(v) for v in np.array(ann["bbox"]) + rng.integers(-4, 5, 4)]
-            wrong = rng.random() < 0.2
-            category = ann["category_id"] % 10 + 1 if wrong else ann["category_id"]
-            detections.append(
-                {
-                    "image_id": ann["image_id"],
-                    "category_id": category,
-                    "bbox": [*box[:2], max(1.0, box[2]), max(1.0, box[3])],
-                    "score": float(rng.random()),
-                }
-            )
-    with quiet():
-        metric = CocoMetric(ann_file=str(truth), metric="bbox", classwise=True)
-        metric.dataset_meta = {"classes": CLASSES}
-        by_image = {}
-        for found in detections:
-            by_image.setdefault(found["image_id"], []).append(found)
-        for image_id, found in by_image.items():
-            xyxy = np.array(
-                [[f["bbox"][0], f["bbox"][1], f["bbox"][0] + f["bbox"][2], f["bbox"][1] + f["bbox"][3]] for f in found]
-            )
-            prediction = {
-                "img_id": image_id,
-                "bboxes": xyxy,
-                "scores": np.array([f["score"] for f in found]),
-                "labels": np.array([f["category_id"] - 1 for f in found]),
-            }
-            metric.results.append(({}, prediction))
-        theirs = metric.compute_metrics(metric.results)
+    kept = {int(path.stem[-1]): torch.load(path, weights_only=False)["state_dict"] for path in Path("work").rglob("epoch_*.pth")}
+    found = torch.load(tmp_path / "w.pth", weights_only=True)
+    same = [epoch for epoch, state in kept.items() if all(torch.equal(found[key], state[key]) for key in found)]
 
-    ours, per_class = box_ap(truth, detections, (32**2, 96**2))
-
-    for key, name in {
-        "AP": "bbox_mAP",
-        "AP50": "bbox_mAP_50",
-        "AP75": "bbox_mAP_75",
-        "APs": "bbox_mAP_s",
-        "APm": "bbox_mAP_m",
-        "APl": "bbox_mAP_l",
-    }.items():
-        expected = theirs[name]
-        value = getattr(ours, key)
-        assert (value is None) == (expected == -1.0)
-        assert value is None or value == pytest.approx(100 * expected, abs=0.06), key
-    assert per_class["three"] == pytest.approx(100 * theirs["three_precision"], abs=0.06)
+    assert same == [1 if reported == "best" else 2]
 
 
-def test_box_ap_of_nothing(tmp_path):
-    """No detections at all is AP 0, not an error."""
-    write_scenes(
-        SceneSpec(seed=1, image_px=64, digit_px=(20, 40), digits=(1, 2), noise=0, train=1, tune=1, test=3), tmp_path / "d"
-    )
+def test_user_data_that_make_no_batch(tmp_path):
+    """Fewer training images than a batch: one line with both numbers, and where to change which."""
+    tree = trees.own_coco(tmp_path / "mine")
+    write_manifest(tmp_path, [check_own(tree, "detection")])
+    config = compose_training(setting(), "student", seed=0)
+    assert config.train_dataloader.batch_size == 4
 
-    assert box_ap(tmp_path / "d/test.json", [], (200, 450))[0].AP == 0.0
+    with pytest.raises(
+        ValueError, match=r"own\.train has 3 images, fewer than a batch of 4; add images, or lower batch_size in params"
+    ):
+        _check_batch(config, tmp_path / "manifest.json")
+    config.train_dataloader.batch_size = 3
+    _check_batch(config, tmp_path / "manifest.json")

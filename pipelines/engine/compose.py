@@ -1,27 +1,24 @@
 """From pair, tier, recipe and seed to the MMEngine ``Config`` of one training or evaluation.
 
-Everything starts from the installed published config; a tier with a scale then replaces backbone,
-pyramid, head size, data and schedule.
+Everything starts from the installed published config and what the pair's authors changed in it; a tier with a
+scale then replaces data (``sources.py``), models (``scaling.py``) and schedule.
 Every function returns a config of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mmengine.config import Config, ConfigDict
 
 from benchmarks.pair import Pair
-from benchmarks.scenes import CLASSES
-from benchmarks.tier import ModelScale, Schedule, Tier
+from benchmarks.tier import Schedule, Tier
 from pipelines.engine.hooks import POINT_EVERY
 from pipelines.engine.mmlab import published_config
+from pipelines.engine.scaling import plain_norms, scaled_model, set_classes
+from pipelines.engine.sources import Source, set_data
 
 Side = Literal["teacher", "student"]
-
-# Stage widths of a ResNet, in base_channels, when it is built of basic blocks (depth 18 and 34).
-_STAGE_WIDTHS = (1, 2, 4, 8)
-_RESNET_STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -33,38 +30,77 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """What a cell adds to its student's own training."""
+class Setting:
+    """A pair at a tier, on its data.
 
-    parts: list[dict[str, Any]]  # {name, code, hparams, inherits} of each method that is joined
+    Args:
+        pair: what is published.
+        tier: the scale.
+        origin: where images and labels are read.
+        batch_size: images a step at a published schedule, where it is not the pair's; the rate follows linearly.
+    """
+
+    pair: Pair
+    tier: Tier
+    origin: Source
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a cell adds to its student's own training.
+
+    Args:
+        parts: ``{name, code, hparams, inherits}`` of each method that is joined.
+        config: what its authors changed in the student's config, dotted key -> value.
+    """
+
+    parts: list[dict[str, Any]]
     teacher: Weights
     prior: Weights | None
+    config: dict[str, Any] = field(default_factory=dict)
 
 
-def compose_training(pair: Pair, side: Side, tier: Tier, data: Path, *, seed: int) -> Config:
-    """Return the config that trains one side of the pair on its own."""
-    config = _base(pair, side, tier, data)
+def compose_training(
+    setting: Setting, side: Side, *, seed: int, initialisation: Path | None = None, changes: dict[str, Any] | None = None
+) -> Config:
+    """Return the config that trains one side of the pair on its own.
+
+    Args:
+        setting: the pair at a tier.
+        side: which of the two.
+        seed: of initialisation and order of the images.
+        initialisation: verified file of the backbone's ImageNet weights, or None to start from random ones.
+        changes: dotted key -> value, on top of what the pair says.
+    """
+    tier, is_teacher = setting.tier, side == "teacher"
+    config = _base(setting, side, changes)
     if tier.schedule is not None:
-        is_teacher = side == "teacher"
-        epochs = tier.schedule.teacher_epochs if is_teacher else tier.schedule.student_epochs
-        lr = tier.schedule.teacher_lr if is_teacher else tier.schedule.student_lr
+        lengths = tier.schedule.lengths(setting.pair.task)
+        epochs = lengths.teacher_epochs if is_teacher else lengths.student_epochs
+        lr = lengths.teacher_lr if is_teacher else lengths.student_lr
         _set_schedule(config, tier.schedule, epochs=epochs, lr=lr)
+    else:
+        _keep_schedule(config, setting)
+    if initialisation is not None:
+        config.model.backbone.init_cfg = ConfigDict(type="Pretrained", checkpoint=str(initialisation))
     config.randomness = ConfigDict(seed=seed)
     return config
 
 
-def compose_cell(pair: Pair, tier: Tier, data: Path, cell: Distillation, *, seed: int) -> Config:
+def compose_cell(setting: Setting, cell: Distillation, *, seed: int, initialisation: Path | None = None) -> Config:
     """Return the config that trains the student under a method, the teacher looking on."""
-    config = compose_training(pair, "student", tier, data, seed=seed)
+    pair, tier = setting.pair, setting.tier
+    config = compose_training(setting, "student", seed=seed, initialisation=initialisation, changes=cell.config)
     # Shrunk necks have other shapes on both sides, so at a scaled tier all methods start from the same student.
     parts = [part if tier.model is None else {**part, "inherits": []} for part in cell.parts]
     config.model = ConfigDict(
         type="Distiller",
         student=config.model,
-        teacher=_without_initialisation(_base(pair, "teacher", tier, data).model),
+        teacher=_base(setting, "teacher").model,
         teacher_weights=str(cell.teacher.path),
         teacher_sha256=cell.teacher.sha256,
-        taps=dict(pair.taps),
+        taps=pair.modules,
         head=pair.head,
         parts=parts,
         prior_weights=cell.prior and str(cell.prior.path),
@@ -75,37 +111,31 @@ def compose_cell(pair: Pair, tier: Tier, data: Path, cell: Distillation, *, seed
 
 
 def compose_prior(
-    pair: Pair,
-    tier: Tier,
-    data: Path,
-    teacher: Weights,
-    *,
-    code: str,
-    hparams: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
+    setting: Setting, teacher: Weights, *, code: str, hparams: dict[str, Any], training: dict[str, Any], seed: int
 ) -> Config:
     """Return the config that learns a method's prior on the frozen teacher.
 
-    ``code`` is the method's module, ``training`` its recipe's ``iterations``, ``lr``, ``weight_decay``.
+    ``code`` is the method's module, ``training`` its recipe's ``iterations``, ``lr``, ``weight_decay``, ``optimizer``.
     """
-    config = _base(pair, "teacher", tier, data)
+    config = _base(setting, "teacher")
     config.model = ConfigDict(
         type="PriorLearner",
-        teacher=_without_initialisation(config.model),
+        teacher=config.model,
         teacher_weights=str(teacher.path),
         teacher_sha256=teacher.sha256,
-        taps=dict(pair.taps),
+        taps=setting.pair.modules,
         code=code,
         hparams=hparams,
         seed=seed,
     )
     iterations = training["iterations"]
-    adam = {"type": "Adam", "lr": training["lr"], "weight_decay": training["weight_decay"]}
-    config.optim_wrapper = ConfigDict(type="OptimWrapper", optimizer=adam)
+    optimizer = {"type": training["optimizer"], "lr": training["lr"], "weight_decay": training["weight_decay"]}
+    if training["optimizer"] == "SGD":
+        optimizer["momentum"] = 0.9
+    config.optim_wrapper = ConfigDict(type="OptimWrapper", optimizer=optimizer)
     config.param_scheduler = [ConfigDict(type="CosineAnnealingLR", by_epoch=False, T_max=iterations, eta_min=1e-6)]
     config.train_cfg = ConfigDict(type="IterBasedTrainLoop", max_iters=iterations)
-    # The masked teacher is no detector that anybody would use: nothing to validate.
+    # The masked teacher is no model that anybody would use: nothing to validate.
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
     config.default_hooks.checkpoint.update(by_epoch=False, interval=POINT_EVERY)
     config.train_dataloader.sampler = ConfigDict(type="InfiniteSampler", shuffle=True)
@@ -114,32 +144,48 @@ def compose_prior(
     return config
 
 
-def compose_test(pair: Pair, side: Side, tier: Tier, data: Path, weights: Path, predictions: Path) -> Config:
-    """Return the config that writes one side's detections on the test split, in COCO's result format.
+def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path, changes: dict[str, Any] | None = None) -> Config:
+    """Return the config that writes one side's predictions on the test split.
 
-    ``predictions`` is a path without its ending; mmdet adds ``.bbox.json``.
+    Args:
+        setting: the pair at a tier.
+        side: which of the two.
+        weights: its state dict.
+        predictions: a path without its ending.  COCO's result format for boxes (``.bbox.json``) and masks
+            (``.segm.json``); a folder of label maps for segmentation.
+        changes: what the student's method changed in its config.
     """
-    config = _base(pair, side, tier, data)
+    config = _base(setting, side, changes)
     config.load_from = str(weights)
-    config.test_evaluator = ConfigDict(
-        type="CocoMetric",
-        ann_file=config.test_dataloader.dataset.ann_file
-        if tier.scenes is None
-        else str(data / config.test_dataloader.dataset.ann_file),
-        metric="bbox",
-        format_only=True,
-        outfile_prefix=str(predictions),
-    )
-    config.model = _without_initialisation(config.model)
+    pair, origin = setting.pair, setting.origin
+    if pair.task == "segmentation":
+        config.test_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"], format_only=True, output_dir=str(predictions))
+    elif origin.name != "voc":
+        config.test_evaluator = ConfigDict(
+            type="CocoMetric",
+            ann_file=str(origin.truth()),
+            metric=["bbox", "segm"] if pair.metric == "mask AP" else "bbox",
+            format_only=True,
+            outfile_prefix=str(predictions),
+        )
     return config
 
 
-def _base(pair: Pair, side: Side, tier: Tier, data: Path) -> Config:
-    """The published config of a side at the tier's scale, quiet and deterministic."""
-    config = published_config(getattr(pair, side).config)
-    if tier.model is not None and tier.scenes is not None and tier.schedule is not None:
-        config.model = _scaled_model(config.model, tier.model, num_classes=len(CLASSES))
-        _set_scenes(config, data, image_px=tier.scenes.image_px, batch_size=tier.schedule.batch_size)
+def _base(setting: Setting, side: Side, changes: dict[str, Any] | None = None) -> Config:
+    """A side's config at the tier's scale and on the tier's data, quiet, without initialisation from a file."""
+    pair, tier, origin = setting.pair, setting.tier, setting.origin
+    published = getattr(pair, side)
+    config = published_config(published.config)
+    config.merge_from_dict({**published.changes, **(changes or {})})
+    bare_backbone(config.model)
+    if origin.classes is not None:
+        set_classes(config.model, len(origin.classes))
+    if tier.model is not None:
+        config.model = scaled_model(config.model, tier.model, image_px=origin.image_px)
+    plain_norms(config.model)
+    set_data(
+        config, pair, origin, batch_size=tier.schedule.batch_size if tier.schedule else setting.batch_size or pair.batch_size
+    )
     config.default_hooks = ConfigDict(
         timer=ConfigDict(type="IterTimerHook"),
         param_scheduler=ConfigDict(type="ParamSchedulerHook"),
@@ -150,96 +196,17 @@ def _base(pair: Pair, side: Side, tier: Tier, data: Path) -> Config:
     )
     config.log_level = "ERROR"
     config.visualizer = None
-    config.pop("vis_backends", None)
+    # MMEngine would hand the preprocessor, which the model has already, to whatever wraps the model.
+    for unused in ("vis_backends", "auto_scale_lr", "tta_model", "tta_pipeline", "data_preprocessor"):
+        config.pop(unused, None)
     return config
 
 
-def _scaled_model(model: ConfigDict, scale: ModelScale, *, num_classes: int) -> ConfigDict:
-    """The published model shrunk: backbone by the tier's table, trained from scratch, fewer levels."""
-    scaled = _without_initialisation(model)
-    published = f"{model.backbone.type}-{model.backbone.depth}"
-    if published not in scale.backbones:
-        known = ", ".join(sorted(scale.backbones))
-        raise ValueError(
-            f"the tier does not say what replaces backbone {published} (it knows: {known}); add it under model.backbones"
-        )
-    backbone = scale.backbones[published]
-    scaled.backbone.update(depth=backbone.depth, base_channels=backbone.base_channels)
-    # Frozen stages and frozen batch statistics belong to a pretrained backbone.
-    scaled.backbone.update(frozen_stages=-1, norm_eval=False)
-    widths = [backbone.base_channels * width for width in _STAGE_WIDTHS]
-    # Stage 1 of a ResNet has stride 4, and each further one twice that.
-    start_level = _RESNET_STRIDES.index(scale.strides[0])
-    scaled.neck.update(in_channels=widths, out_channels=scale.neck_channels, start_level=start_level, num_outs=len(scale.strides))
-    if "roi_head" in scaled:
-        _scale_two_stage(scaled, scale, num_classes)
-    else:
-        _scale_one_stage(scaled.bbox_head, scale, num_classes)
-    return scaled
-
-
-def _scale_one_stage(head: ConfigDict, scale: ModelScale, num_classes: int) -> None:
-    head.update(
-        num_classes=num_classes,
-        in_channels=scale.neck_channels,
-        feat_channels=scale.neck_channels,
-        stacked_convs=scale.stacked_convs,
-        # The published head normalises 256 channels in 32 groups.
-        norm_cfg=ConfigDict(type="GN", num_groups=scale.neck_channels // 8, requires_grad=True),
-    )
-    head.anchor_generator.update(strides=list(scale.strides), octave_base_scale=scale.octave_base_scale)
-
-
-def _scale_two_stage(model: ConfigDict, scale: ModelScale, num_classes: int) -> None:
-    width, strides = scale.neck_channels, list(scale.strides)
-    model.rpn_head.update(in_channels=width, feat_channels=width)
-    model.rpn_head.anchor_generator.update(strides=strides, scales=[scale.octave_base_scale])
-    extractor, head = model.roi_head.bbox_roi_extractor, model.roi_head.bbox_head
-    extractor.update(featmap_strides=strides, out_channels=width, finest_scale=scale.roi.finest_px)
-    extractor.roi_layer.output_size = scale.roi.pool
-    head.update(num_classes=num_classes, in_channels=width, fc_out_channels=scale.roi.fc_channels, roi_feat_size=scale.roi.pool)
-    model.train_cfg.rcnn.sampler.num = scale.roi.samples
-    for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
-        proposals.update(nms_pre=scale.roi.proposals, max_per_img=scale.roi.proposals)
-
-
-def _without_initialisation(model: ConfigDict) -> ConfigDict:
-    """The model without its ImageNet weights: it is trained from scratch or gets a checkpoint."""
-    bare = ConfigDict(model)
-    bare.backbone = ConfigDict(bare.backbone)
-    bare.backbone.pop("init_cfg", None)
-    return bare
-
-
-def _set_scenes(config: Config, data: Path, *, image_px: int, batch_size: int) -> None:
-    """Read the generated scenes: train for training, tune for validation, test for the result."""
-    load = [ConfigDict(type="LoadImageFromFile"), ConfigDict(type="LoadAnnotations", with_bbox=True)]
-    # Not flipped: a mirrored digit is no digit.
-    resize = ConfigDict(type="Resize", scale=(image_px, image_px), keep_ratio=True)
-    meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-    pipeline = [*load, resize, ConfigDict(type="PackDetInputs", meta_keys=meta)]
-
-    def loader(split: str, *, training: bool) -> ConfigDict:
-        dataset = ConfigDict(
-            type="CocoDataset",
-            data_root=f"{data}/",
-            ann_file=f"{split}.json",
-            data_prefix=ConfigDict(img=f"{split}/"),
-            metainfo=ConfigDict(classes=CLASSES),
-            pipeline=pipeline,
-            test_mode=not training,
-        )
-        if training:
-            dataset.filter_cfg = ConfigDict(filter_empty_gt=True)
-        sampler = ConfigDict(type="DefaultSampler", shuffle=training)
-        return ConfigDict(
-            batch_size=batch_size if training else 50, num_workers=0, sampler=sampler, dataset=dataset, drop_last=training
-        )
-
-    config.train_dataloader = loader("train", training=True)
-    config.val_dataloader = loader("tune", training=False)
-    config.test_dataloader = loader("test", training=False)
-    config.val_evaluator = ConfigDict(type="CocoMetric", ann_file=f"{data}/tune.json", metric="bbox")
+def bare_backbone(model: ConfigDict) -> None:
+    """Take the ImageNet weights out: they are named by a scheme that needs torchvision or the network."""
+    model.backbone.pop("init_cfg", None)
+    if "pretrained" in model:
+        model.pretrained = None
 
 
 def _set_schedule(config: Config, schedule: Schedule, *, epochs: int, lr: float) -> None:
@@ -254,3 +221,21 @@ def _set_schedule(config: Config, schedule: Schedule, *, epochs: int, lr: float)
         ConfigDict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=epochs, T_max=epochs, convert_to_iter_based=True),
     ]
     config.train_cfg = ConfigDict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=1)
+
+
+def _keep_schedule(config: Config, setting: Setting) -> None:
+    """The published schedule; its rate is that of the pair's batch, and follows another batch linearly."""
+    pair = setting.pair
+    batch_size = setting.batch_size or pair.batch_size
+    config.train_dataloader.batch_size = batch_size
+    config.optim_wrapper.optimizer.lr *= batch_size / pair.batch_size
+    by_epoch = config.train_cfg.get("type") != "IterBasedTrainLoop"
+    checkpoint = config.default_hooks.checkpoint
+    if not by_epoch:
+        checkpoint.update(by_epoch=False, interval=config.train_cfg.val_interval)
+    if pair.reported == "best":
+        checkpoint.save_best = "mIoU" if pair.task == "segmentation" else "auto"
+    elif setting.origin.classes is None:
+        # Published data have no split to validate on but the one that is reported; only the last weights are used.
+        config.val_dataloader = config.val_evaluator = config.val_cfg = None
+        config.train_cfg.pop("val_interval", None)

@@ -34,6 +34,10 @@ def _in_full_precision(records: list[Any]) -> tuple[Tensor, ...]:
     return tuple(level.float() if level.dtype in (torch.float16, torch.bfloat16) else level for level in levels)
 
 
+class UnfitError(ValueError):
+    """A student and a teacher that cannot be trained under a method."""
+
+
 @MODELS.register_module()
 class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
     """mmrazor's distiller with one of our methods in place of its losses and connectors.
@@ -127,12 +131,14 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
             super().__init__(architecture=built_student, teacher=frozen, distiller=distiller)
         self._keep_outside(frozen)
         self._seed, self._head, self._taps = seed, head, taps
-        self.distiller.build_method(self._probe())
         self._inherits = list(dict.fromkeys(name for part in parts for name in part["inherits"]))
-        _check_inheritance(self.student, self.teacher, self._inherits)
-        position = self.distiller.method.tower_position
-        for model in (self.student, self.teacher):
-            heads.check_position(model, head, position)
+        try:
+            self.distiller.build_method(self._probe())
+            _check_inheritance(self.student, self.teacher, self._inherits)
+            for model in (self.student, self.teacher):
+                heads.check_position(model, head, self.distiller.method.tower_position)
+        except ValueError as error:
+            raise UnfitError(str(error)) from error
         if prior_weights and prior_sha256:
             self.distiller.method.load_prior(read_weights(prior_weights, prior_sha256))
 
@@ -181,10 +187,11 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         if "anchors" in needs:
             sizes = [(level.shape[2], level.shape[3]) for level in features]
             anchors = heads.anchors(self.teacher.get_submodule(self._taps["anchors"]), sizes, device)
+        objects = [sample.gt_instances for sample in data_samples if "gt_instances" in sample]  # none where pixels are labelled
         batch = Batch(
             iteration=iteration,
-            boxes_xyxy=tuple(sample.gt_instances.bboxes for sample in data_samples),
-            labels=tuple(sample.gt_instances.labels for sample in data_samples),
+            boxes_xyxy=tuple(instances.bboxes for instances in objects),
+            labels=tuple(instances.labels for instances in objects),
             image_hw=(batch_inputs.shape[2], batch_inputs.shape[3]),
             generator=generator,
             anchors_xyxy=anchors,
@@ -204,6 +211,12 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
                 self.distiller.run_maps(self.teacher, blank)
         students, teachers = (self.distiller.maps(of_student=side) for side in (True, False))
         self.distiller.clear()
+        for role, levels in students.items():
+            if len(levels) != len(teachers[role]):
+                raise ValueError(
+                    f"role '{role}' has {len(levels)} levels in the student and {len(teachers[role])} in the teacher; "
+                    "choose a pair with equal numbers"
+                )
         return {
             role: tuple((s.shape[1], t.shape[1]) for s, t in zip(students[role], teachers[role], strict=True))
             for role in students

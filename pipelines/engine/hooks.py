@@ -103,16 +103,18 @@ class RecorderHook(Hook):
             self._close_point(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
-        """Note the validation on the tune split; AP in points."""
+        """Note the validation on the tune split, in points."""
         values = {
-            f"val_{key.rsplit('/', 1)[-1].removeprefix('bbox_')}": round(100 * float(value), 3)
+            # MMDetection gives shares, MMSegmentation percents.
+            f"val_{key.rsplit('/', 1)[-1].removeprefix('bbox_')}": round(float(value) * (100 if "/" in key else 1), 3)
             for key, value in (metrics or {}).items()
             if float(value) >= 0
         }
         self.curve.append({"iteration": runner.iter, "epoch": runner.epoch, **values})
         runner.message_hub.update_info("curve", self.curve)
         self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, runner.iter)
-        said = f"AP {values['val_mAP']:.1f}" if "val_mAP" in values else "no detections"
+        main = next((key for key in ("val_mIoU", "val_segm_mAP", "val_mAP") if key in values), None)
+        said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
         print(f"{self._label} epoch {runner.epoch}: {said} on the tune split", flush=True)
         self._line_at = time.monotonic()
 

@@ -10,6 +10,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 
 import mmcv
@@ -56,8 +57,11 @@ def published_config(name: str) -> Config:
     """Return a config of an installed package, such as ``mmdet::gfl/gfl_r50_fpn_1x_coco.py``.
 
     Raises:
-        ValueError: no such config in the installed package.
+        ValueError: no such config in the installed package, or no such package.
     """
+    package = name.partition("::")[0]
+    if find_spec(package) is None:  # MMEngine would install something of that name, unasked
+        raise ValueError(f"config {name} needs the package {package}, which is not installed here; leave the pair out")
     # onedl-mmengine maps the package name to a distribution that does not exist.
     mmengine.config.utils.MODULE2PACKAGE["mmseg"] = "mmseg"
     try:

@@ -40,7 +40,10 @@ class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
         learned = importlib.import_module(f"methods.{code}").Method.prior
         tap = frozen.get_submodule(taps[learned.role])
         with _recording(tap) as outputs, torch.no_grad():
-            frozen.extract_feat(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
+            features = frozen.extract_feat(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
+            owner = taps[learned.role].split(".")[0]
+            if owner not in ("backbone", "neck"):
+                frozen.get_submodule(owner)(features)
         channels = tuple(level.shape[1] for level in _levels(outputs[0]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

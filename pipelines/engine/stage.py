@@ -1,4 +1,4 @@
-"""What the three training stages share: tracker, label, and the ``run.json`` that they end with."""
+"""What the training stages share: the setting, the tracker, the label, and the ``run.json`` that they end with."""
 
 import json
 from collections.abc import Callable
@@ -9,19 +9,23 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from benchmarks.datasets import identity
 from benchmarks.scenes import verify_scenes
-from benchmarks.tier import Tier
+from pipelines.engine.compose import Setting
+from pipelines.engine.distiller import UnfitError
 from pipelines.engine.hooks import duration
 from pipelines.engine.provenance import environment, git_state
+from pipelines.engine.sources import source
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.training import Trained, train
 from pipelines.engine.weights import file_sha256
 from pipelines.engine.workdir import check_writable
+from pipelines.params import load_grid, load_pair, load_tier
 from reports.record import Run
 
 _ENGINE = [
     Path("pipelines/engine") / f"{name}.py"
-    for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "training", "weights")
+    for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "scaling", "sources", "training", "weights")
 ]
 
 
@@ -37,6 +41,7 @@ class Job:
     position: tuple[int, int] = (1, 1)
     hparams: dict[str, Any] = field(default_factory=dict)
     hparams_origin: str | None = None
+    config_changes: dict[str, Any] = field(default_factory=dict)
     teacher_sha256: str | None = None
     prior_sha256: str | None = None
     code: tuple[Path, ...] = ()  # files of methods/ that decide the training
@@ -53,11 +58,17 @@ class Job:
         return f"[{self.stage} {self.position[0]}/{self.position[1]} {self.name}]"
 
 
+def open_setting(tier_name: str, pair_name: str, data: Path) -> Setting:
+    """A pair at a tier on its data, as the command line names them and params.yaml says where things lie."""
+    tier, pair, grid = load_tier(tier_name), load_pair(pair_name), load_grid()
+    return Setting(pair, tier, source(pair, tier, data, own=grid.own, roots=grid.data), grid.batch_size)
+
+
 def run_training(
     job: Job,
     config: Config,
     *,
-    tier: Tier,
+    setting: Setting,
     data: Path,
     export: Callable[[nn.Module], nn.Module],
     weights: Path,
@@ -65,7 +76,9 @@ def run_training(
 ) -> Run:
     """Train, write weights and ``run.json``, and tell MLflow; see :func:`pipelines.engine.training.train`."""
     check_writable(weights.parent)
-    data_name, data_digest = dataset_identity(tier, data)
+    data_name, data_digest = dataset_identity(setting, data)
+    if data_name == "own":
+        _check_batch(config, data / "manifest.json")
     trackers: list[Tracker] = []
 
     def tracker_for(resume: str | None) -> Tracker:
@@ -80,13 +93,16 @@ def run_training(
 
     # The data's digest is no part of the config but decides the result.
     config.data_digest = data_digest
-    trained = train(
-        config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*_ENGINE, *job.code],
-        tracker_for=tracker_for, export=export, out=weights,
-    )  # fmt: skip
+    try:
+        trained = train(
+            config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*_ENGINE, *job.code],
+            tracker_for=tracker_for, export=export, out=weights,
+        )  # fmt: skip
+    except UnfitError as error:
+        raise ValueError(f"benchmarks/pairs/{job.pair}.yaml under {job.method}: {error}") from error
     run = Run(
         stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, seed=job.seed,
-        hparams=job.hparams, hparams_origin=job.hparams_origin, git=git_state(), environment=environment(),
+        hparams=job.hparams, hparams_origin=job.hparams_origin, config_changes=job.config_changes, git=git_state(), environment=environment(),
         config_sha256=trained.config_sha256, data={"name": data_name, "digest": data_digest},
         teacher_sha256=job.teacher_sha256, prior_sha256=job.prior_sha256, weights_sha256=file_sha256(weights),
         cost=_cost(trained), curve=trained.curve, mlflow_run_id=trained.mlflow_run_id,
@@ -102,13 +118,40 @@ def run_training(
     return run
 
 
-def dataset_identity(tier: Tier, data: Path) -> tuple[str, str]:
-    """Name and digest of the data set, every file of it checked; ValueError where one is missing or altered."""
-    if tier.scenes is None:
+def _check_batch(config: Config, manifest: Path) -> None:
+    """ValueError where a user's data make no whole batch: an epoch would be of no step."""
+    found, wanted = json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"], config.train_dataloader.batch_size
+    if found < wanted:
         raise ValueError(
-            "this tier trains on published data sets, which this version does not fetch yet; choose tier mini or smoke"
+            f"params.yaml: own.train has {found} images, fewer than a batch of {wanted}; add images, or lower "
+            "batch_size in params.yaml, or in the tier's schedule where it has one"
         )
-    return "scenes", verify_scenes(data)
+
+
+def record_fetched(
+    job: Job, setting: Setting, data: Path, weights: Path, *, origin: str, metrics: dict[str, float | None]
+) -> Run:
+    """Write ``run.json`` of weights that were not trained here, and tell MLflow."""
+    data_name, data_digest = dataset_identity(setting, data)
+    tracker = Tracker(f"kd-{job.tier}", f"{job.stage}/{job.name}", resume=None)
+    tracker.params({"stage": job.stage, "tier": job.tier, "pair": job.pair, "origin": origin})
+    tracker.dataset(data_name, data_digest, str(data))
+    tracker.metrics({f"test/{key}": value for key, value in metrics.items() if value is not None}, 0)
+    run = Run(
+        stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, seed=job.seed, origin=origin,
+        git=git_state(), environment=environment(), data={"name": data_name, "digest": data_digest},
+        weights_sha256=file_sha256(weights), mlflow_run_id=tracker.run_id,
+    )  # fmt: skip
+    write_json(weights.with_name("run.json"), run.model_dump())
+    tracker.finish()
+    print(f"{job.label} {origin}: {metrics}", flush=True)
+    return run
+
+
+def dataset_identity(setting: Setting, data: Path) -> tuple[str, str]:
+    """Name and digest of the data set; ValueError where a file is missing or altered since stage ``prepare``."""
+    name = setting.origin.name
+    return (name, verify_scenes(data)) if name == "scenes" else identity(data, name, setting.origin.root)
 
 
 def _cost(trained: Trained) -> dict[str, Any]:

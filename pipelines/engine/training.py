@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import io
 import os
 import sys
@@ -48,11 +49,10 @@ def prepare_process() -> None:
     Small models do not scale over threads, and the number of threads changes the last digits.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.filterwarnings("ignore", module=r"mmdet|mmengine|torch\.utils\.checkpoint")
+    warnings.filterwarnings("ignore", module=r"mmdet|mmseg|mmengine|torch\.utils\.checkpoint")
     with quiet():
-        from mmdet.utils import register_all_modules  # noqa: PLC0415 (seconds)
-
-        register_all_modules(init_default_scope=False)
+        for package in ("mmdet", "mmseg"):
+            importlib.import_module(f"{package}.utils").register_all_modules(init_default_scope=False)
 
 
 def config_sha256(config: Config, sources: list[Path]) -> str:
@@ -113,6 +113,9 @@ def train(
             tracker.finish("FAILED")
             raise
         model = runner.model.module if hasattr(runner.model, "module") else runner.model
+        # There is one where the pair's authors report their best epoch.
+        if best := max(directory.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None):
+            model.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
         save_weights(export(model), out)
         trained = Trained(
             config_sha256=digest,

@@ -1,6 +1,8 @@
 """Weight files: verified before they are believed, and never run."""
 
-import hashlib
+import copy
+import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,30 +10,55 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
-PROBE_PX = 64  # side of the blank image that shows how many channels and levels a model's modules give
+from pipelines.engine.digest import file_digest
+from pipelines.engine.layouts import State, load_whole, with_versions
+
+PROBE_PX = 128  # side of the blank image that shows how many channels and levels a model's modules give
+
+# What published MMLab checkpoints hold beside tensors: scores, curves, slices of a schedule.
+# Nothing of it is wanted, so a stand-in takes each one's place and the thing itself is never built or called.
+_BESIDE_TENSORS = (
+    "builtins.getattr",  # inside of HistoryBuffer, to name its methods
+    "builtins.slice",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+)
+
+
+class _Discarded:
+    """Stands in for an object of a checkpoint that is not wanted: takes everything, keeps nothing."""
+
+    def __init__(self, *_args: Any) -> None:
+        """Keep nothing of what the object was made of."""
+
+    def __setstate__(self, _state: Any) -> None:
+        """Keep nothing of what the object held."""
+
+
+NO_WEIGHTS = b"none\n"  # what a stage writes in place of weights that do not exist
 
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+    return file_digest(path)
 
 
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def read_weights(path: str | Path, sha256: str) -> dict[str, Tensor]:
+def read_weights(path: str | Path, sha256: str) -> State:
     """Read a state dict whose file has the digest, without running any code that is in it.
 
     Args:
-        path: file written by ``torch.save``: a state dict, or a dict with one under ``state_dict``.
+        path: file written by ``torch.save``: a state dict, or a dict with one under ``state_dict`` or ``model``.
         sha256: the whole digest or its leading digits.
+
+    Returns:
+        The tensors, on the CPU; the versions of the modules that wrote them in its attribute ``_metadata``, where there are any.
 
     Raises:
         ValueError: the file is missing, has another digest (as a truncated one has) or holds more than tensors.
@@ -46,33 +73,94 @@ def read_weights(path: str | Path, sha256: str) -> dict[str, Tensor]:
             "the file is truncated or another one; remove it and run dvc repro"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Discarded, name) for name in _BESIDE_TENSORS]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"weights {path} cannot be read as tensors alone: {str(error).splitlines()[0]}") from error
-    state = content.get("state_dict", content)
-    return dict(state)
+        raise ValueError(
+            f"weights {path} cannot be read as tensors alone ({_reason(error)}); nothing in the file was run; "
+            "use a checkpoint that holds a plain state dict"
+        ) from error
+    return _state_dict(content, path)
+
+
+def _reason(error: Exception) -> str:
+    """What torch refused, without its advice to read the file unsafely."""
+    refused = re.search(r"unsupported.*?(?=\. |\n|$)", str(error), re.IGNORECASE)
+    return refused.group() if refused else f"{type(error).__name__} {str(error).partition(chr(10))[0]}".strip()
+
+
+def _state_dict(content: Any, path: Path) -> State:
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"weights {path} hold no state dict but {type(content).__name__}; use a checkpoint that holds one")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"weights {path} cannot be read as tensors alone: {key} is none; use a plain state dict")  # noqa: TRY004
+    return with_versions(OrderedDict(content), getattr(content, "_metadata", None))
+
+
+def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> State:
+    """A published checkpoint as the state dict that the model, built with today's packages, would save.
+
+    Undoes ``module.`` and the layouts of MMDetection 1 and 2.  Averaged weights need no flag: both the old and
+    the new hook for them leave the average in ``state_dict`` and the plain weights beside it, and those are dropped.
+
+    Args:
+        path: the checkpoint.
+        sha256: its whole digest or the leading digits.
+        model: the whole model, or the backbone for an ImageNet file; it is left as it is.
+
+    Returns:
+        Tensors on the CPU under the model's own keys.
+
+    Raises:
+        ValueError: the file is not the recorded one (see :func:`read_weights`) or of another architecture; the keys are named.
+    """
+    converted = copy.deepcopy(model)
+    load_whole(converted, read_weights(path, sha256), path)
+    return {key: value.detach().cpu() for key, value in converted.state_dict().items()}
+
+
+def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module | None = None) -> str:
+    """Write a downloaded checkpoint again as nothing but tensors, for MMEngine's ``init_cfg`` to load.
+
+    MMEngine unpickles what it cannot read safely, and only warns of weights that do not fit: it must never see
+    a file as it was downloaded.
+
+    Args:
+        source: the download.
+        sha256: its whole digest or the leading digits.
+        out: the file to write; it is there whole or not at all.
+        backbone: what will load the file, built without it; None for a backbone that converts a foreign layout
+            itself (Swin's ``convert_weights``): then nothing but the digest and the safety is checked.
+
+    Returns:
+        The sha256 of ``out``.
+
+    Raises:
+        ValueError: the file is not the recorded one, cannot be read safely, or does not fit the backbone.
+    """
+    state = read_weights(source, sha256) if backbone is None else convert_checkpoint(source, sha256, backbone)
+    # A view would take the whole of its storage along.
+    plain = {key: value.detach().clone() for key, value in state.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial")
+    torch.save(plain, partial)
+    partial.replace(out)
+    return file_sha256(out)
 
 
 def load_frozen(config: dict[str, Any], weights: str, sha256: str) -> BaseModel:
-    """Build a model, load its weights strictly, freeze it and put it into evaluation mode.
+    """Build a model, load its weights whole, freeze it and put it into evaluation mode.
 
     Raises:
         ValueError: the weights are not whole (see :func:`read_weights`) or of another architecture.
     """
     state = read_weights(weights, sha256)
     model = MODELS.build(config)
-    expected = {key: value.shape for key, value in model.state_dict().items()}
-    wrong = sorted(
-        key
-        for key in expected.keys() | state.keys()
-        if key not in expected or key not in state or expected[key] != state[key].shape
-    )
-    if wrong:
-        raise ValueError(
-            f"weights {weights} are of another architecture than {config['type']} here: {len(wrong)} tensors differ, "
-            f"the first is {wrong[0]}; train or fetch the teacher of this pair and tier: dvc repro"
-        )
-    model.load_state_dict(state)
+    load_whole(model, state, weights)
     model.requires_grad_(requires_grad=False)
     return model.eval()
 

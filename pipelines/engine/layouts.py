@@ -1,0 +1,103 @@
+"""State dicts of older MMLab versions, brought into the layout of today's modules.
+
+What the installed packages convert themselves while they load: FCOS's ``fcos_cls`` to ``conv_cls`` (mmdet's
+``AnchorFreeHead``), a proposal network loaded as a detector and back (``SingleStageDetector``, ``TwoStageDetector``).
+MMSegmentation's heads and backbones have kept their keys.
+"""
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+# Keys of old layouts that today's modules no longer find: torch hands a module only the keys under its own name,
+# so mmcv's deformable convolution does not see its old offsets, which stood beside it.
+_RENAMED = ((re.compile(r"\b(conv\d)_offset\."), r"\1.conv_offset."),)
+# May be missing: buffers that the module computes when it is built, or counts that evaluation does not read.
+_COMPUTED = (".num_batches_tracked", ".integral.project", ".relative_position_index")
+# May be too many: MMDetection 2's copy of the weights before averaging, the ImageNet classifier of a backbone's file.
+_UNWANTED = ("ema_", "fc.")
+_SHOWN = 3  # keys of each kind that an error names
+
+
+def with_versions(state: State, versions: dict[str, Any] | None) -> State:
+    """Give a state dict the module versions by which ``load_state_dict`` recognises old layouts."""
+    if versions is not None:
+        state._metadata = versions  # type: ignore[attr-defined]  # noqa: SLF001 (torch's own place for them)
+    return state
+
+
+def _stripped(state: State, prefix: str) -> State:
+    """Keys and versions that begin with the prefix without it; the other keys are left out."""
+
+    def strip(key: str) -> str:
+        return f"{key}.".removeprefix(prefix).removesuffix(".")
+
+    versions = getattr(state, "_metadata", None)
+    if versions is not None:
+        versions = OrderedDict((strip(key), value) for key, value in versions.items() if f"{key}.".startswith(prefix))
+    return with_versions(OrderedDict((strip(key), value) for key, value in state.items() if key.startswith(prefix)), versions)
+
+
+def _in_todays_names(state: State, model: nn.Module) -> State:
+    """Undo wrappers (``module.``, ``backbone.`` where the model is one) and the renamings that modules do not do themselves."""
+    own = model.state_dict().keys()
+    for prefix in ("module.", "backbone."):
+        if any(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
+            state = _stripped(state, prefix)
+    renamed = OrderedDict()
+    for key, value in state.items():
+        name = key
+        for pattern, replacement in _RENAMED:
+            name = pattern.sub(replacement, name)
+        renamed[name if name in own else key] = value
+    return with_versions(renamed, getattr(state, "_metadata", None))
+
+
+def load_whole(model: nn.Module, state: State, source: str | Path) -> None:
+    """Load a state dict, of an old layout or today's, and make sure that every tensor found its place.
+
+    Modules that changed their keys convert them while they load, so what is missing is known only afterwards:
+    after an error the model is loaded in part.
+
+    Args:
+        model: what is loaded, in place.
+        state: as :func:`read_weights` returns it.
+        source: the file, for the error.
+
+    Raises:
+        ValueError: tensors are missing, left over or of another shape.
+    """
+    missing: list[str] = []
+    left_over: list[str] = []
+    misfits: list[str] = []
+
+    def note(_module: nn.Module, keys: Any) -> None:
+        missing.extend(key for key in keys.missing_keys if not key.endswith(_COMPUTED))
+        left_over.extend(key for key in keys.unexpected_keys if not key.startswith(_UNWANTED))
+
+    handle = model.register_load_state_dict_post_hook(note)
+    try:
+        model.load_state_dict(_in_todays_names(state, model), strict=False)
+    except RuntimeError as error:  # strict or not, torch refuses other shapes
+        misfits = re.findall(r"size mismatch for (\S+):", str(error))
+        if not misfits:
+            raise
+    finally:
+        handle.remove()
+    if wrong := sorted([*missing, *left_over, *misfits]):
+        kinds = {"the file lacks": missing, "it has": left_over, "of another shape": misfits}
+        named = "; ".join(f"{kind} {_some(keys)}" for kind, keys in kinds.items() if keys)
+        raise ValueError(
+            f"weights {source} are of another architecture than {type(model).__name__} here: {len(wrong)} tensors differ, "
+            f"the first is {wrong[0]} ({named}); train or fetch the teacher of this pair and tier: dvc repro"
+        )
+
+
+def _some(keys: list[str]) -> str:
+    rest = len(keys) - _SHOWN
+    return ", ".join(keys[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,114 @@
+"""What a grid will cost, before anything of it is run: ``python -m pipelines.plan --help``.
+
+A dry run: it reads the grid's files, records of finished cells and the committed tables of speeds and sizes.
+It changes nothing and needs no data, no weights and no GPU.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines import cli
+from pipelines.params import Grid, load_grid, load_pair, load_parts, load_tier
+from pipelines.planning.finished import find_finished
+from pipelines.planning.speeds import DEFAULT_TFLOPS, TFLOPS_REASON
+from pipelines.planning.work import Plan, make_plan
+
+
+def asked_grid(args: argparse.Namespace, grid: Grid) -> Grid:
+    """params.yaml's grid with the axes that the command line names in place of its own; ValueError for unknown names."""
+    axes: dict[str, Any] = {}
+    if args.all:
+        single = sorted(path.stem for path in Path("methods").glob("*.yaml") if path.stem != "none")
+        axes["pairs"] = sorted(path.stem for path in Path("benchmarks/pairs").glob("*.yaml"))
+        axes["methods"] = ["none", *single, "crosskd+pkd"]
+        axes["leave_out"] = {}
+    loaders: dict[str, Callable[[str], object]] = {"pairs": load_pair, "methods": load_parts}
+    for axis, load in loaders.items():
+        if names := getattr(args, axis):
+            axes[axis] = list(dict.fromkeys(names))
+            _check(f"--{axis}", names, load)
+    if args.seeds:
+        axes["seeds"] = list(dict.fromkeys(args.seeds))
+    if args.tier:
+        _check("--tier", [args.tier], load_tier)
+        axes["tier"] = args.tier
+    asked = grid.model_copy(update=axes)
+    kept = {pair: [name for name in names if name in asked.methods] for pair, names in asked.leave_out.items()}
+    return asked.model_copy(update={"leave_out": {pair: names for pair, names in kept.items() if pair in asked.pairs and names}})
+
+
+def _check(option: str, names: Sequence[str], load: Callable[[str], object]) -> None:
+    for name in names:
+        try:
+            load(name)
+        except ValueError as error:
+            raise ValueError(str(error).replace("params.yaml", option, 1)) from error
+
+
+def as_json(plan: Plan, price: float | None, currency: str) -> dict[str, Any]:
+    """The plan as plain values."""
+    hours = {kind: plan.hours(None, measured=kind == "measured") for kind in ("measured", "estimated")}
+    return {
+        "grid": plan.grid.model_dump(mode="json"),
+        "cells": {
+            "total": len(plan.all_cells),
+            "to_run": [asdict(cell) for cell in plan.to_run],
+            "cached": [asdict(cell) for cell in plan.cached],
+            "cached_means": plan.finished.means,
+            "impossible": [{"pair": pair, "method": method, "reason": why} for (pair, method), why in plan.impossible.items()],
+        },
+        "work": [{**asdict(work), "hours": work.hours} for work in plan.work],
+        "weights": [{**asdict(file), "checkpoint": file.checkpoint.model_dump()} for file in plan.weights],
+        "hours": {**hours, "of": plan.unit, "unknown": plan.unknown},
+        "money": None if price is None else {"amount": price * sum(hours.values()), "currency": currency, "per_hour": price},
+    }
+
+
+def main() -> None:
+    """Print the plan."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", help="instead of params.yaml's")
+    parser.add_argument("--all", action="store_true", help="every pair with every method")
+    parser.add_argument("--pairs", nargs="+", metavar="PAIR")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
+    parser.add_argument("--gpus", type=int, default=8, help="that work at a time, for the wall time (default: %(default)s)")
+    parser.add_argument("--price", type=float, help="of a GPU for an hour; without it no money is printed")
+    parser.add_argument("--currency", default="USD")
+    parser.add_argument("--device", default="", help="use only what was measured on devices of this name, such as H200")
+    parser.add_argument(
+        "--tflops",
+        type=float,
+        default=DEFAULT_TFLOPS,
+        help=f"that a GPU is assumed to do where nothing was measured (default: %(default)s, {TFLOPS_REASON})",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan there too")
+    args = parser.parse_args()
+    for option, value, fine in (
+        ("--gpus", args.gpus, args.gpus > 0),
+        ("--price", args.price, args.price is None or 0 <= args.price < float("inf")),
+        ("--tflops", args.tflops, 0 < args.tflops < float("inf")),
+    ):
+        if not fine:
+            raise ValueError(f"{option} is {value}; give a number {'of 0 or more' if option == '--price' else 'above 0'}")
+    standing = load_grid()
+    grid = asked_grid(args, standing)
+    downloads = Path(os.environ.get("KD_DOWNLOADS", "data/weights"))  # as stage teachers, which it would take seconds to import
+    plan = make_plan(grid, find_finished(grid, standing), device=args.device, tflops=args.tflops, downloads=downloads)
+
+    from pipelines.planning.text import show  # noqa: PLC0415
+
+    show(plan, gpus=args.gpus, price=args.price, currency=args.currency, tflops=args.tflops)
+    if args.json:
+        args.json.write_text(json.dumps(as_json(plan, args.price, args.currency), indent=2, default=str) + "\n")
+        print(f"written to {args.json}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,477 @@
+"""What a grid will cost, against cases reckoned by hand."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from benchmarks.pair import Model, Pair
+from benchmarks.throughput import Complexity, Throughput
+from pipelines import plan
+from pipelines.params import Grid, load_tier
+from pipelines.planning import finished, lengths, work
+from pipelines.planning.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
+from pipelines.planning.speeds import Speed, Speeds, known_speeds
+from tests.conftest import ROOT, edit_yaml
+
+COCO = PUBLISHED_IMAGES["coco"]
+SIZE = {"forward_gmac": 50, "parameters_m": 30, "backbone_parameters_m": 20}
+SIZES = {
+    "train_px": [800, 1344],
+    "test_px": [800, 1344],
+    "teacher": {"forward_gmac": 100, "parameters_m": 50, "backbone_parameters_m": 40},
+    "student": SIZE,
+}
+RECORD = {
+    "pair": "alpha", "method": "mgd", "tier": "paper", "device": "NVIDIA H200", "gpus": 8, "batch_per_gpu": 2,
+    "images_per_s": 160.0, "peak_memory_mib": 9000, "precision": "tf32", "command": "by hand", "date": "2026-11-20",
+}  # fmt: skip
+
+
+def a_pair(**changes):
+    """GFL, one-stage; its teacher is fetched."""
+    weights = {"url": "https://example.org/backbone-0676ba61.pth", "sha256": "0676ba61"}
+    content = {
+        "title": "A pair", "task": "detection", "dataset": "coco", "metric": "box AP", "head": "gfl", "schedule": "1x", "batch_size": 16,
+        "teacher": {
+            "name": "T", "config": "mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py", "stated": 44.7,
+            "checkpoint": {"url": "https://example.org/teacher-dd12f847.pth", "sha256": "dd12f847", "size_bytes": 205_000_000},
+        },
+        "student": {"name": "S", "config": "mmdet::gfl/gfl_r50_fpn_1x_coco.py", "initialisation": weights},
+    }  # fmt: skip
+    return content | changes
+
+
+def untaught():
+    """The same with a teacher that has to be trained, by its 2x config."""
+    pair = a_pair()
+    pair["teacher"] |= {"checkpoint": None, "no_checkpoint": "never published"}
+    return pair
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of two pairs, one with its own teacher to train, at tier paper."""
+    shutil.copytree(ROOT / "benchmarks/tiers", tmp_path / "benchmarks/tiers")
+    shutil.copytree(ROOT / "methods", tmp_path / "methods")
+    (tmp_path / "benchmarks/pairs").mkdir()
+    for name, content in (("alpha", a_pair()), ("beta", untaught())):
+        (tmp_path / f"benchmarks/pairs/{name}.yaml").write_text(yaml.safe_dump(content))
+    write(tmp_path / "benchmarks/throughput.json", {"about": "", "records": []})
+    write(tmp_path / "benchmarks/complexity.json", {"about": "", "command": "", "pairs": {"alpha": SIZES, "beta": SIZES}})
+    grid = {"tier": "paper", "pairs": ["alpha"], "methods": ["none", "mgd", "maskd_seg"], "seeds": [0, 1]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(grid))
+    monkeypatch.chdir(tmp_path)
+    for name in ("KD_COCO", "KD_DOWNLOADS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def write(path, content):
+    """A JSON file, its folders made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def run(monkeypatch, *arguments):
+    """The command in this process."""
+    monkeypatch.setattr(sys, "argv", ["plan", *arguments])
+    plan.main()
+
+
+def as_json(monkeypatch, project, *arguments):
+    """What the command writes."""
+    run(monkeypatch, "--json", "plan.json", *arguments)
+    return json.loads((project / "plan.json").read_text())
+
+
+def finish(folder, *, stage="distill", status="done", pair="alpha", method="none", device="NVIDIA H200", resumed=0):
+    """The record of a training that took 100 s for 1000 images."""
+    cost = {"wall_s": 100.0, "num_images": 1000, "resumed_after_iteration": resumed}
+    environment = {"device": device}
+    record = {"stage": stage, "status": status, "pair": pair, "method": method, "environment": environment, "cost": cost}
+    write(folder / "run.json", record)
+
+
+def test_retinanet_2x_on_coco():
+    """24 epochs of 7330 steps: 117266 images at 16 a step, the last step not full."""
+    model = Model(name="S", config="mmdet::retinanet/retinanet_r50_fpn_2x_coco.py")
+    length = published_length(model, 16, {}, COCO)
+
+    assert length == Length(iterations=24 * 7330, batch=16, batch_per_gpu=2, validations=24)
+    assert length.iterations == 175920
+    assert length.images == 2814720
+
+
+def test_voc_is_repeated_three_times():
+    """4 epochs over 3 x 16551 images, 3104 steps each."""
+    model = Model(name="S", config="mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py")
+
+    assert published_length(model, 16, {}, PUBLISHED_IMAGES["voc"]).iterations == 4 * 3104
+
+
+def test_user_data_are_not_repeated_and_drop_the_last_batch():
+    """100 images at 16 a step are 6 steps, in 4 epochs."""
+    model = Model(name="S", config="mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py")
+
+    assert published_length(model, 16, {}, Images(100, 10, 10), own_data=True).iterations == 24
+
+
+def test_cityscapes_goes_by_iterations():
+    """40000 steps whatever the number of images; validated every 4000."""
+    model = Model(name="S", config="mmseg::pspnet/pspnet_r101-d8_4xb2-40k_cityscapes-512x1024.py")
+
+    assert published_length(model, 16, {}, PUBLISHED_IMAGES["cityscapes"]) == Length(40000, 16, 2, 10)
+
+
+def test_changes_of_pair_and_method_count():
+    """The pair makes it 3 epochs, the method validates each third and has 4 images a GPU; what else they change is no matter."""
+    model = Model(
+        name="S", config="mmdet::gfl/gfl_r50_fpn_1x_coco.py", why_changed="a test",
+        changes={"train_cfg.max_epochs": 3, "model.backbone.depth": 18},
+    )  # fmt: skip
+    method = {"train_cfg.val_interval": 3, "train_dataloader.batch_size": 4, "optim_wrapper.clip_grad.max_norm": 35}
+
+    assert published_length(model, 16, method, COCO) == Length(3 * 7330, 16, 4, 1)
+
+
+def test_unknown_config_is_one_line():
+    """Named, with its package."""
+    model = Model(name="S", config="mmdet::gfl/gfl_r7_fpn_1x_coco.py")
+
+    with pytest.raises(ValueError, match=r"no config gfl/gfl_r7_fpn_1x_coco\.py in the installed package mmdet; correct"):
+        published_length(model, 16, {}, COCO)
+
+
+def test_a_tier_with_a_schedule(project):
+    """7200 scenes at 16 a step, two epochs of a student and five of a teacher."""
+    tier, pair = load_tier("mini"), Pair.model_validate(a_pair())
+    images = num_images(tier, pair, project / "none.json")
+
+    assert images.train == 7200
+    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 450
+    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 450
+
+
+def test_user_data_are_counted_by_their_manifest(project):
+    """Before ``prepare`` has seen them nothing is known."""
+    tier = load_tier("paper").model_copy(update={"data": "own"})
+    pair, manifest = Pair.model_validate(a_pair()), project / "data/own/manifest.json"
+
+    assert num_images(tier, pair, manifest) is None
+    write(manifest, {"sets": {"own": {"num_images": {"train": 50, "tune": 7, "test": 9}}}})
+    assert num_images(tier, pair, manifest) == Images(50, 7, 9)
+
+
+def test_estimate_by_hand():
+    """Student 50 GMAC, teacher 100, 10 TFLOP/s: a step is 2 x 3 x 50 GFLOP, and 2 x 100 more with a teacher."""
+    speeds = Speeds(Complexity(about="", command="", pairs={"alpha": SIZES}), tflops=10)
+
+    assert speeds.student("alpha", "none").images_per_s == pytest.approx(10e12 / 300e9)
+    assert speeds.student("alpha", "mgd").images_per_s == pytest.approx(20)
+    assert speeds.teacher("alpha").images_per_s == pytest.approx(10e12 / 600e9)
+    assert speeds.prior("alpha", "maskd").images_per_s == pytest.approx(10e12 / 600e9)
+    assert speeds.forward("alpha", "student").images_per_s == pytest.approx(100)
+    assert not speeds.student("alpha", "mgd").measured
+    assert speeds.student("gamma", "mgd") is None
+
+
+def test_larger_test_images_take_longer():
+    """Four times the pixels, a quarter of the images."""
+    sizes = SIZES | {"train_px": [512, 1024], "test_px": [1024, 2048]}
+    speeds = Speeds(Complexity(about="", command="", pairs={"alpha": sizes}), tflops=10)
+
+    assert speeds.forward("alpha", "teacher").images_per_s == pytest.approx(50 / 4)
+
+
+def test_shrunk_models_are_like_the_measured_ones():
+    """10 and 30 images/s are 15 on average, as times add up; another pair's are used where the pair has none."""
+    measured = {("alpha", method): Speed(rate, measured=True, source="") for method, rate in (("none", 10.0), ("mgd", 30.0))}
+    measured["alpha", "teacher"] = Speed(1000.0, measured=True, source="")
+    speeds = Speeds(None, tflops=10, measured=measured)
+
+    assert speeds.student("alpha", "pkd") == Speed(15.0, measured=False, source=" (pair's mean)")
+    assert speeds.student("beta", "pkd") == Speed(15.0, measured=False, source=" (tier's mean)")
+    assert speeds.forward("alpha", "student").images_per_s == 30
+
+
+def throughput(*changes):
+    """Records that differ from :data:`RECORD`."""
+    return Throughput.model_validate({"about": "", "records": [RECORD | change for change in changes]})
+
+
+def known(records, *, device="", tier="paper"):
+    """Speeds with an estimate of 20 images/s for every method."""
+    sizes = Complexity(about="", command="", pairs={"alpha": SIZES})
+    return known_speeds(tier, load_tier(tier), device=device, tflops=10, throughput=records, complexity=sizes)
+
+
+def test_measured_beats_estimate(project):
+    """160 images/s on 8 GPUs are 20 on one; the newest record counts, wherever it stands."""
+    speeds = known(throughput({"images_per_s": 240}, {"date": "2026-11-19"}, {"method": "pkd", "tier": "mini"}))
+
+    assert speeds.student("alpha", "mgd") == Speed(30, measured=True, source="NVIDIA H200")
+    assert not speeds.student("alpha", "pkd").measured
+
+
+def test_only_the_device_that_is_asked_for(project):
+    """A newer record of another device is not used."""
+    records = throughput({}, {"device": "NVIDIA A100", "date": "2026-11-21", "images_per_s": 80})
+
+    assert known(records).student("alpha", "mgd").images_per_s == 10
+    assert known(records, device="h200").student("alpha", "mgd").images_per_s == 20
+    assert not known(records, device="V100").student("alpha", "mgd").measured
+
+
+def test_finished_cells_are_measurements(project):
+    """1000 images in 100 s; a resumed training's wall time is of a part only."""
+    finish(project / "runs/paper/alpha/none/seed0")
+    finish(project / "runs/paper/alpha/mgd/seed0", method="mgd", resumed=7)
+    finish(project / "runs/paper/alpha/teacher", stage="teacher", method=None)
+    finish(project / "runs/paper/alpha/maskd/prior", stage="masks", method="maskd")
+    speeds = known(throughput({"method": "none"}))
+
+    assert speeds.student("alpha", "none") == Speed(10, measured=True, source="runs/", whole=True)
+    assert not speeds.student("alpha", "mgd").measured
+    assert speeds.teacher("alpha").measured
+    assert speeds.prior("alpha", "maskd").images_per_s == 10
+
+
+def test_the_committed_leaderboard_is_of_its_tier(project):
+    """Two seeds of 1000 images each, 100 s and 300 s, are 5 images/s; at another tier they say nothing."""
+    costs = [{"wall_s": wall_s, "num_images": 1000, "resumed_after_iteration": 0} for wall_s in (100, 300)]
+    rows = [{"method": "mgd", "seeds": [{"cost": cost} for cost in costs]}, {"method": "crosskd", "seeds": []}]
+    tables = [{"pair": "alpha", "teacher": {"cost": costs[0]}, "rows": rows}]
+    write(project / "reports/leaderboard.json", {"tier": "mini", "environment": {"device": "CPU"}, "tables": tables})
+    nothing = throughput()
+
+    assert known(nothing, tier="mini").student("alpha", "mgd") == Speed(5, measured=True, source="leaderboard", whole=True)
+    assert known(nothing, tier="mini").teacher("alpha").images_per_s == 10
+    assert known(nothing, tier="mini").teacher("beta") is None
+    assert not known(nothing).student("alpha", "mgd").measured
+
+
+def test_totals_by_hand(project, monkeypatch):
+    """GFL 1x, two seeds of control and MGD; validation every epoch, and the test; the fetched teacher is tested once."""
+    images = 12 * 7330 * 16
+    control, mgd = images / (10e12 / 300e9), images / 20
+    seen = 12 * 5000 + 5000
+    evaluation = 4 * seen / 100 + 5000 / 50
+    content = as_json(monkeypatch, project, "--price", "2.5", "--tflops", "10")
+
+    assert [(item["kind"], item["what"], item["times"]) for item in content["work"]] == [
+        ("evaluation", "teacher", 1),
+        ("students", "none", 2),
+        ("evaluation", "none", 2),
+        ("students", "mgd", 2),
+        ("evaluation", "mgd", 2),
+    ]
+    assert content["hours"]["estimated"] == pytest.approx((2 * control + 2 * mgd + evaluation) / 3600)
+    assert content["hours"]["estimated"] == pytest.approx(sum(item["hours"] for item in content["work"]))
+    assert content["hours"]["measured"] == 0
+    assert content["money"]["amount"] == pytest.approx(2.5 * content["hours"]["estimated"])
+    assert content["cells"]["impossible"][0]["reason"] == "needs 'logits': a detector has no logits of pixels"
+    assert (content["cells"]["total"], len(content["cells"]["to_run"])) == (6, 4)
+
+
+def test_measured_and_estimated_are_apart(project, monkeypatch):
+    """MGD was timed at 40 images/s; all else stays as it was."""
+    before = as_json(monkeypatch, project)["hours"]
+    write(project / "benchmarks/throughput.json", {"about": "", "records": [RECORD | {"gpus": 1, "images_per_s": 40}]})
+    after = as_json(monkeypatch, project)["hours"]
+    measured = 2 * 12 * 7330 * 16 / 40 / 3600
+
+    assert after["measured"] == pytest.approx(measured)
+    assert after["estimated"] == pytest.approx(before["estimated"] - 2 * measured)  # it was estimated at 20
+
+
+def test_a_teacher_without_weights_is_trained(project, monkeypatch):
+    """Its 2x schedule repeats nothing: 24 epochs; masks are learned for 2000 steps as MasKD's recipe says."""
+    content = as_json(monkeypatch, project, "--pairs", "beta", "--methods", "none", "maskd", "--seeds", "5")
+    trainings = {(item["kind"], item["what"]): item for item in content["work"] if item["kind"] != "evaluation"}
+
+    assert trainings["teachers", "teacher"]["length"]["iterations"] == 24 * 7330
+    assert trainings["masks", "maskd"]["length"]["iterations"] == 2000
+    assert trainings["masks", "maskd"]["hours"] == pytest.approx(2000 * 16 / (10e12 / 600e9) / 3600)
+    assert trainings["students", "maskd"]["times"] == 1
+    assert [file["checkpoint"]["sha256"] for file in content["weights"]] == ["0676ba61"]
+
+
+def test_weights_once_and_with_their_size(project, monkeypatch):
+    """Both students start from one file; a recorded size is shown, else 4 bytes a weight of the 20 million."""
+    (project / "data/weights").mkdir(parents=True)
+    (project / "data/weights/dd12f847-teacher-dd12f847.pth").write_text("")
+    backbone, teacher = as_json(monkeypatch, project, "--all", "--methods", "none")["weights"]
+
+    assert backbone["used_by"] == {"start of the student": ["alpha", "beta"]}
+    assert backbone["estimated_bytes"] == 80e6
+    assert not backbone["present"]
+    assert teacher["checkpoint"]["size_bytes"] == 205_000_000
+    assert teacher["present"]
+
+
+def test_all_is_every_pair_and_method(project, monkeypatch):
+    """Those of the folders, and the one published composition; nothing is left out."""
+    edit_yaml(project / "params.yaml", leave_out={"alpha": ["mgd"]})
+    grid = as_json(monkeypatch, project, "--all", "--seeds", "3")["grid"]
+
+    assert grid["pairs"] == ["alpha", "beta"]
+    assert set(grid["methods"]) == {path.stem for path in (ROOT / "methods").glob("*.yaml")} | {"crosskd+pkd"}
+    assert (grid["seeds"], grid["leave_out"]) == ([3], {})
+
+
+def test_options_keep_what_is_left_out_of_the_rest(project, monkeypatch):
+    """MGD is left out still, a method that is not asked for is forgotten."""
+    edit_yaml(project / "params.yaml", leave_out={"alpha": ["mgd", "maskd_seg"]})
+
+    assert as_json(monkeypatch, project, "--methods", "none", "mgd")["grid"]["leave_out"] == {"alpha": ["mgd"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs", "gamma"], r"--pairs: unknown pair 'gamma'; benchmarks/pairs/ has: alpha, beta"),
+        (["--methods", "none", "mgd+mdg"], r"--methods: unknown method 'mdg'; methods/ has: .*mgd.*"),
+        (["--methods", "none+mgd"], r"--methods: method 'none\+mgd' joins the control, which is no distillation"),
+        (["--tier", "huge"], r"--tier: unknown tier 'huge'; benchmarks/tiers/ has: mini, paper, smoke"),
+        (["--price", "-1"], r"--price is -1\.0; give a number of 0 or more"),
+        (["--price", "nan"], r"--price is nan; give a number of 0 or more"),
+        (["--gpus", "0"], r"--gpus is 0; give a number above 0"),
+        (["--tflops", "0"], r"--tflops is 0\.0; give a number above 0"),
+    ],
+)
+def test_bad_input(project, monkeypatch, arguments, message):
+    """One line, and nothing is printed before it."""
+    with pytest.raises(ValueError, match=f"^{message}$") as caught:
+        run(monkeypatch, *arguments)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_record_is_named(project, monkeypatch):
+    """The file and the key."""
+    write(project / "benchmarks/throughput.json", {"about": "", "records": [RECORD | {"images_per_s": 0}]})
+
+    with pytest.raises(ValueError, match=r"throughput\.json: records\.0\.images_per_s: .* greater than 0, got 0"):
+        run(monkeypatch)
+
+
+def test_output_fits_and_nothing_is_changed(project, monkeypatch, capsys):
+    """130 columns where it is no terminal; every file is as before."""
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    run(monkeypatch, "--all", "--price", "2.5", "--currency", "EUR", "--gpus", "4")
+    shown = capsys.readouterr().out
+
+    assert max(len(line) for line in shown.splitlines()) <= 130
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    for part in (
+        "needs 'logits'",
+        "117266 training images",
+        "KD_COCO",
+        "backbone-0676ba61.pth",
+        "87960",
+        "8 x 2",
+        "at 10 TFLOP/s",
+    ):
+        assert part.replace("at 10", "10") in shown
+    assert "EUR at 2.5 an hour" in shown
+    assert "Wall time with 4 GPUs" in shown
+
+
+def test_a_cpu_tier_has_no_price(project, monkeypatch, capsys):
+    """Nothing measured: said, and no sum or price made up."""
+    run(monkeypatch, "--tier", "mini", "--price", "2.5")
+    shown = capsys.readouterr().out
+
+    assert "In no sum, as nothing tells their time: 10 pieces." in shown
+    assert "USD" not in shown
+    assert "GPU-hours" not in shown
+
+
+def test_cached_by_record(project, monkeypatch, capsys):
+    """A finished cell is not run again; an impossible one is not finished, whatever its record says."""
+    finish(project / "runs/paper/alpha/none/seed1")
+    finish(project / "runs/paper/alpha/mgd/seed0", method="mgd", status="left out")
+    finish(project / "runs/paper/alpha/maskd_seg/seed0", method="maskd_seg")
+    content = as_json(monkeypatch, project)
+
+    assert content["cells"]["cached"] == [{"pair": "alpha", "method": "none", "seed": 1}]
+    assert [(cell["method"], cell["seed"]) for cell in content["cells"]["to_run"]] == [("none", 0), ("mgd", 0), ("mgd", 1)]
+    assert "whether with today's code and recipes is not checked" in content["cells"]["cached_means"]
+
+
+def test_cached_by_dvc(project, monkeypatch):
+    """Of params.yaml's own grid DVC says what is stale; of another one the records are all there is."""
+    grid = Grid(tier="paper", pairs=["alpha"], methods=["none", "crosskd+pkd"], seeds=[0])
+    for method in grid.methods:
+        finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
+        finish(project / f"runs/paper/alpha/{method}/prior", stage="masks", method=method)
+    finish(project / "runs/paper/alpha/teacher", stage="teacher")
+    (project / "dvc.lock").write_text("")
+    stale = {name: set() for name in ("distill@alpha-crosskd+pkd-0", "masks@alpha-crosskd+pkd", "report")}
+    monkeypatch.setattr("pipelines.repro.make_plan", lambda: type("Plan", (), {"before": stale}))
+    by_dvc = finished.find_finished(grid, grid)
+    by_record = finished.find_finished(grid, grid.model_copy(update={"seeds": [0, 1]}))
+
+    assert "DVC says" in by_dvc.means
+    assert ({cell.method for cell in by_dvc.cells}, by_dvc.teachers, by_dvc.priors) == ({"none"}, {"alpha"}, {("alpha", "none")})
+    assert {cell.method for cell in by_record.cells} == {"none", "crosskd+pkd"}
+
+
+def test_dvc_calls_its_stages_so():
+    """The names by which stale stages are known are those of the committed lock file."""
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+
+    assert {"teachers@gfl_r101_r50", "masks@gfl_r101_r50-maskd", "distill@gfl_r101_r50-crosskd+pkd-0"} <= stages.keys()
+
+
+def test_validation_is_counted_once(project):
+    """A whole training's time has its validations in it: the test is left."""
+    finish(project / "runs/paper/alpha/none/seed7")
+    grid = Grid(tier="paper", pairs=["alpha"], methods=["none", "mgd"], seeds=[0])
+    items = work.make_plan(grid, finished.Finished(""), device="", tflops=10, downloads=project).work
+    images = {item.what: item.images for item in items if item.kind == "evaluation"}
+
+    assert images == {"teacher": 5000, "none": 5000, "mgd": 13 * 5000}
+
+
+def test_committed_tables():
+    """The records are in order, and the sizes are of every pair that can run."""
+    Throughput.model_validate_json((ROOT / "benchmarks/throughput.json").read_text())
+    sizes = Complexity.model_validate_json((ROOT / "benchmarks/complexity.json").read_text())
+    pairs = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "benchmarks/pairs").glob("*.yaml")}
+
+    assert sizes.pairs.keys() == {name for name, pair in pairs.items() if not pair.get("not_run")}
+    assert all(size.teacher.parameters_m > size.teacher.backbone_parameters_m for size in sizes.pairs.values())
+
+
+def test_multiply_adds_are_counted_as_mmengine_counts_them():
+    """By hand, and by the framework's own analysis of the same layers."""
+    import torch  # noqa: PLC0415 (seconds)
+    from mmengine.analysis import FlopAnalyzer  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415
+
+    from tests.model_sizes import count_gmac  # noqa: PLC0415
+
+    convolutions = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=4))
+    model = nn.Sequential(convolutions, nn.ConvTranspose2d(8, 5, 2, stride=2), nn.Flatten(), nn.Linear(5 * 6 * 4, 7))
+    image = torch.rand(1, 3, 6, 4)
+    by_hand = 24 * 8 * 3 * 9 + 6 * 8 * 2 * 9 + 6 * 8 * 5 * 4 + 5 * 24 * 7
+
+    assert count_gmac(model, lambda: model(image)) == pytest.approx(by_hand / 1e9)
+    assert FlopAnalyzer(model, image).unsupported_ops_warnings(enabled=False).total() == by_hand
+
+
+def test_lengths_are_read_without_the_framework():
+    """A plan needs no model code: a config's file is found without importing its package."""
+    script = "import sys; from pipelines.planning import lengths; lengths._published('mmdet::gfl/gfl_r50_fpn_1x_coco.py'); "
+    done = subprocess.run(
+        [sys.executable, "-c", script + "print(sorted({'torch', 'mmdet', 'mmcv'} & sys.modules.keys()))"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert lengths.PUBLISHED_IMAGES["coco"].train == 117266
+    assert done.stdout.strip() == "[]"

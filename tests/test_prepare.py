@@ -1,0 +1,141 @@
+"""Stage ``prepare``: scenes as ever, published data and a user's own checked before anything depends on them."""
+
+import shutil
+import sys
+
+import pytest
+import yaml
+
+from benchmarks.catalogue import CATALOGUE
+from benchmarks.scenes import SceneSpec, write_scenes
+from pipelines import prepare
+from tests import trees
+from tests.conftest import ROOT, edit_yaml, read
+from tests.trees import refused, small_catalogue
+
+SIDE = {"name": "ResNet", "config": "mmdet::gfl/gfl_r50_fpn_1x_coco.py"}
+PAIR = {
+    "title": "a pair", "task": "detection", "dataset": "coco", "metric": "box AP", "head": "gfl", "schedule": "1x", "batch_size": 16,
+    "teacher": {**SIDE, "checkpoint": None, "no_checkpoint": "it is made up", "stated": None}, "student": SIDE,
+}  # fmt: skip
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch):
+    """A project folder with what the stage reads; the catalogue is small and no root is named."""
+    small_catalogue(monkeypatch)
+    for published in CATALOGUE.values():
+        monkeypatch.delenv(published.variable, raising=False)
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "benchmarks/tiers", project / "benchmarks/tiers")
+    (project / "benchmarks/pairs").mkdir()
+    (project / "params.yaml").write_text(yaml.safe_dump({"tier": "paper", "pairs": [], "methods": ["none"], "seeds": [0]}))
+    pair(project, "on_coco")
+    monkeypatch.chdir(project)
+    return project
+
+
+def run(monkeypatch, tier, *more):
+    """The stage, in this process."""
+    monkeypatch.setattr(sys, "argv", ["prepare", "--tier", tier, "--out", f"data/{tier}", *more])
+    prepare.main()
+
+
+def pair(project, name, **changes):
+    """Another pair in the grid."""
+    (project / f"benchmarks/pairs/{name}.yaml").write_text(yaml.safe_dump({**PAIR, **changes}))
+    pairs = yaml.safe_load((project / "params.yaml").read_text())["pairs"]
+    edit_yaml(project / "params.yaml", pairs=[*pairs, name])
+
+
+def test_scenes_are_drawn_as_ever(grid, monkeypatch, tmp_path):
+    """The manifest's bytes are those of the specification alone."""
+    run(monkeypatch, "smoke")
+    spec = SceneSpec(**yaml.safe_load((ROOT / "benchmarks/tiers/smoke.yaml").read_text())["scenes"])
+    write_scenes(spec, tmp_path / "scenes")
+
+    assert (grid / "data/smoke/manifest.json").read_bytes() == (tmp_path / "scenes/manifest.json").read_bytes()
+    assert "leave --download away" in refused(run, monkeypatch, "smoke", "--download")
+
+
+def test_published_data_leave_a_manifest(grid, monkeypatch, tmp_path, capsys):
+    """Of the data sets that the grid's pairs need, and of no other."""
+    monkeypatch.setenv("KD_COCO", str(trees.coco(tmp_path / "coco")))
+    run(monkeypatch, "paper")
+    manifest = read(grid / "data/paper/manifest.json")
+
+    assert list(manifest["sets"]) == ["coco"]
+    assert manifest["sets"]["coco"]["num_images"] == {"train": 3, "val": 2}
+    assert f"[prepare] coco: 3 train + 2 val images, digest {manifest['sets']['coco']['digest'][:12]}" in capsys.readouterr().out
+
+
+def test_all_that_is_missing_in_one_line(grid, monkeypatch, tmp_path):
+    """Two data sets, neither whole: both are told; no manifest is left. A pair that is not run needs nothing."""
+    pair(grid, "on_voc", dataset="voc")
+    pair(grid, "on_imagenet", dataset="imagenet", not_run="no such code here")
+    line = refused(run, monkeypatch, "paper")
+    assert "export KD_COCO=" in line
+    assert "; also: where data set 'voc' lies is not said" in line
+
+    edit_yaml(grid / "params.yaml", data={"coco": str(tmp_path / "coco"), "voc": str(trees.voc(tmp_path / "voc"))})
+    trees.coco(tmp_path / "coco")
+    shutil.rmtree(tmp_path / "coco/val2017")
+    shutil.rmtree(tmp_path / "voc/VOCdevkit/VOC2012/JPEGImages")
+    line = refused(run, monkeypatch, "paper")
+    assert "val2017 has 0 of 2 images" in line
+    assert "VOC2012/JPEGImages has 0 of the 3 images" in line
+    assert not (grid / "data/paper/manifest.json").exists()
+
+
+def test_download_is_asked_for_explicitly(grid, monkeypatch, tmp_path):
+    """Without --download nothing is fetched; with it every named data set is completed first."""
+    asked = []
+    monkeypatch.setattr("pipelines.engine.archives.complete", lambda name, root: asked.append(name) or trees.coco(root))
+    edit_yaml(grid / "params.yaml", data={"coco": str(tmp_path / "coco")})
+    assert "let prepare do it: add --download" in refused(run, monkeypatch, "paper")
+    assert asked == []
+
+    run(monkeypatch, "paper", "--download")
+    assert asked == ["coco"]
+    assert (grid / "data/paper/manifest.json").is_file()
+
+
+def test_published_data_that_change(grid, monkeypatch, tmp_path):
+    """A second check keeps to what the first one recorded."""
+    root = trees.coco(tmp_path / "coco")
+    monkeypatch.setenv("KD_COCO", str(root))
+    run(monkeypatch, "paper")
+    first = (grid / "data/paper/manifest.json").read_bytes()
+    trees.edit(root / "annotations/instances_val2017.json", lambda coco: coco["annotations"].pop())
+
+    assert "has changed since it was first checked" in refused(run, monkeypatch, "paper")
+    assert (grid / "data/paper/manifest.json").read_bytes() == first
+
+
+def test_a_users_own_data(grid, monkeypatch, tmp_path):
+    """Named in params.yaml; edited data give another digest and are no fault."""
+    edit_yaml(grid / "benchmarks/tiers/paper.yaml", data="own")
+    assert "params.yaml: the tier's data are your own, and 'own:' does not say what they are" in refused(
+        run, monkeypatch, "paper"
+    )
+
+    own = trees.own_coco(tmp_path / "own")
+    edit_yaml(grid / "params.yaml", own=own.model_dump())
+    run(monkeypatch, "paper")
+    first = read(grid / "data/paper/manifest.json")["sets"]["own"]
+    trees.edit(own.folder / "test.json", lambda coco: coco["annotations"].pop())
+    run(monkeypatch, "paper")
+
+    assert first["num_images"] == {"train": 3, "tune": 3, "test": 3}
+    assert read(grid / "data/paper/manifest.json")["sets"]["own"]["digest"] != first["digest"]
+
+
+def test_a_users_own_data_and_a_pair_of_another_task(grid, monkeypatch, tmp_path):
+    """Boxes cannot train a segmenter."""
+    edit_yaml(grid / "benchmarks/tiers/paper.yaml", data="own")
+    edit_yaml(grid / "params.yaml", own=trees.own_coco(tmp_path / "own").model_dump())
+    pair(grid, "segmenter", task="segmentation", metric="mIoU")
+
+    assert "own.format coco serves detection and instance, and a pair of the grid is of task segmentation" in refused(
+        run, monkeypatch, "paper"
+    )
