@@ -17,7 +17,7 @@ from benchmarks.pair import Checkpoint, Model
 from pipelines import cli
 from pipelines.engine.compose import Setting, Side, compose_training
 from pipelines.engine.fetch import fetch
-from pipelines.engine.stage import Job, open_setting, record_fetched, run_training
+from pipelines.engine.stage import Job, dataset_identity, open_setting, record_fetched, run_training
 from pipelines.engine.training import prepare_process, quiet
 from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, rewrite_safely
 from pipelines.lifeline import die_with_dvc
@@ -77,15 +77,15 @@ def write_fetched(setting: Setting, source: Path, sha256: str, job: Job, data: P
     """Write a checkpoint in today's layout, evaluate it, and record it if it is as good as stated."""
     from pipelines.evaluate import measure  # noqa: PLC0415
 
-    weights = out / "weights.pth"
-    partial = out / "unverified.pth"
+    dataset_identity(setting, data)
+    weights, partial = out / "weights.pth", out / "unverified.pth"
     out.mkdir(parents=True, exist_ok=True)
     torch.save(convert_checkpoint(source, sha256, build(setting, "teacher")), partial)
     print(f"{job.label} evaluating {source.name} before it is used", flush=True)
     metrics = measure(setting, "teacher", partial, Path("work") / job.tier / job.pair / "teacher" / "verify")
     stated = setting.pair.teacher.stated if setting.tier.data == "published" else None
     found = metrics.score or 0.0
-    if stated is not None and abs(found - stated) > STATED_WITHIN:
+    if stated is not None and round(abs(found - stated), 4) > STATED_WITHIN:
         raise ValueError(
             f"teacher {source} of pair {job.pair} has {found:.2f} {setting.pair.metric} on the test split, and its publisher "
             f"states {stated}: more than {STATED_WITHIN} apart, so nothing is distilled from it; check the data set "

@@ -334,10 +334,10 @@ def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
     class Falling(BaseMetric):
         scores = iter((3.0, 2.0))
 
-        def process(self, data_batch, data_samples):
+        def process(self, *_):
             self.results.append(0)
 
-        def compute_metrics(self, results):
+        def compute_metrics(self, _):
             return {"mIoU": next(self.scores)}
 
     METRICS.register_module(name="Falling", module=Falling, force=True)

@@ -24,6 +24,7 @@ from tests.conftest import PAIR, build, read, setting
 from tests.server import Fault, serving
 from tests.trees import refused
 
+DATA = Path("data/smoke")
 JOB = Job("teacher", "smoke", PAIR, None, 0)
 HTML = b"<!DOCTYPE html><html><body>Sign in to download</body></html>"
 
@@ -79,7 +80,7 @@ def in_an_old_layout(model):
 
 def published(pair_name=PAIR, tier="smoke", side="teacher", **changes):
     """A pair with something else published, at a scaled tier that takes its data for the published ones."""
-    at = setting(pair_name, tier)
+    at = setting(pair_name, tier, DATA)
     model = getattr(at.pair, side).model_copy(update=changes)
     return Setting(at.pair.model_copy(update={side: model}), at.tier.model_copy(update={"data": "published"}), at.origin)
 
@@ -87,8 +88,8 @@ def published(pair_name=PAIR, tier="smoke", side="teacher", **changes):
 @pytest.fixture
 def scenes():
     """The test images; a random teacher on them, and what it has there."""
-    at = setting()
-    write_scenes(at.tier.scenes, Path("data"))
+    at = setting(data=DATA)
+    write_scenes(at.tier.scenes, DATA)
     torch.manual_seed(0)
     model = build(compose_training(at, "teacher", seed=0))
     save_weights(model, Path("plain.pth"))
@@ -99,7 +100,7 @@ def fetched(server, scenes, stated):
     """Fetch and write the random teacher, of which its publisher states something."""
     checkpoint = publish(server, in_an_old_layout(scenes.model))
     at = published(checkpoint=checkpoint, stated=stated)
-    teachers.write_fetched(at, teachers.get(checkpoint), checkpoint.sha256, JOB, Path("data"), Path("out"))
+    teachers.write_fetched(at, teachers.get(checkpoint), checkpoint.sha256, JOB, DATA, Path("out"))
     return checkpoint
 
 
@@ -115,7 +116,7 @@ def test_a_fetched_teacher_is_the_published_one(server, scenes):
     assert run.origin.endswith(checkpoint.url.rsplit("/", 1)[-1])
     assert (run.stage, run.status, run.pair, run.method, run.cost) == ("teacher", "done", PAIR, None, None)
     assert run.weights_sha256 == file_sha256(Path("out/weights.pth"))
-    assert run.data.digest == read(Path("data/manifest.json"))["digest"]
+    assert run.data.digest == read(DATA / "manifest.json")["digest"]
     assert len(server.asked) == 1
 
 
@@ -133,6 +134,23 @@ def test_a_teacher_that_is_not_as_good_or_better_than_stated(server, scenes, apa
     assert not Path("out/run.json").exists()
 
 
+def test_two_tenths_are_two_tenths(server, scenes, monkeypatch):
+    """44.5 where 44.7 is stated is not more than 0.2 apart, whatever binary fractions say."""
+    assert abs(44.5 - 44.7) > 0.2
+    monkeypatch.setattr("pipelines.evaluate.measure", lambda *_: SimpleNamespace(score=44.5))
+    fetched(server, scenes, stated=44.7)
+
+    assert Path("out/weights.pth").exists()
+
+
+def test_altered_data_stop_a_fetched_teacher_before_it_is_evaluated(server, scenes):
+    """A test image that is another one now: one line, and nothing that a later stage could take."""
+    (DATA / "test/000001.png").write_bytes(b"no image")
+
+    assert "000001.png is altered" in refused(fetched, server, scenes, scenes.found)
+    assert not Path("out").exists()
+
+
 def test_a_checkpoint_of_another_architecture(server, scenes):
     """The student's weights under the teacher's address: one line with the first key, before anything is evaluated."""
     student = build(compose_training(setting(), "student", seed=0))
@@ -140,7 +158,7 @@ def test_a_checkpoint_of_another_architecture(server, scenes):
     at = published(checkpoint=checkpoint, stated=0.0)
     path = teachers.get(checkpoint)
 
-    message = refused(teachers.write_fetched, at, path, checkpoint.sha256, JOB, Path("data"), Path("out"))
+    message = refused(teachers.write_fetched, at, path, checkpoint.sha256, JOB, DATA, Path("out"))
     assert str(path) in message
     assert "backbone." in message
     assert not list(Path("out").iterdir())
