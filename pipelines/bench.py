@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.throughput import Throughput
 from pipelines import cli
-from pipelines.bench_results import RAN, TIER, Outcome, add_record, as_record, as_table, in_short, published_size
+from pipelines.benching.results import RAN, TIER, Outcome, add_record, as_record, as_table, in_short, published_size
 from pipelines.params import impossible_reason, load_pair, load_parts, load_yaml
 from pipelines.smoke import all_methods, all_pairs
 
 if TYPE_CHECKING:
-    from pipelines.engine.trial import Steps
+    from pipelines.benching.trial import Steps
 
 TEACHER = "teacher"  # stands for the teacher's own training among the methods
 GPUS = 8  # that the pairs' batches are published for
@@ -133,8 +133,8 @@ def _device(asked: str | None) -> str:
 
 def try_pair(name: str, args: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
     """The rows of one pair: what cannot be, the teacher, priors, students."""
-    from pipelines.engine import trial  # noqa: PLC0415 (seconds)
-    from pipelines.engine.apart import run_apart  # noqa: PLC0415
+    from pipelines.benching import trial  # noqa: PLC0415 (seconds)
+    from pipelines.benching.apart import run_apart  # noqa: PLC0415
 
     pair = load_pair(name)
     reasons = {method: impossible_reason(name, pair, method, TIER) for method in args.methods if method != TEACHER}
@@ -173,7 +173,7 @@ def try_pair(name: str, args: argparse.Namespace, folder: Path) -> Iterator[Outc
 
 
 def _steps(name: str, args: argparse.Namespace) -> "Steps":
-    from pipelines.engine.trial import Steps  # noqa: PLC0415 (seconds)
+    from pipelines.benching.trial import Steps  # noqa: PLC0415 (seconds)
 
     batch = args.batch or max(1, load_pair(name).batch_size // GPUS)
     return Steps(args.size or published_size(name), batch, args.iterations, args.warmup, args.precision, args.device)

@@ -17,29 +17,14 @@ from typing import Any
 
 import torch
 
+from pipelines.benching.made_up import made_up_batch
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_training
 from pipelines.engine.training import prepare_process, save_weights
 from pipelines.engine.weights import file_sha256
-from pipelines.params import cell_parts, impossible_reason, load_grid, load_pair
+from pipelines.params import cell_parts, impossible_reason, load_grid
 from tests.conftest import build, setting, total
 
 IMAGES = 16
-
-
-def make_batch(image_px: int) -> tuple[torch.Tensor, list[Any]]:
-    """Random images with two boxes each."""
-    from mmdet.structures import DetDataSample  # noqa: PLC0415
-    from mmengine.structures import InstanceData  # noqa: PLC0415
-
-    torch.manual_seed(0)
-    size, samples = (image_px, image_px), []
-    for number in range(IMAGES):
-        sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "batch_input_shape": size, "pad_shape": size})
-        corner = torch.rand(2, 2) * image_px / 2
-        boxes = torch.cat([corner, corner + image_px * (0.3 + 0.2 * torch.rand(2, 2))], dim=1)
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([number % 10, 3]))
-        samples.append(sample)
-    return torch.randn(IMAGES, 3, image_px, image_px), samples
 
 
 def measure(model: Any, inputs: torch.Tensor, samples: list[Any], turns: int) -> dict[str, float]:
@@ -87,20 +72,21 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     args = parser.parse_args()
     prepare_process()
-    grid, tier, rows = load_grid(), load_tier("mini"), []
-    inputs, samples = make_batch(tier.scenes.image_px)
+    grid, rows = load_grid(), []
     print("| pair | method | step ms | student ms | teacher ms | own loss ms | excess |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for pair_name in grid.pairs:
-            pair, path = load_pair(pair_name), Path(folder) / f"{pair_name}.pth"
-            save_weights(build(compose_training(pair, "teacher", tier, Path("data"), seed=0)), path)
+            at, path = setting(pair_name, "mini"), Path(folder) / f"{pair_name}.pth"
+            save_weights(build(compose_training(at, "teacher", seed=0)), path)
             weights = Weights(path, file_sha256(path))
             for name in args.methods or grid.methods:
-                if impossible_reason(pair_name, pair, name, "mini"):
+                if impossible_reason(pair_name, at.pair, name, "mini"):
                     continue
-                parts, _ = cell_parts(name, pair_name, pair, "mini")
-                model = build(compose_cell(pair, tier, Path("data"), Distillation(parts, weights, None), seed=0)).train()
-                row = {"pair": pair_name, "method": name} | measure(model, inputs, samples, args.turns)
+                parts, _ = cell_parts(name, pair_name, at.pair, "mini")
+                config = compose_cell(at, Distillation(parts, weights, None), seed=0)
+                model = build(config).train()
+                batch = model.data_preprocessor(made_up_batch(config, (at.tier.scenes.image_px,) * 2, IMAGES), training=True)
+                row = {"pair": pair_name, "method": name} | measure(model, batch["inputs"], batch["data_samples"], args.turns)
                 rows.append(row)
                 print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
     if args.json:

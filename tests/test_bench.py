@@ -14,9 +14,9 @@ from mmengine.config import Config
 
 from benchmarks.throughput import Throughput
 from pipelines import bench
-from pipelines.bench_results import Outcome, as_table, published_size
-from pipelines.engine.apart import Ended, run_apart
-from pipelines.engine.made_up import made_up_batch
+from pipelines.benching.apart import Ended, run_apart
+from pipelines.benching.made_up import made_up_batch
+from pipelines.benching.results import Outcome, as_table, published_size
 from tests.conftest import ROOT, copy_project, run_stage
 
 FAST = ("--size", "64x64", "--batch", "1", "--iterations", "1", "--warmup", "0", "--device", "cpu")

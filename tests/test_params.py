@@ -121,8 +121,8 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
         ({"haed": "gfl"}, r"unknown key 'haed' \(misspelt\?\)"),
         ({"taps": {"nek": "neck"}}, r"the file: Value error, taps or lacks name unknown roles nek; there are: anchors, .*neck, .*"),
         ({"student": {"name": "GFL", "config": "mmdet::gfl/gfl_r50_fpn_1x_coc.py"}},
-         r"there is no config mmdet::gfl/gfl_r50_fpn_1x_coc\.py in the installed mmdet; "
-         r"did you mean mmdet::gfl/gfl_r50_fpn_1x_coco\.py\?"),
+         (r"there is no config mmdet::gfl/gfl_r50_fpn_1x_coc\.py in the installed mmdet; "
+         r"did you mean mmdet::gfl/gfl_r50_fpn_1x_coco\.py\?")),
         ({"student": {"name": "GFL", "config": "mmseg::gfl/nothing_like_it.py"}}, r"there is no config mmseg::gfl/nothing_like_it\.py .*"),
         ({"student": {"name": "GFL", "config": "gfl_r50_fpn_1x_coco"}}, r"student\.config: String should match pattern .*"),
         ({"student": {"name": "GFL", "config": "mmdet::gfl/gfl_r50_fpn_1x_coco.py", "changes": {"model.neck.out_channels": 8}}},

@@ -147,13 +147,13 @@ def test_unknown_config_is_one_line():
 
 
 def test_a_tier_with_a_schedule(project):
-    """7200 scenes at 16 a step, two epochs of a student and five of a teacher."""
+    """6000 scenes at 16 a step, two epochs of a student and five of a teacher."""
     tier, pair = load_tier("mini"), Pair.model_validate(a_pair())
     images = num_images(tier, pair, project / "none.json")
 
-    assert images.train == 7200
-    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 450
-    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 450
+    assert images.train == 6000
+    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 375
+    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 375
 
 
 def test_user_data_are_counted_by_their_manifest(project):
@@ -336,7 +336,7 @@ def test_options_keep_what_is_left_out_of_the_rest(project, monkeypatch):
         (["--pairs", "gamma"], r"--pairs: unknown pair 'gamma'; benchmarks/pairs/ has: alpha, beta"),
         (["--methods", "none", "mgd+mdg"], r"--methods: unknown method 'mdg'; methods/ has: .*mgd.*"),
         (["--methods", "none+mgd"], r"--methods: method 'none\+mgd' joins the control, which is no distillation"),
-        (["--tier", "huge"], r"--tier: unknown tier 'huge'; benchmarks/tiers/ has: mini, paper, smoke"),
+        (["--tier", "huge"], r"--tier: unknown tier 'huge'; benchmarks/tiers/ has: mini, own, paper, smoke"),
         (["--price", "-1"], r"--price is -1\.0; give a number of 0 or more"),
         (["--price", "nan"], r"--price is nan; give a number of 0 or more"),
         (["--gpus", "0"], r"--gpus is 0; give a number above 0"),

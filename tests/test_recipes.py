@@ -102,7 +102,7 @@ def _shape(config):
             "paper",
             {"warmup_iterations": 5000, "box_loss": "roi_head", "box_weight": 1},
         ),
-        ("maskd", "cascade_mask_x101_faster_rcnn_r50", "mini", {"warmup_iterations": 26, "box_loss": "none"}),
+        ("maskd", "cascade_mask_x101_faster_rcnn_r50", "mini", {"warmup_iterations": 21, "box_loss": "none"}),
         ("maskd", "retinanet_x101_r50", "paper", {"warmup_iterations": 8500, "box_beta": 1, "loss_weight": 7}),
         ("maskd", "fcos_r101_r50_upgraded", "paper", {"warmup_iterations": 5000, "box_loss": "none", "loss_weight": 10}),
         ("maskd_seg", "deeplabv3_r101_deeplabv3_mbv2", "paper", {"aux_weight": 0}),
@@ -187,8 +187,8 @@ def test_mgd_weights_follow_the_number_of_terms():
         ("mgd", "retinanet_r101_r50"): ((2e-5, 256, 22400), (48, 84)),
         ("mgd", "faster_rcnn_r101_r50"): ((5e-7, 256, 89250), (48, 84)),
         ("mgd", "solo_r101_r50"): ((2e-5, 256, 89250), (48, 336)),
-        ("mgd_seg", "pspnet_r101_pspnet_r18"): ((2e-5, 2048, 64 * 64), (256, 64)),
-        ("mgd_seg_feature", "pspnet_r101_pspnet_r18"): ((2e-5, 2048, 64 * 64), (256, 64)),
+        ("mgd_seg", "pspnet_r101_pspnet_r18"): ((2e-5, 2048, 64 * 64), (128, 64)),
+        ("mgd_seg_feature", "pspnet_r101_pspnet_r18"): ((2e-5, 2048, 64 * 64), (128, 64)),
     }
     for (method, pair), ((alpha, channels, positions), (mini_channels, mini_positions)) in terms.items():
         scaled = cell_parts(method, pair, load_pair(pair), "mini")[0][0]["hparams"]["alpha"]

@@ -18,8 +18,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from benchmarks.pair import Pair
+from pipelines.benching.made_up import made_up_batch
 from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_prior, compose_training
-from pipelines.engine.made_up import made_up_batch
 from pipelines.engine.provenance import environment, peak_memory_mib
 from pipelines.engine.sources import Source, dicts
 from pipelines.engine.training import prepare_process, quiet, save_weights

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 _WATCH_S = 0.1  # seconds between two looks at the memory
-_IMPORTED = ["pipelines.engine.trial", "pipelines.engine.registered"]  # once, in the process that the others are forked from
+_IMPORTED = ["pipelines.benching.trial", "pipelines.benching.registered"]  # once, in the process that the others are forked from
 
 
 @dataclass(frozen=True)

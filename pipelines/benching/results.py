@@ -10,7 +10,7 @@ from benchmarks.throughput import Complexity, Measurement, Throughput
 from pipelines.params import load_yaml
 
 if TYPE_CHECKING:
-    from pipelines.engine.trial import Seen, Steps
+    from pipelines.benching.trial import Seen, Steps
 
 TIER = "paper"
 RAN = "ran"

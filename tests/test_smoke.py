@@ -1,0 +1,96 @@
+"""The smoke table: every pair and method in a share of its cells, run as ``make smoke`` runs them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.params import impossible_reason, load_pair
+from pipelines.smoke import TIER, Outcome, all_methods, all_pairs, as_table, share
+from tests.conftest import ROOT, copy_project, edit_yaml, run_stage
+
+ONE_IN = 5
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The share of the table, run in the project itself, and its rows: pair, and what each method's cell says."""
+    out = tmp_path_factory.mktemp("smoke")
+    done = run_stage(ROOT, "pipelines.smoke", "--one-in", str(ONE_IN), "--out", str(out))
+    lines = (out / "table.md").read_text().splitlines()
+    header, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| "))
+    reasons = dict(re.findall(r"^\((\d+)\) (.*)$", "\n".join(lines), re.MULTILINE))
+    cells = {(row[0], method): said for row in rows for method, said in zip(header[1:], row[1:], strict=True)}
+    return done, cells, reasons
+
+
+def test_nothing_fails(smoke):
+    """Exit code 0, and no cell that says otherwise."""
+    done, cells, _ = smoke
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ", 0 failed" in done.stdout
+    assert not [said for said in cells.values() if "FAILED" in said]
+
+
+def test_every_pair_and_method_is_met(smoke):
+    """Each runs somewhere, but for the pair that has no detector to run."""
+    _, cells, _ = smoke
+    ran = {key for key, said in cells.items() if re.fullmatch(r"\d+\.\d", said)}
+
+    assert {pair for pair, _ in ran} == {path.stem for path in Path("benchmarks/pairs").glob("*.yaml")} - {"resnet34_resnet18"}
+    assert {method for _, method in ran} >= {path.stem for path in Path("methods").glob("*.yaml")}
+
+
+def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
+    """One in five and every control; the others say that nobody asked."""
+    _, cells, _ = smoke
+    asked = {(pair, name) for pair, names in share(all_pairs(), all_methods(), of=ONE_IN).items() for name in names}
+
+    assert {key for key, said in cells.items() if said != "not asked"} == asked
+
+
+def test_reasons_are_those_of_the_grid(smoke):
+    """What is not run says why in the words that the stages use."""
+    _, cells, reasons = smoke
+    impossible = {key: said for key, said in cells.items() if said.startswith("(")}
+
+    assert impossible
+    for (pair, method), said in impossible.items():
+        assert reasons[said.strip("()")] == impossible_reason(pair, load_pair(pair), method, TIER)
+
+
+def test_a_share():
+    """Every third cell, shifted by one from pair to pair, and every control."""
+    assert share(["a", "b", "c"], ["none", "x", "y", "z"], of=3) == {
+        "a": ["none", "z"],
+        "b": ["none", "y"],
+        "c": ["none", "x"],
+    }
+
+
+def test_the_table():
+    """A score, a reason once for two cells, a failure, and a cell nobody asked for."""
+    outcomes = [
+        Outcome("a", "none", "ran", loss=1.0, score=0.25, seconds=2.0),
+        Outcome("a", "x", "no neck"),
+        Outcome("b", "none", "failed: ValueError: broken"),
+        Outcome("b", "x", "no neck"),
+    ]
+    lines = as_table(outcomes, ["none", "x", "y"]).splitlines()
+
+    assert lines[0] == "| pair | none | x | y |"
+    assert lines[2:4] == ["| a | 0.2 | (1) | not asked |", "| b | (2) FAILED | (1) | not asked |"]
+    assert lines[-2:] == ["(1) no neck", "(2) failed: ValueError: broken"]
+
+
+def test_a_broken_pair_does_not_stop_the_others(tmp_path):
+    """A row that says FAILED with the pair's own message, exit code 1; the other pair's control has run."""
+    project = copy_project(tmp_path)
+    broken = project / "benchmarks/pairs/gfl_r101_r50.yaml"
+    edit_yaml(broken, head="nothing")
+    done = run_stage(project, "pipelines.smoke", "--pairs", "gfl_r101_r50", "retinanet_r101_r50", "--methods", "none")
+
+    assert done.returncode == 1
+    assert re.search(r"\| gfl_r101_r50 \| \(1\) FAILED \|\n\| retinanet_r101_r50 \| \d+\.\d \|", done.stdout)
+    assert re.search(r"^\(1\) failed: error: .*gfl_r101_r50\.yaml.*head", done.stdout, re.MULTILINE)
