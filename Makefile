@@ -23,8 +23,9 @@ export PYTHONDONTWRITEBYTECODE := 1
 repro: install
 	@python -m pipelines.repro
 
+# A file stays in one process, so that what its tests share is made once; the longest begin.
 test: install
-	@python -m pytest
+	@python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 smoke: install
 	@OMP_NUM_THREADS=1 python -m pipelines.smoke

@@ -17,6 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+LONGEST = ("test_pipeline", "test_smoke", "test_engine", "test_own_grid", "test_contributing", "test_bench")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first, so that parallel workers end together."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 def run_stage(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Run ``python -m ...`` in a project as a user would, output captured."""
     return subprocess.run(

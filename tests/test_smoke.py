@@ -9,7 +9,7 @@ from pipelines.params import impossible_reason, load_pair
 from pipelines.smoke import TIER, Outcome, all_methods, all_pairs, as_table, share
 from tests.conftest import ROOT, copy_project, edit_yaml, run_stage
 
-ONE_IN = 5
+ONE_IN = 3
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_every_pair_and_method_is_met(smoke):
 
 
 def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
-    """One in five and every control; the others say that nobody asked."""
+    """One in three and every control; the others say that nobody asked."""
     _, cells, _ = smoke
     asked = {(pair, name) for pair, names in share(all_pairs(), all_methods(), of=ONE_IN).items() for name in names}
 
