@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen
 
+# In evaluation some give what no loss takes: FCOS pixels instead of strides, RepPoints boxes, SOLO masks' probabilities.
+_HEADS = {"bbox_head", "mask_head"}
+
 
 @MODELS.register_module()
 class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
@@ -37,6 +40,8 @@ class PriorLearner(FrozenTeacher, BaseModel):  # type: ignore[misc]
         frozen = load_frozen(teacher, teacher_weights, teacher_sha256)
         super().__init__(data_preprocessor=frozen.data_preprocessor)
         self._keep_outside(frozen)
+        for name in _HEADS & {name for name, _ in frozen.named_children()}:
+            frozen.get_submodule(name).training = True  # of the head alone: norms and dropout inside stay frozen
         learned = importlib.import_module(f"methods.{code}").Method.prior
         tap = frozen.get_submodule(taps[learned.role])
         with _recording(tap) as outputs, torch.no_grad():
