@@ -1,0 +1,51 @@
+"""What a prior learns from: the losses of the frozen teacher, as its own training would compute them."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipelines.benching.made_up import made_up_batch
+from pipelines.engine.compose import Weights, compose_prior, compose_training
+from pipelines.engine.training import prepare_process, save_weights
+from pipelines.engine.weights import file_sha256
+from pipelines.params import load_parts
+from tests.conftest import build, setting
+
+
+class Unchanged(nn.Module):
+    """A prior that changes nothing and learns nothing."""
+
+    def forward(self, levels):
+        return levels, {}
+
+
+# Heads whose output depends on the mode, and one whose does not.
+@pytest.mark.parametrize("pair", ["fcos_r101_r50_upgraded", "reppoints_x101dcn_r50", "solo_r101_r50", "retinanet_r101_r50"])
+def test_losses_are_those_of_a_training(pair, tmp_path):
+    """Of the teacher with its head in training mode; the heads have no batch norms, which would differ in it."""
+    prepare_process()
+    at, path = setting(pair), tmp_path / "teacher.pth"
+    torch.manual_seed(0)
+    save_weights(build(compose_training(at, "teacher", seed=0)), path)
+    part = load_parts("maskd")[0]
+    training = part.prior_training(pair, at.pair.head, "smoke").model_dump()
+    config = compose_prior(
+        at, Weights(path, file_sha256(path)), code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0
+    )
+    learner = build(config).train()
+    learner.prior = Unchanged()
+    teacher = learner.teacher
+    batch = learner.data_preprocessor(made_up_batch(config, (at.tier.scenes.image_px,) * 2, 2), training=True)
+
+    found = learner(**batch, mode="loss")
+    head = teacher.mask_head if at.pair.head == "solo" else teacher.bbox_head
+    modes = {name: module.training for name, module in head.named_modules()}
+    teacher.eval()
+    head.train()
+    expected = teacher(**batch, mode="loss")
+
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in head.modules())
+    assert [name for name, mode in modes.items() if mode] == [""]
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=0, atol=0)
