@@ -15,7 +15,7 @@ from tests.conftest import build, setting
 class Unchanged(nn.Module):
     """A prior that changes nothing and learns nothing."""
 
-    def forward(self, levels):
+    def forward(self, levels):  # noqa: D102
         return levels, {}
 
 
