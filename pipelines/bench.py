@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.throughput import Throughput
 from pipelines import cli
+from pipelines.asked import all_methods, all_pairs, known
 from pipelines.benching.results import RAN, TIER, Outcome, add_record, as_record, as_table, in_short, published_size
 from pipelines.params import impossible_reason, load_pair, load_parts, load_yaml
-from pipelines.smoke import all_methods, all_pairs
 
 if TYPE_CHECKING:
     from pipelines.benching.trial import Steps
@@ -70,10 +70,8 @@ def _parsed() -> argparse.Namespace:
     )
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a table in Markdown")
     args = parser.parse_args()
-    args.pairs = _known("--pairs", args.pairs or all_pairs(), load_pair)
-    args.methods = _known(
-        "--methods", args.methods or [TEACHER, *all_methods()], lambda name: name == TEACHER or load_parts(name)
-    )
+    args.pairs = known("--pairs", args.pairs or all_pairs(), load_pair)
+    args.methods = known("--methods", args.methods or [TEACHER, *all_methods()], lambda name: name == TEACHER or load_parts(name))
     _check_numbers(args)
     args.size = _size(args.size)
     args.device = _device(args.device)
@@ -109,16 +107,6 @@ def _size(asked: str | None) -> tuple[int, int] | None:
     if not found:
         raise ValueError(f"--size is '{asked}'; give height and width in pixels, such as 800x1344")
     return int(found[1]), int(found[2])
-
-
-def _known(option: str, names: list[str], load: Callable[[str], object]) -> list[str]:
-    """The names, each once; ValueError where one is unknown."""
-    for name in names:
-        try:
-            load(name)
-        except ValueError as error:
-            raise ValueError(str(error).replace("params.yaml", option, 1)) from error
-    return list(dict.fromkeys(names))
 
 
 def _device(asked: str | None) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from benchmarks.published import Figure, Registry
 from pipelines import cli
+from pipelines.asked import all_pairs
 from pipelines.params import load_yaml
 
 _ORDER = ("teacher", "control", "method")
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--other", action="store_true", help="the figures that belong to none of the suite's pairs")
     args = parser.parse_args()
     figures = load_yaml(Path("benchmarks/published.yaml"), Registry).root
-    pairs = sorted({path.stem for path in Path("benchmarks/pairs").glob("*.yaml")} | {f.pair for f in figures if f.pair})
+    pairs = sorted({*all_pairs()} | {f.pair for f in figures if f.pair})
     if args.pair and args.other:
         raise ValueError("give either a pair or --other")
     if args.pair and args.pair not in pairs:

@@ -8,12 +8,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipelines import cli
+from pipelines.asked import all_methods, all_pairs, known
 from pipelines.params import Grid, load_grid, load_pair, load_parts, load_tier
 from pipelines.planning.finished import find_finished
 from pipelines.planning.speeds import DEFAULT_TFLOPS, TFLOPS_REASON
@@ -24,31 +25,18 @@ def asked_grid(args: argparse.Namespace, grid: Grid) -> Grid:
     """params.yaml's grid with the axes that the command line names in place of its own; ValueError for unknown names."""
     axes: dict[str, Any] = {}
     if args.all:
-        single = sorted(path.stem for path in Path("methods").glob("*.yaml") if path.stem != "none")
-        axes["pairs"] = sorted(path.stem for path in Path("benchmarks/pairs").glob("*.yaml"))
-        axes["methods"] = ["none", *single, "crosskd+pkd"]
-        axes["leave_out"] = {}
+        axes |= {"pairs": all_pairs(), "methods": all_methods(), "leave_out": {}}
     loaders: dict[str, Callable[[str], object]] = {"pairs": load_pair, "methods": load_parts}
     for axis, load in loaders.items():
         if names := getattr(args, axis):
-            axes[axis] = list(dict.fromkeys(names))
-            _check(f"--{axis}", names, load)
+            axes[axis] = known(f"--{axis}", names, load)
     if args.seeds:
         axes["seeds"] = list(dict.fromkeys(args.seeds))
     if args.tier:
-        _check("--tier", [args.tier], load_tier)
-        axes["tier"] = args.tier
+        (axes["tier"],) = known("--tier", [args.tier], load_tier)
     asked = grid.model_copy(update=axes)
     kept = {pair: [name for name in names if name in asked.methods] for pair, names in asked.leave_out.items()}
     return asked.model_copy(update={"leave_out": {pair: names for pair, names in kept.items() if pair in asked.pairs and names}})
-
-
-def _check(option: str, names: Sequence[str], load: Callable[[str], object]) -> None:
-    for name in names:
-        try:
-            load(name)
-        except ValueError as error:
-            raise ValueError(str(error).replace("params.yaml", option, 1)) from error
 
 
 def as_json(plan: Plan, price: float | None, currency: str) -> dict[str, Any]:

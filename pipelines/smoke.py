@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.scenes import write_scenes
 from pipelines import cli
+from pipelines.asked import all_methods, all_pairs
 from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from pipelines.engine.compose import Setting, Weights
 
 TIER = "smoke"
-# Names that join methods cannot be listed from the folder; this is the one that was published.
-JOINED = ("crosskd+pkd",)
 _RAN = "ran"
 
 
@@ -43,17 +42,6 @@ class Outcome:
     loss: float | None = None
     score: float | None = None
     seconds: float | None = None
-
-
-def all_pairs() -> list[str]:
-    """Every pair's name."""
-    return sorted(path.stem for path in Path("benchmarks/pairs").glob("*.yaml"))
-
-
-def all_methods() -> list[str]:
-    """Every method's name, the control first."""
-    names = {path.stem for path in Path("methods").glob("*.yaml")}
-    return ["none", *sorted(names - {"none"}), *JOINED]
 
 
 def share(pairs: list[str], methods: list[str], *, of: int) -> dict[str, list[str]]:

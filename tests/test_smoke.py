@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.asked import all_methods, all_pairs
 from pipelines.params import impossible_reason, load_pair
-from pipelines.smoke import TIER, Outcome, all_methods, all_pairs, as_table, share
+from pipelines.smoke import TIER, Outcome, as_table, share
 from tests.conftest import ROOT, copy_project, edit_yaml, run_stage
 
 ONE_IN = 3
