@@ -214,6 +214,10 @@ class BaseMethod(nn.Module, ABC):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         """Return scalar losses by name; a name starts with ``loss``."""
 
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: ARG002
+        """What can be looked at, by name: per level maps (N, M, H, W), M pictures of an image; of feature maps alone."""
+        return {}
+
 
 class Composition(BaseMethod):
     """Several methods at once, each with its own weight: their losses side by side.
@@ -234,6 +238,9 @@ class Composition(BaseMethod):
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         return {key: value for part in self.parts.values() for key, value in part(student, teacher, batch).items()}
+
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: D102
+        return {key: value for part in self.parts.values() for key, value in part.pictures(student, teacher, generator).items()}
 
 
 def align_convs(channels: Sequence[tuple[int, int]], *, only_where_needed: bool) -> nn.ModuleList:

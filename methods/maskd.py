@@ -210,6 +210,11 @@ class Method(BaseMethod):
             losses[f"loss_maskd_{role}"] = weight * self._box_error(role, student, teacher)
         return losses
 
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: ARG002
+        """The teacher's masks, one a token."""
+        levels = zip(self.mask_modules, teacher.features["neck"], strict=True)
+        return {"mask": tuple(tokens.masks(feature_NCHW) for tokens, feature_NCHW in levels)}
+
     def _box_error(self, role: str, student: View, teacher: View) -> Tensor:
         if role == "roi_head":
             proposals = cast("RoiHead", student.roi_head).proposals

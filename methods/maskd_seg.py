@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, View
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Levels, View
 from methods.cwd import require_equal_channels
 from methods.maskd import dice_overlap, masked_error, token_masks
 
@@ -102,3 +102,7 @@ class Method(BaseMethod):
             f"loss_maskd_seg_{role}": weight * logit_error(student.features[role][0], teacher.features[role][0], self.mask_token)
             for role, weight in self.weights.items()
         }
+
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: ARG002
+        """The teacher's masks, one a token."""
+        return {"mask": (token_masks(self.mask_token, teacher.features["logits"][0]),)}

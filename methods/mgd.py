@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, View, align_convs
+from methods.contract import BaseMethod, Batch, Channels, Levels, View, align_convs
 
 
 def restoration_error(restored_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
@@ -41,6 +41,16 @@ def restore(block: nn.Module, feature_NCHW: Tensor, share_masked: float, generat
     return restored_NCHW
 
 
+def strengths(
+    block: nn.Module, aligned_NCHW: Tensor, teacher_NCHW: Tensor, share_masked: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What one draw of the mask leaves, what is restored from it, and the aim: mean |feature| over channels, (N, 1, H, W) each."""
+    num, _, height, width = aligned_NCHW.shape
+    masked_NCHW = aligned_NCHW * keep_mask((num, 1, height, width), share_masked, generator)
+    shown = {"masked student": masked_NCHW, "restored": block(masked_NCHW), "teacher": teacher_NCHW}
+    return {name: feature_NCHW.abs().mean(1, keepdim=True) for name, feature_NCHW in shown.items()}
+
+
 class Method(BaseMethod):
     """Masked generative distillation on the neck's levels.
 
@@ -67,3 +77,12 @@ class Method(BaseMethod):
             for align, block, student_NCHW, teacher_NCHW in zip(self.align, self.generation, *maps, strict=True)
         ]
         return {"loss_mgd": self.alpha * torch.stack(errors).sum()}
+
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:
+        """The student's masked feature, what is restored of it, and the teacher's."""
+        maps = (view.features["neck"][: self.num_levels] for view in (student, teacher))
+        levels = [
+            strengths(block, align(student_NCHW), teacher_NCHW, self.share_masked, generator)
+            for align, block, student_NCHW, teacher_NCHW in zip(self.align, self.generation, *maps, strict=True)
+        ]
+        return {name: tuple(level[name] for level in levels) for name in levels[0]}

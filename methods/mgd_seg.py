@@ -7,11 +7,12 @@ Source: section 4.3 of arXiv:2205.01529 (Yang et al., ECCV 2022) and yzd-v/MGD a
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from methods.contract import BaseMethod, Batch, Channels, View, align_convs
+from methods.contract import BaseMethod, Batch, Channels, Levels, View, align_convs
 from methods.cwd import channel_kl, require_equal_channels
-from methods.mgd import generation_block, restoration_error, restore
+from methods.mgd import generation_block, restoration_error, restore, strengths
 
 
 class Method(BaseMethod):
@@ -52,3 +53,9 @@ class Method(BaseMethod):
             divergence = channel_kl(student.features["logits"][0], teacher.features["logits"][0], self.tau)
             losses["loss_mgd_seg_logits"] = self.logit_weight * divergence
         return losses
+
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:
+        """The student's masked map, what is restored of it, and the teacher's."""
+        student_NCHW, teacher_NCHW = (view.features["backbone"][-1] for view in (student, teacher))
+        shown = strengths(self.generation, self.align(student_NCHW), teacher_NCHW, self.share_masked, generator)
+        return {name: (level,) for name, level in shown.items()}

@@ -1,17 +1,92 @@
 """Stage ``check``: everything that the grid names is read and checked before anything runs.
 
 For each method it writes what a training depends on, so that DVC reruns a method's cells when its own code
-or values change, and no other's.
+or values change, and no other's; and in the same way what trainings and evaluations take of the tier and the grid.
+As ``params`` of every stage the latter would fill dvc.lock, which DVC reads and writes whole around each stage.
 """
 
 import argparse
+import inspect
 import json
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pipelines import cli
 from pipelines.engine.provenance import sources_sha256
-from pipelines.params import Grid, cells, check_all, load_grid, load_parts, method_sources
+from pipelines.params import (
+    Grid,
+    Part,
+    cell_config,
+    cells,
+    impossible_reason,
+    load_grid,
+    load_pair,
+    load_parts,
+    load_tier,
+    method_sources,
+)
+
+
+def check_recipe(part: Part) -> None:
+    """Compare a recipe with the code that it names.
+
+    Raises:
+        ValueError: the code is missing, or a hyper-parameter stands in one and not in the other.
+    """
+    name, recipe = part.name, part.recipe
+    if not Path(f"methods/{part.code}.py").is_file():
+        raise ValueError(
+            f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'"
+        )
+    method = part.method
+    parts = [("hparams", recipe.hparams, method)]
+    if (recipe.prior is None) != (method.prior is None):
+        raise ValueError(f"methods/{name}.yaml: 'prior' must stand there exactly if {part.code}.py has a prior")
+    if recipe.prior is not None:
+        parts.append(("prior.hparams", recipe.prior.hparams, method.prior))
+    problems = []
+    for where, given, code in parts:
+        signature = inspect.signature(code.__init__).parameters
+        expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
+        problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
+        problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
+    for number, override in enumerate(recipe.overrides):
+        problems += [
+            f"overrides.{number}.hparams.{key} is not among hparams"
+            for key in sorted(override.hparams.keys() - recipe.hparams.keys())
+        ]
+    if problems:
+        raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
+
+
+def check_config(pair_name: str, config: str) -> None:
+    """ValueError where no installed package has a pair's config; a package that is not installed has no say."""
+    package, _, name = config.partition("::")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return
+    folder = Path(spec.origin).parent / ".mim/configs"
+    if not (folder / name).is_file():
+        near = get_close_matches(name, [str(path.relative_to(folder)) for path in folder.glob("*/*.py")], n=1)
+        meant = f"; did you mean {package}::{near[0]}?" if near else ""
+        raise ValueError(f"benchmarks/pairs/{pair_name}.yaml: there is no config {config} in the installed {package}{meant}")
+
+
+def check_all(grid: Grid) -> None:
+    """Check everything that the grid names; ValueError with the first file's problems."""
+    load_tier(grid.tier)
+    parts = {part.name: part for name in grid.methods for part in load_parts(name)}
+    pairs = {name: load_pair(name) for name in grid.pairs}
+    for part in parts.values():
+        check_recipe(part)
+    for pair_name, pair in pairs.items():
+        for side in (pair.teacher, pair.student):
+            check_config(pair_name, side.config)
+        for name in grid.methods:
+            if not impossible_reason(pair_name, pair, name, grid.tier) and name not in grid.leave_out.get(pair_name, []):
+                cell_config(name, pair_name, pair, grid.tier)
 
 
 def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
@@ -35,20 +110,40 @@ def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
     return {"parts": parts, "left_out": [pair for pair, names in grid.leave_out.items() if method_name in names]}
 
 
+def settings(grid: Grid) -> dict[str, dict[str, Any]]:
+    """What trainings and evaluations depend on besides their files, by kind of stage."""
+    tier, own = load_tier(grid.tier).model_dump(mode="json"), grid.own and grid.own.model_dump(mode="json")
+    return {
+        "training": {
+            "tier": {key: tier[key] for key in ("data", "model", "schedule")},
+            "own": own,
+            "batch_size": grid.batch_size,
+        },
+        "evaluation": {"tier": {key: tier[key] for key in ("data", "model", "area_px2")}, "own": own},
+    }
+
+
+def write_json(folder: Path, contents: dict[str, dict[str, Any]]) -> None:
+    """Write each content to a file of its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        folder.joinpath(f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
 def main() -> None:
     """Check; write a file that is always the same, as its being there is the message, and one a method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipes", type=Path, required=True)
+    parser.add_argument("--settings", type=Path, required=True)
     args = parser.parse_args()
     grid = load_grid()
     check_all(grid)
     print(f"[check] tier {grid.tier}: {len(cells(grid))} cells, all files in order", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text("the grid's files are in order\n")
-    args.recipes.mkdir(parents=True, exist_ok=True)
-    for name in grid.methods:
-        args.recipes.joinpath(f"{name}.json").write_text(json.dumps(decisive(name, grid), indent=2) + "\n")
+    write_json(args.recipes, {name: decisive(name, grid) for name in grid.methods})
+    write_json(args.settings, settings(grid))
 
 
 if __name__ == "__main__":

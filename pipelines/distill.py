@@ -31,14 +31,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     pair, grid = load_pair(args.pair), load_grid()
-    weights, record = args.out / "student.pth", args.out / "run.json"
+    weights, learned, record = (args.out / name for name in ("student.pth", "method.pth", "run.json"))
     left_out = args.method in grid.leave_out.get(args.pair, [])
     if left_out or (reason := impossible_reason(args.pair, pair, args.method, args.tier)):
         status, why = ("left out", None) if left_out else ("impossible", reason)
         identity = {"tier": args.tier, "pair": args.pair, "method": args.method, "seed": args.seed}
         run = Run(stage="distill", status=status, reason=why, **identity)
         args.out.mkdir(parents=True, exist_ok=True)
-        weights.write_text("none\n")
+        for path in (weights, learned):
+            path.write_text("none\n")
         record.write_text(run.model_dump_json(indent=2) + "\n")
         return
 
@@ -71,7 +72,7 @@ def main() -> None:
             setting, Distillation(parts, teacher, prior, changes), seed=args.seed,
             initialisation=None if initialisation.read_bytes() == NO_WEIGHTS else initialisation,
         ),
-        setting=setting, data=args.data, export=lambda model: model.student, weights=weights, record=record,
+        setting=setting, data=args.data, export=lambda model: model.student, weights=weights, record=record, learned=learned,
     )  # fmt: skip
 
 

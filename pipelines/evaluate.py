@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.pair import Pair
 from pipelines import cli
 from pipelines.metrics import coco_ap, segmentation_iou
+from pipelines.samples import predicted, shown_by_method, write_samples
 from reports.record import Ap, Metrics, Run
 
 if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
@@ -81,7 +82,7 @@ def _segmentation(dataset: Any, predictions: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Predict on the test split, write the predictions and metrics.json."""
+    """Predict on the test split; write metrics.json, and beside it samples.npz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
@@ -89,17 +90,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, help="a student's teacher: file of its weights")
+    parser.add_argument("--prior", type=Path, help="of the student's method: file of its weights")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    samples = args.out.with_name("samples.npz")
     run = Run.model_validate_json(args.run.read_text())
     if run.status != "done":
         args.out.write_text(Metrics(num_images=0, weights_sha256=None).model_dump_json(indent=2) + "\n")
+        write_samples(samples, {})
         return
 
     from pipelines.engine.stage import dataset_identity, open_setting  # noqa: PLC0415 (seconds)
     from pipelines.engine.tracking import Tracker  # noqa: PLC0415
     from pipelines.engine.training import WORK, prepare_process  # noqa: PLC0415
     from pipelines.engine.weights import read_weights  # noqa: PLC0415
+    from pipelines.engine.workdir import noting_failure  # noqa: PLC0415
 
     setting = open_setting(args.tier, args.pair, args.data)
     dataset_identity(setting, args.data)
@@ -108,7 +114,12 @@ def main() -> None:
     print(f"{label} predicting on the test split", flush=True)
     prepare_process()
     cell = WORK / args.tier / args.pair / (f"{run.method}/seed{run.seed}" if run.method else "teacher")
-    metrics = measure(setting, args.side, args.weights, cell / "test", run.config_changes)
+    with noting_failure(cell):
+        metrics = measure(setting, args.side, args.weights, cell / "test", run.config_changes)
+        arrays = predicted(setting, args.side, cell / "test/predictions", run.config_changes)
+        if run.method:
+            arrays |= shown_by_method(setting, run, args.weights.parent, args.teacher, args.prior)
+    write_samples(samples, arrays)
     args.out.write_text(metrics.model_dump_json(indent=2) + "\n")
     if run.mlflow_run_id:
         tracker = Tracker(f"kd-{args.tier}", label, resume=run.mlflow_run_id)

@@ -43,9 +43,7 @@ def main() -> None:
     setting = open_setting(args.tier, args.pair, args.data)
     teacher_run = Run.model_validate_json((args.teacher / "run.json").read_text())
     training = part.prior_training(args.pair, pair.head, args.tier).model_dump()
-    origin = "published"
-    if setting.tier.schedule is not None:
-        training["iterations"], origin = setting.tier.schedule.prior_iterations, "published, iterations of the tier"
+    origin = "published" if setting.tier.schedule is None else "published, iterations of the tier"
     teacher = Weights(args.teacher / "weights.pth", str(teacher_run.weights_sha256))
     priors = [(p, m) for p in grid.pairs for m in grid.methods if any(part.recipe.prior for part in load_parts(m))]
     key, hparams = (args.pair, args.method), part.recipe.prior.hparams

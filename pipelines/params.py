@@ -5,11 +5,8 @@ The only module that opens params.yaml and the YAML files of pairs, tiers and re
 
 import ast
 import importlib
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -140,9 +137,11 @@ class Part:
         return changes
 
     def prior_training(self, pair_name: str, head: str, tier_name: str) -> PriorTraining:
-        """How the prior is learned there; only for a recipe that has one."""
+        """How the prior is learned there, as long as the tier wants it; only for a recipe that has one."""
         given = [override.prior for override in self._overrides(pair_name, head, tier_name) if override.prior]
-        return given[-1] if given else cast("PriorRecipe", self.recipe.prior).training
+        training = given[-1] if given else cast("PriorRecipe", self.recipe.prior).training
+        schedule = load_tier(tier_name).schedule
+        return training.model_copy(update={"iterations": schedule.prior_iterations}) if schedule else training
 
     def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:
         asked = {"tier": tier_name, "head": head, "pair": pair_name}
@@ -279,63 +278,3 @@ def impossible_reason(pair_name: str, pair: Pair, method_name: str, tier_name: s
                 )
             return f"needs '{role}': {reason}"
     return None
-
-
-def check_recipe(part: Part) -> None:
-    """Compare a recipe with the code that it names.
-
-    Raises:
-        ValueError: the code is missing, or a hyper-parameter stands in one and not in the other.
-    """
-    name, recipe = part.name, part.recipe
-    if not Path(f"methods/{part.code}.py").is_file():
-        raise ValueError(
-            f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'"
-        )
-    method = part.method
-    parts = [("hparams", recipe.hparams, method)]
-    if (recipe.prior is None) != (method.prior is None):
-        raise ValueError(f"methods/{name}.yaml: 'prior' must stand there exactly if {part.code}.py has a prior")
-    if recipe.prior is not None:
-        parts.append(("prior.hparams", recipe.prior.hparams, method.prior))
-    problems = []
-    for where, given, code in parts:
-        signature = inspect.signature(code.__init__).parameters
-        expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
-        problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
-        problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
-    for number, override in enumerate(recipe.overrides):
-        problems += [
-            f"overrides.{number}.hparams.{key} is not among hparams"
-            for key in sorted(override.hparams.keys() - recipe.hparams.keys())
-        ]
-    if problems:
-        raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
-
-
-def check_config(pair_name: str, config: str) -> None:
-    """ValueError where no installed package has a pair's config; a package that is not installed has no say."""
-    package, _, name = config.partition("::")
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        return
-    folder = Path(spec.origin).parent / ".mim/configs"
-    if not (folder / name).is_file():
-        near = get_close_matches(name, [str(path.relative_to(folder)) for path in folder.glob("*/*.py")], n=1)
-        meant = f"; did you mean {package}::{near[0]}?" if near else ""
-        raise ValueError(f"benchmarks/pairs/{pair_name}.yaml: there is no config {config} in the installed {package}{meant}")
-
-
-def check_all(grid: Grid) -> None:
-    """Check everything that the grid names; ValueError with the first file's problems."""
-    load_tier(grid.tier)
-    parts = {part.name: part for name in grid.methods for part in load_parts(name)}
-    pairs = {name: load_pair(name) for name in grid.pairs}
-    for part in parts.values():
-        check_recipe(part)
-    for pair_name, pair in pairs.items():
-        for side in (pair.teacher, pair.student):
-            check_config(pair_name, side.config)
-        for name in grid.methods:
-            if not impossible_reason(pair_name, pair, name, grid.tier) and name not in grid.leave_out.get(pair_name, []):
-                cell_config(name, pair_name, pair, grid.tier)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from pipelines import cli
-from pipelines.params import Grid, check_all, impossible_reason, load_grid, load_pair, load_parts
+from pipelines.check import check_all
+from pipelines.params import Grid, impossible_reason, load_grid, load_pair, load_parts
 
 # Stages that one DVC runs, one after the other: more than one where they only write down that there is nothing to do.
 Job = tuple[str, ...]

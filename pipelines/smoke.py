@@ -146,9 +146,8 @@ def _run_cell(setting: "Setting", name: str, method: str, teacher: "Weights", fo
 
     prior, pair = None, setting.pair
     for part in load_parts(method):
-        if part.recipe.prior is not None and setting.tier.schedule is not None:
+        if part.recipe.prior is not None:
             training = part.prior_training(name, pair.head, TIER).model_dump()
-            training["iterations"] = setting.tier.schedule.prior_iterations
             config = compose_prior(setting, teacher, code=part.code, hparams=part.recipe.prior.hparams, training=training, seed=0)
             learner, _ = _train(config, folder / "prior")
             save_weights(learner.prior, folder / "prior.pth")

@@ -46,12 +46,15 @@ class Cost(Frozen):
     num_images: int
     peak_memory_mib: float = Field(description="GPU allocations where there is a GPU, else resident memory")
     resumed_after_iteration: int = Field(description="0 where it ran in one go")
+    energy_kj: float | None = Field(
+        default=None, description="of the whole GPU, during the process that finished it; None where it has no counter"
+    )
 
 
 class Run(Frozen):
     """One training: a teacher, a prior (``masks``) or a cell (``distill``)."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     stage: Literal["teacher", "masks", "distill"]
     status: Literal["done", "impossible", "left out", "no prior"]
     reason: str | None = Field(default=None, description="why the cell cannot be, where it cannot")
@@ -72,6 +75,8 @@ class Run(Frozen):
     teacher_sha256: str | None = None
     prior_sha256: str | None = None
     weights_sha256: str | None = None
+    method_sha256: str | None = Field(default=None, description="of what the method itself learned beside the student")
+    finished_at: str | None = Field(default=None, description="UTC, ISO 8601")
     cost: Cost | None = None
     curve: list[dict[str, float]] = Field(default_factory=list)
     mlflow_run_id: str | None = None

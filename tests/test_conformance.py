@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from methods.contract import Composition, View
-from pipelines.params import check_recipe, load_parts
+from pipelines.check import check_recipe
+from pipelines.params import load_parts
 from tests.views import MAP_ROLES, Case
 
 METHODS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("methods").glob("*.yaml"))

@@ -8,7 +8,8 @@ import yaml
 
 from benchmarks.published import Registry
 from methods.recipe import Override
-from pipelines.params import check_all, check_recipe, impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
+from pipelines.check import check_all, check_recipe
+from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
 from tests.conftest import ROOT, edit_yaml, run_stage
 
 
@@ -44,7 +45,9 @@ def at_root(monkeypatch):
 def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
-    done = run_stage(project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes")
+    done = run_stage(
+        project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+    )
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
@@ -132,7 +135,9 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
 def test_pair_file(project, change, message):
     """What is wrong in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
-    done = run_stage(project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes")
+    done = run_stage(
+        project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+    )
 
     assert done.returncode == 2
     assert re.fullmatch(rf"error: {PAIR_FILE}: {message}\n", done.stderr), done.stderr

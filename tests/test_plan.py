@@ -147,13 +147,13 @@ def test_unknown_config_is_one_line():
 
 
 def test_a_tier_with_a_schedule(project):
-    """6000 scenes at 16 a step, two epochs of a student and five of a teacher."""
+    """4400 scenes at 16 a step, two epochs of a student and five of a teacher."""
     tier, pair = load_tier("mini"), Pair.model_validate(a_pair())
     images = num_images(tier, pair, project / "none.json")
 
-    assert images.train == 6000
-    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 375
-    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 375
+    assert images.train == 4400
+    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 275
+    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 275
 
 
 def test_user_data_are_counted_by_their_manifest(project):

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.pair import HeadFamily
 from pipelines import params
-from pipelines.params import cell_config, cell_parts, check_recipe, impossible_reason, load_pair, load_parts, needed_roles
+from pipelines.check import check_recipe
+from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, needed_roles
 from tests.conftest import ROOT
 from tests.published import RUNNABLE, changed, read_once, unknown_keys
 

@@ -201,16 +201,27 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
             handles = heads.teacher_handles(self.teacher, self._head, needs, position, features, data_samples, generator)
             return dict(distiller.method(student, View(distiller.maps(of_student=False), *handles), batch))
 
-    def _probe(self) -> Channels:
-        """Channels of every role's levels, seen by running both models on one blank image."""
-        blank = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
+    def look(self, batch_inputs: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """What the method has to show on preprocessed images, both models in evaluation; see :meth:`BaseMethod.pictures`."""
+        student, teacher = (View(maps) for maps in self._both_maps(batch_inputs))
+        with torch.no_grad():
+            generator = self.distiller.generator(batch_inputs.device, 0)
+            return dict(self.distiller.method.pictures(student, teacher, generator))
+
+    def _both_maps(self, images: Tensor) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, tuple[Tensor, ...]]]:
+        """The tapped maps of student and teacher, in evaluation."""
         with _evaluating(self.student), torch.no_grad():
             with self.distiller.student_recorders:
-                self.distiller.run_maps(self.student, blank)
+                self.distiller.run_maps(self.student, images)
             with self.distiller.teacher_recorders:
-                self.distiller.run_maps(self.teacher, blank)
-        students, teachers = (self.distiller.maps(of_student=side) for side in (True, False))
+                self.distiller.run_maps(self.teacher, images)
+        found = self.distiller.maps(of_student=True), self.distiller.maps(of_student=False)
         self.distiller.clear()
+        return found
+
+    def _probe(self) -> Channels:
+        """Channels of every role's levels, seen by running both models on one blank image."""
+        students, teachers = self._both_maps(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
         for role, levels in students.items():
             if len(levels) != len(teachers[role]):
                 raise ValueError(

@@ -71,6 +71,25 @@ def peak_memory_mib() -> float:
     return peak / 2**10 if sys.platform == "linux" else peak / 2**20
 
 
+def gpu_energy_j() -> float | None:
+    """What the current GPU has used since its driver was loaded, joules; None without a GPU or its counter.
+
+    The counter is the whole device's: it tells a training's share only where nothing else runs there.
+    """
+    import torch  # noqa: PLC0415
+
+    if not torch.cuda.is_available():
+        return None
+    import pynvml  # noqa: PLC0415
+
+    try:
+        pynvml.nvmlInit()
+        uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))) / 1000
+    except pynvml.NVMLError:
+        return None
+
+
 def sources_sha256(paths: list[Path]) -> str:
     """One digest over the contents of source files, in the order given."""
     digest = hashlib.sha256()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,20 @@ def run_training(
     export: Callable[[nn.Module], nn.Module],
     weights: Path,
     record: Path,
+    learned: Path | None = None,
 ) -> Run:
-    """Train, write weights and ``run.json``, and tell MLflow; see :func:`pipelines.engine.training.train`."""
+    """Train, write weights and ``run.json``, and tell MLflow; see :func:`pipelines.engine.training.train`.
+
+    Args:
+        job: what is trained.
+        config: of the training.
+        setting: the pair at its tier.
+        data: folder of the data's manifest.
+        export: the trained part of the model, whose state dict goes to ``weights``.
+        weights: file.
+        record: where ``run.json`` goes.
+        learned: file for what a method learned beside its student.
+    """
     check_writable(weights.parent)
     data_name, data_digest = dataset_identity(setting, data)
     if data_name == "own":
@@ -93,10 +106,13 @@ def run_training(
 
     # The data's digest is no part of the config but decides the result.
     config.data_digest = data_digest
+    exports = {weights: export}
+    if learned is not None:
+        exports[learned] = lambda model: model.distiller.method
     try:
         trained = train(
             config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*_ENGINE, *job.code],
-            tracker_for=tracker_for, export=export, out=weights,
+            tracker_for=tracker_for, exports=exports,
         )  # fmt: skip
     except UnfitError as error:
         raise ValueError(f"benchmarks/pairs/{job.pair}.yaml under {job.method}: {error}") from error
@@ -105,9 +121,10 @@ def run_training(
         hparams=job.hparams, hparams_origin=job.hparams_origin, config_changes=job.config_changes, git=git_state(), environment=environment(),
         config_sha256=trained.config_sha256, data={"name": data_name, "digest": data_digest},
         teacher_sha256=job.teacher_sha256, prior_sha256=job.prior_sha256, weights_sha256=file_sha256(weights),
-        cost=_cost(trained), curve=trained.curve, mlflow_run_id=trained.mlflow_run_id,
+        method_sha256=file_sha256(learned) if learned else None, finished_at=now(), cost=_cost(trained), curve=trained.curve, mlflow_run_id=trained.mlflow_run_id,
     )  # fmt: skip
     write_json(record, run.model_dump())
+    trackers[-1].tags({"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256})
     curves = record.with_name("curve.json")
     write_json(curves, {"curve": trained.curve})
     trackers[-1].artifact(curves)
@@ -140,9 +157,10 @@ def record_fetched(
     run = Run(
         stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, seed=job.seed, origin=origin,
         git=git_state(), environment=environment(), data={"name": data_name, "digest": data_digest},
-        weights_sha256=file_sha256(weights), mlflow_run_id=tracker.run_id,
+        weights_sha256=file_sha256(weights), finished_at=now(), mlflow_run_id=tracker.run_id,
     )  # fmt: skip
     write_json(weights.with_name("run.json"), run.model_dump())
+    tracker.tags({"weights_sha256": run.weights_sha256})
     tracker.finish()
     print(f"{job.label} {origin}: {metrics}", flush=True)
     return run
@@ -156,8 +174,13 @@ def dataset_identity(setting: Setting, data: Path) -> tuple[str, str]:
 
 def _cost(trained: Trained) -> dict[str, Any]:
     values = asdict(trained)
-    keys = ("wall_s", "train_s", "images_per_s", "num_images", "peak_memory_mib", "resumed_after_iteration")
+    keys = ("wall_s", "train_s", "images_per_s", "num_images", "peak_memory_mib", "resumed_after_iteration", "energy_kj")
     return {key: values[key] for key in keys}
+
+
+def now() -> str:
+    """UTC to the second, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 import pipelines.engine.distiller
 import pipelines.engine.prior  # noqa: F401  (both register a model)
 from pipelines.engine.hooks import RecorderHook, ReseedHook
-from pipelines.engine.provenance import peak_memory_mib, sources_sha256
+from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib, sources_sha256
 from pipelines.engine.tracking import Tracker
-from pipelines.engine.workdir import held, newest_checkpoint
+from pipelines.engine.workdir import held, newest_checkpoint, noting_failure
 
 WORK = Path("work")
 
@@ -40,6 +40,7 @@ class Trained:
     images_per_s: float
     peak_memory_mib: float
     resumed_after_iteration: int
+    energy_kj: float | None
     mlflow_run_id: str | None
 
 
@@ -68,10 +69,9 @@ def train(
     label: str,
     sources: list[Path],
     tracker_for: Callable[[str | None], Tracker],
-    export: Callable[[nn.Module], nn.Module],
-    out: Path,
+    exports: Mapping[Path, Callable[[nn.Module], nn.Module]],
 ) -> Trained:
-    """Train, and write the weights of what ``export`` picks from the model to ``out``.
+    """Train, and write the weights of what is picked from the model.
 
     Args:
         config: composed config; its work directory is set here.
@@ -79,15 +79,14 @@ def train(
         label: what the lines of progress begin with.
         sources: code that decides the result and is not in the config.
         tracker_for: opens the tracker, given the MLflow run id of an earlier attempt or None.
-        export: the trained part of the model.
-        out: file for the state dict; written whole or not at all.
+        exports: file for a state dict, written whole or not at all -> what part of the model it is of.
 
     Raises:
         ValueError: the work directory is held or not writable, the loss is not finite, weights do not fit.
     """
     digest = config_sha256(config, sources)
-    begun = time.monotonic()
-    with held(WORK / name / digest[:16]) as directory:
+    begun, energy_j = time.monotonic(), gpu_energy_j()
+    with held(WORK / name / digest[:16]) as directory, noting_failure(WORK / name):
         config.work_dir = str(directory)
         checkpoint = newest_checkpoint(directory)
         config.resume, config.load_from = checkpoint is not None, checkpoint and str(checkpoint)
@@ -116,7 +115,8 @@ def train(
         # There is one where the pair's authors report their best epoch.
         if best := max(directory.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None):
             model.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
-        save_weights(export(model), out)
+        for out, export in exports.items():
+            save_weights(export(model), out)
         trained = Trained(
             config_sha256=digest,
             curve=recorder.curve,
@@ -126,6 +126,7 @@ def train(
             images_per_s=round(recorder.num_images / max(recorder.train_s, 1e-9), 1),
             peak_memory_mib=round(peak_memory_mib()),
             resumed_after_iteration=recorder.first_iteration,
+            energy_kj=_difference_kj(energy_j, gpu_energy_j()),
             mlflow_run_id=tracker.run_id,
         )
         tracker.metrics(
@@ -133,6 +134,10 @@ def train(
             runner.iter,
         )
     return trained
+
+
+def _difference_kj(before_j: float | None, after_j: float | None) -> float | None:
+    return None if before_j is None or after_j is None else round((after_j - before_j) / 1000, 3)
 
 
 def save_weights(model: nn.Module, out: Path) -> None:

@@ -58,6 +58,20 @@ def held(directory: Path) -> Iterator[Path]:
         yield directory
 
 
+@contextlib.contextmanager
+def noting_failure(directory: Path) -> Iterator[None]:
+    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away."""
+    note = directory / "failed.txt"
+    note.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+            note.write_text((" ".join(str(error).split()) or type(error).__name__) + "\n")
+        raise
+
+
 def newest_checkpoint(directory: Path) -> Path | None:
     """The newest checkpoint that can be read; one that was being written when its process died cannot.
 

@@ -160,7 +160,7 @@ def _pair_work(
             test = seen(length, speed)
         work.append(evaluation("teacher", "teacher", 1, test))
     for method, times in seeds.items():
-        prior = _prior_iterations(method, name, pair, grid.tier, tier)
+        prior = _prior_iterations(method, name, pair, grid.tier)
         if prior and (name, method) not in finished.priors:
             batch = tier.schedule.batch_size if tier.schedule else pair.batch_size
             length = Length(prior, batch, batch, 0)
@@ -171,13 +171,10 @@ def _pair_work(
     return work
 
 
-def _prior_iterations(method: str, pair_name: str, pair: Pair, tier_name: str, tier: Tier) -> int:
+def _prior_iterations(method: str, pair_name: str, pair: Pair, tier_name: str) -> int:
     """Of learning what the method needs to know beforehand; 0 where that is nothing."""
-    for part in load_parts(method):
-        if part.recipe.prior is not None:
-            own = part.prior_training(pair_name, pair.head, tier_name).iterations
-            return tier.schedule.prior_iterations if tier.schedule else own
-    return 0
+    parts = (part for part in load_parts(method) if part.recipe.prior is not None)
+    return next((part.prior_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)
 
 
 def _weights(
