@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from methods.contract import BaseMethod
 from pipelines.params import cell_parts, load_parts
 from reports.record import Run
 
@@ -74,6 +73,8 @@ def shown_by_method(setting: "Setting", run: Run, folder: Path, teacher: Path, p
         teacher: file of the teacher's weights.
         prior: file of the method's prior, if it has one.
     """
+    from methods.contract import BaseMethod  # noqa: PLC0415 (torch takes a second)
+
     parts, _ = cell_parts(str(run.method), run.pair, setting.pair, run.tier)
     if all(part.method.pictures is BaseMethod.pictures for part in load_parts(str(run.method))):
         return {}

@@ -356,8 +356,7 @@ def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
         label="[cell]",
         sources=[],
         tracker_for=lambda _: quiet_tracker,
-        export=lambda model: model,
-        out=tmp_path / "w.pth",
+        exports={tmp_path / "w.pth": lambda model: model},
     )
     kept = {int(path.stem[-1]): torch.load(path, weights_only=False)["state_dict"] for path in Path("work").rglob("epoch_*.pth")}
     found = torch.load(tmp_path / "w.pth", weights_only=True)
