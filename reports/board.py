@@ -1,24 +1,51 @@
-"""``leaderboard.json``: one schema, one writer, from which every form of the report is made."""
+"""``leaderboard.json``: one schema, from which every form of the report is made."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from reports import statistics
-from reports.record import Cost, Environment, Frozen, Git, Metrics, Run
+from reports.record import Cost, Environment, Frozen, Git
+from reports.statistics import Word
 
-Result = tuple[Run, Metrics]
+
+class Against(Frozen):
+    """Our result against a published one, in points; see :class:`reports.statistics.Comparison`."""
+
+    difference: float = Field(description="ours less the published")
+    low: float | None = Field(description="of its 90 % interval")
+    high: float | None
+    margin: float
+    verdict: Word
+    further_seeds: int | None = Field(description="that would decide it; None where it is decided or no reasonable number would")
+    p_same: float | None = Field(description="of the test of equivalence")
+    p_apart: float | None = Field(description="of the test of a difference beyond the margin")
+    p_holm: float | None = Field(
+        description="the smaller of both, adjusted for both tests of all comparisons of this leaderboard"
+    )
 
 
 class PublishedFigure(Frozen):
     """A figure from the registry: full size, published data set."""
 
+    id: str
     value: float
     gain: float | None
     teacher: float | None
     source: str
+    read: Literal["verbatim", "second-hand"]
+    variant: dict[str, str] = Field(default_factory=dict, description="what tells it from others of its method and pair")
+    disagrees_with: list[str] = Field(default_factory=list, description="ids")
+    score_verdict: Against | None = Field(default=None, description="None at tiers where no figure was published")
+    gain_verdict: Against | None = None
+
+
+class Curve(Frozen):
+    """How one training went; two series, each of an iteration and a value."""
+
+    own_loss: list[tuple[int, float]] = Field(
+        description="the student's (teacher's) own losses, without the method's; means since the point before"
+    )
+    tune_score: list[tuple[int, float]] = Field(description="points of the pair's metric on the tune split")
 
 
 class SeedResult(Frozen):
@@ -27,11 +54,25 @@ class SeedResult(Frozen):
     seed: int
     score: float = Field(description="points of the table's metric")
     metrics: dict[str, float | None] = Field(description="all that was measured, by name, points")
+    per_class: dict[str, float | None] = Field(description="the table's metric by class, points")
+    curve: Curve
     cost: Cost
     git: Git
+    finished_at: str | None
     config_sha256: str
     weights_sha256: str
+    run_sha256: str = Field(description="of run.json")
+    metrics_sha256: str = Field(description="of metrics.json")
     mlflow_run_id: str | None
+    target: str = Field(description="DVC's name of the stage that made it")
+
+
+class Missing(Frozen):
+    """A training that was asked for and is not there."""
+
+    seed: int
+    status: Literal["not run", "not evaluated", "failed", "unreadable"]
+    reason: str | None = None
 
 
 class Row(Frozen):
@@ -39,22 +80,35 @@ class Row(Frozen):
 
     method: str
     title: str
-    status: Literal["done", "not run", "impossible"]
+    parts: list[str] = Field(description="recipes that it joins")
+    status: Literal["done", "not run", "failed", "impossible"]
     reason: str | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
     hparams_origin: str | None = None
     config_changes: dict[str, Any] = Field(default_factory=dict, description="to the student's published config")
     seeds: list[SeedResult] = Field(default_factory=list)
+    missing: list[Missing] = Field(default_factory=list)
     num_seeds: int = 0
     mean: float | None = None
     sd: float | None = None
-    gain: float | None = None
-    gain_low: float | None = None
+    next_low: float | None = Field(default=None, description="of the 95 % interval in which one further training will lie")
+    next_high: float | None = None
+    gain: float | None = Field(default=None, description="over the control here")
+    gain_low: float | None = Field(default=None, description="of Welch's 95 % interval")
     gain_high: float | None = None
-    gap_closed: float | None = None
-    minutes: float | None = None
+    gain_p: float | None = Field(default=None, description="two-sided, of there being no gain")
+    gain_p_holm: float | None = Field(default=None, description="adjusted for all gains of this leaderboard")
+    gap_closed: float | None = Field(default=None, description="share of the way from control to teacher, 0-1")
+    gap_low: float | None = Field(default=None, description="of its 95 % bootstrap interval")
+    gap_high: float | None = None
+    minutes: float | None = Field(default=None, description="of training, mean of the seeds")
+    prior_minutes: float | None = Field(
+        default=None, description="of learning what the method needs beforehand, once for all seeds"
+    )
     peak_memory_mib: float | None = None
     images_per_s: float | None = None
+    energy_kj: float | None = None
+    command: str | None = Field(default=None, description="makes this row again")
     published: list[PublishedFigure] = Field(default_factory=list)
 
 
@@ -64,10 +118,15 @@ class TeacherRow(Frozen):
     name: str
     score: float
     metrics: dict[str, float | None]
+    per_class: dict[str, float | None]
+    curve: Curve
     cost: Cost | None = Field(description="None for weights that were not trained here")
     origin: str | None = Field(description="their file's name")
     weights_sha256: str
+    run_sha256: str
+    metrics_sha256: str
     mlflow_run_id: str | None
+    target: str
 
 
 class Table(Frozen):
@@ -78,173 +137,61 @@ class Table(Frozen):
     task: str
     metric: str = Field(description="what the pair is judged by, such as 'box AP' or 'mIoU'")
     dataset: str = Field(description="on which the published figures were measured")
+    schedule: str = Field(description="the published one, in words")
     teacher: TeacherRow | None
     published_teacher: list[PublishedFigure]
     rows: list[Row]
     published_elsewhere: dict[str, list[PublishedFigure]] = Field(description="methods that are not in this grid")
+    notes: list[str] = Field(description="where the published models were changed, and where sources disagree")
+
+
+class Recipe(Frozen):
+    """What a method's file says of it."""
+
+    title: str
+    paper: str | None
+    source: str | None
+    notes: list[str]
+    deviations: list[str]
+
+
+class Picture(Frozen):
+    """A figure of the report."""
+
+    name: str
+    title: str
+    caption: str = Field(description="stands alone")
+    file: str = Field(description="beside leaderboard.json")
+
+
+class Margin(Frozen):
+    """One record of ``margins.yaml``."""
+
+    dataset: str
+    metric: str
+    margin: float = Field(gt=0, description="points")
+    planning_sd: float = Field(gt=0, description="points")
+    why: str
 
 
 class Leaderboard(Frozen):
     """Everything that the report says."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     tier: str
     tier_title: str
+    full_size: bool = Field(description="whether data and models are the published ones, so that figures may be compared")
     tables: list[Table]
+    recipes: dict[str, Recipe]
+    margins: list[Margin] = Field(description="those that were used")
+    num_tests: int = Field(description="of gains; at full size two for each comparison with a published figure")
     environment: Environment | None = Field(description="of most of the runs")
     data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")
     commits: list[str]
     dirty: bool
-    train_s: float = Field(description="seconds in training iterations, all trainings together")
-
-
-def seed_results(results: Sequence[Result]) -> list[SeedResult]:
-    """The finished ones among a method's cells, by seed."""
-    return [
-        SeedResult(
-            seed=run.seed,
-            score=metrics.score,
-            metrics=metrics.shown(),
-            cost=run.cost,
-            git=run.git or Git(commit=None, dirty=None),
-            config_sha256=str(run.config_sha256),
-            weights_sha256=str(run.weights_sha256),
-            mlflow_run_id=run.mlflow_run_id,
-        )
-        for run, metrics in sorted(results, key=lambda result: result[0].seed)
-        if metrics.score is not None and run.cost is not None
-    ]
-
-
-def method_row(
-    method: str,
-    title: str,
-    results: Sequence[Result],
-    *,
-    control: Sequence[float],
-    teacher: float | None,
-    published: list[PublishedFigure],
-) -> Row:
-    """One row.
-
-    Args:
-        method: name.
-        title: what is printed for it.
-        results: the method's runs with their metrics, in any order; may be empty.
-        control: scores of the control's seeds; may be empty.
-        teacher: the teacher's score, or None where it is not there yet.
-        published: figures of this method on this pair.
-    """
-    seeds = seed_results(results)
-    reason = next((run.reason for run, _ in results if run.status == "impossible"), None)
-    if reason is not None:
-        return Row(method=method, title=title, status="impossible", reason=reason, published=published)
-    if not seeds:
-        return Row(method=method, title=title, status="not run", published=published)
-    scores = [result.score for result in seeds]
-    compared = bool(control) and method != "none"
-    interval = statistics.gain_interval(scores, control) if compared else None
-
-    def mean_cost(key: str) -> float:
-        return sum(float(getattr(result.cost, key)) for result in seeds) / len(seeds)
-
-    return Row(
-        method=method,
-        title=title,
-        status="done",
-        hparams=results[0][0].hparams,
-        hparams_origin=results[0][0].hparams_origin,
-        config_changes=results[0][0].config_changes,
-        seeds=seeds,
-        num_seeds=len(seeds),
-        mean=sum(scores) / len(scores),
-        sd=statistics.spread(scores),
-        gain=statistics.gain(scores, control) if compared else None,
-        gain_low=interval[0] if interval else None,
-        gain_high=interval[1] if interval else None,
-        gap_closed=statistics.gap_closed(scores, control, teacher) if compared and teacher is not None else None,
-        minutes=mean_cost("train_s") / 60,
-        peak_memory_mib=mean_cost("peak_memory_mib"),
-        images_per_s=mean_cost("images_per_s"),
-        published=published,
-    )
-
-
-def table(
-    pair: str,
-    title: str,
-    methods: Mapping[str, str],
-    *,
-    task: str,
-    metric: str,
-    dataset: str,
-    teacher_name: str,
-    teacher: Result | None,
-    results: Mapping[str, Sequence[Result]],
-    published: Mapping[str, list[PublishedFigure]],
-) -> Table:
-    """One pair's table.
-
-    Args:
-        pair: name.
-        title: what is printed for it.
-        methods: the grid's methods, in order, with their printed names.
-        task: what the pair's models do.
-        metric: what they are judged by.
-        dataset: where the published figures were measured, as printed.
-        teacher_name: the published teacher's name.
-        teacher: the teacher's run and metrics, or None where it is not finished.
-        results: method -> its runs with their metrics.
-        published: figures by method, and under ``teacher`` the teacher's.
-    """
-    control = [result.score for result in seed_results(results.get("none", ()))]
-    row = None
-    if teacher and teacher[1].score is not None:
-        run, metrics = teacher
-        row = TeacherRow(
-            name=teacher_name,
-            score=metrics.score,
-            metrics=metrics.shown(),
-            cost=run.cost,
-            origin=run.origin,
-            weights_sha256=str(run.weights_sha256),
-            mlflow_run_id=run.mlflow_run_id,
-        )
-    rows = [
-        method_row(
-            name, printed, results.get(name, ()),
-            control=control, teacher=row.score if row else None, published=published.get(name, []),
-        )
-        for name, printed in methods.items()
-    ]  # fmt: skip
-    return Table(
-        pair=pair,
-        title=title,
-        task=task,
-        metric=metric,
-        dataset=dataset,
-        teacher=row,
-        published_teacher=published.get("teacher", []),
-        rows=rows,
-        published_elsewhere={name: found for name, found in published.items() if name not in {*methods, "teacher"}},
-    )
-
-
-def leaderboard(tier: str, tier_title: str, tables: list[Table], runs: Sequence[Run]) -> Leaderboard:
-    """Put the tables together with what the runs share."""
-    done = [run for run in runs if run.status == "done"]
-    environments = Counter(run.environment.model_dump_json() for run in done if run.environment)
-    digests: dict[str, set[str]] = {}
-    for run in done:
-        if run.data:
-            digests.setdefault(run.data.name, set()).add(run.data.digest)
-    return Leaderboard(
-        tier=tier,
-        tier_title=tier_title,
-        tables=tables,
-        environment=Environment.model_validate_json(environments.most_common(1)[0][0]) if environments else None,
-        data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},
-        commits=sorted({run.git.commit for run in done if run.git and run.git.commit}),
-        dirty=any(run.git.dirty for run in done if run.git),
-        train_s=round(sum(run.cost.train_s for run in done if run.cost), 1),
-    )
+    first_finished: str | None = Field(description="UTC, of the trainings; None where none says when")
+    last_finished: str | None
+    train_s: float = Field(description="seconds in training iterations, all trainings together, priors and teachers among them")
+    energy_kj: float | None = Field(description="None where it was not measured for every training")
+    problems: list[str] = Field(description="files that could not be used, a line each")
+    pictures: list[Picture] = Field(default_factory=list)

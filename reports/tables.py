@@ -1,13 +1,19 @@
 """The leaderboard as Markdown."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reports import wording
 from reports.board import Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
+from reports.wording import short
 
-_COLUMNS = "method", "{metric}, mean ± sd", "n", "gain", "gap closed", "min", "MiB", "published {metric}", "published gain"
+_COLUMNS = (
+    "method", "{metric}, mean ± sd", "n", "gain [95 %]", "gap closed [95 %]", "verdict", "min", "MiB", "images/s",
+    "published {metric}", "published gain",
+)  # fmt: skip
+MAIN_PICTURES = ("scores", "forest")  # the others are in the page and the PDF
 
 
 def markdown(board: Leaderboard) -> str:
@@ -16,28 +22,23 @@ def markdown(board: Leaderboard) -> str:
     # Markdown, not HTML: nothing to escape but the registry's own words.
     environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, autoescape=False)  # noqa: S701
     template = environment.get_template("leaderboard.md.j2")
-    datasets = " or ".join(dict.fromkeys(table.dataset for table in board.tables))
-    return template.render(board=board, datasets=datasets, short=short, results=results, by_seed=by_seed).rstrip() + "\n"
+    pictures = [picture for picture in board.pictures if picture.name in MAIN_PICTURES]
+    return template.render(board=board, w=wording, pictures=pictures, results=results, by_seed=by_seed).rstrip() + "\n"
 
 
 def overview(board: Leaderboard) -> str:
     """Every pair's main table under its title; the README quotes it."""
-    return "\n\n".join(f"**{table.title}**{_teacher(table)}\n\n{results(table)}" for table in board.tables)
+    return "\n\n".join(f"**{table.title}**{_teacher(table)}\n\n{results(table, board)}" for table in board.tables)
 
 
 def _teacher(table: Table) -> str:
     return "" if table.teacher is None else f" (teacher {table.teacher.score:.1f} {short(table.metric)})"
 
 
-def short(metric: str) -> str:
-    """How a table calls its metric: AP is that of boxes where nothing else is said."""
-    return metric.removeprefix("box ")
-
-
-def results(table: Table) -> str:
+def results(table: Table, board: Leaderboard) -> str:
     """A pair's main table."""
     header = [column.format(metric=short(table.metric)) for column in _COLUMNS]
-    return "\n".join([_line(header), "|" + "---|" * len(header), *(_row(row) for row in table.rows)])
+    return "\n".join([_line(header), "|" + "---|" * len(header), *(_row(row, board) for row in table.rows)])
 
 
 def by_seed(table: Table) -> str:
@@ -60,26 +61,18 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _row(row: Row) -> str:
-    figures = [_published(row.published, "value", "{:.2f}"), _published(row.published, "gain", "{:+.2f}")]
+def _row(row: Row, board: Leaderboard) -> str:
+    figures = [_published(row.published, wording.published_scores), _published(row.published, wording.published_gains)]
     if row.status != "done":
-        said = row.status if row.reason is None else f"{row.status}: {row.reason}"
-        return _line([row.title, said, "0", "", "", "", "", *figures])
-    mean = f"{row.mean:.1f}" + ("" if row.sd is None else f" ± {row.sd:.1f}")
-    gain = "" if row.gain is None else f"{row.gain:+.1f}"
-    if row.gain_low is not None:
-        gain += f" [{row.gain_low:+.1f}, {row.gain_high:+.1f}]"
-    closed = "" if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %"
-    return _line(
-        [row.title, mean, str(row.num_seeds), gain, closed, f"{row.minutes:.1f}", f"{row.peak_memory_mib:.0f}", *figures]
-    )
+        return _line([row.title, "", "0", "", "", row.status, "", "", "", *figures])
+    return _line([
+        row.title, wording.mean(row), str(row.num_seeds), wording.gain(row), wording.gap(row), wording.verdict(row, board),
+        wording.minutes(row), f"{row.peak_memory_mib:.0f}", f"{row.images_per_s:.0f}", *figures,
+    ])  # fmt: skip
 
 
-def _published(figures: list[PublishedFigure], key: str, form: str) -> str:
-    """As printed by their authors, who give box AP with one digit and mIoU with two."""
-    if not figures:
-        return "none for this pair"
-    return ", ".join(form.format(v).removesuffix("0") for f in figures if (v := getattr(f, key)) is not None)
+def _published(figures: list[PublishedFigure], say: Callable[[list[PublishedFigure]], str]) -> str:
+    return say(figures) if figures else "none"
 
 
 def _figure(value: float | None) -> str:

@@ -1,0 +1,35 @@
+"""What MLflow holds of a run, for those who check it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.engine.tracking import tracking_uri
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One MLflow run: its last metrics, its parameters and its tags."""
+
+    status: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+class Store:
+    """The tracking store that the trainings wrote to."""
+
+    def __init__(self) -> None:
+        from mlflow import MlflowClient  # noqa: PLC0415 (seconds)
+
+        self._client: Any = MlflowClient(tracking_uri=tracking_uri())
+
+    def run(self, run_id: str) -> TrackedRun | None:
+        """A run by its id; None where the store has none of that id."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        try:
+            found = self._client.get_run(run_id)
+        except MlflowException:
+            return None
+        return TrackedRun(found.info.status, dict(found.data.metrics), dict(found.data.params), dict(found.data.tags))

@@ -1,0 +1,151 @@
+"""Do lock file, records, weights, MLflow and leaderboard tell the same story: ``python -m pipelines.verify``.
+
+For every row's every seed: the leaderboard's figures are those of run.json and metrics.json, the weights on disk have
+the digest that both name, dvc.lock holds these very files, and the MLflow run that they name holds the same figures.
+Prints what does not agree; exit code 1 where anything does not.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines import cli
+from pipelines.gather import read_board, read_record
+from pipelines.tracked import Store, TrackedRun
+from reports.board import Leaderboard, SeedResult, TeacherRow
+from reports.record import Metrics, Run
+
+_CLOSE = 5e-4  # points; the records keep four digits
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One training as the leaderboard has it, and where its files lie."""
+
+    name: str
+    folder: Path
+    weights: str
+    result: TeacherRow | SeedResult
+    hparams: dict[str, Any]
+
+    @property
+    def stages(self) -> tuple[str, str]:
+        """DVC's names of the stages that trained and evaluated it."""
+        what, _, cell = self.result.target.partition("@")
+        return self.result.target, f"{'evaluate_teacher' if what == 'teachers' else 'evaluate'}@{cell}"
+
+
+def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
+    """All trainings of a leaderboard."""
+    for table in board.tables:
+        if table.teacher:
+            folder = runs / table.pair / "teacher"
+            yield Claim(f"{table.pair}/teacher", folder, "weights.pth", table.teacher, {})
+        for row in table.rows:
+            for seed in row.seeds:
+                name = f"{table.pair}/{row.method}/seed{seed.seed}"
+                yield Claim(name, runs / name, "student.pth", seed, row.hparams)
+
+
+def disagreements(claim: Claim, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]) -> Iterator[str]:
+    """What does not agree about one training, a line each."""
+    paths = {name: claim.folder / name for name in ("run.json", "metrics.json", claim.weights)}
+    absent = [str(path) for path in paths.values() if not path.is_file()]
+    if absent:
+        yield f"{claim.name}: {', '.join(absent)} is not there; dvc repro {claim.stages[1]}, or dvc checkout"
+        return
+    try:
+        run, metrics = read_record(paths["run.json"], Run), read_record(paths["metrics.json"], Metrics)
+    except ValueError as error:
+        yield f"{claim.name}: {error}"
+        return
+    yield from _in_records(claim, run, metrics, paths)
+    yield from _in_lock(claim, lock, paths)
+    if run.mlflow_run_id is None:
+        yield f"{claim.name}: names no MLflow run; the store could not be reached while it was trained"
+        return
+    tracked = find(run.mlflow_run_id)
+    if tracked is None:
+        yield f"{claim.name}: MLflow has no run {run.mlflow_run_id}; set MLFLOW_TRACKING_URI to the store that it was trained with"
+        return
+    yield from _in_mlflow(claim, run, metrics, tracked)
+
+
+def _in_records(claim: Claim, run: Run, metrics: Metrics, paths: dict[str, Path]) -> Iterator[str]:
+    result, sha256 = claim.result, {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+    known = (
+        ("run.json's digest", result.run_sha256, sha256["run.json"]),
+        ("metrics.json's digest", result.metrics_sha256, sha256["metrics.json"]),
+        ("score", result.score, metrics.score),
+        ("figures", result.metrics, metrics.shown()),
+        ("MLflow run", result.mlflow_run_id, run.mlflow_run_id),
+        ("digest of weights", result.weights_sha256, run.weights_sha256),
+        ("cost", result.cost, run.cost),
+        ("hyper-parameters", claim.hparams, run.hparams if run.stage == "distill" else {}),
+    )
+    for what, told, found in known:
+        if told != found:
+            yield f"{claim.name}: {what}: the leaderboard says {told}, the records {found}; make the report again"
+    for what, found in (("run.json", run.weights_sha256), ("metrics.json", metrics.weights_sha256)):
+        if found != sha256[claim.weights]:
+            yield f"{claim.name}: {claim.weights} has digest {sha256[claim.weights][:12]}, {what} says {str(found)[:12]}"
+
+
+def _in_lock(claim: Claim, lock: dict[str, Any], paths: dict[str, Path]) -> Iterator[str]:
+    outs = {out["path"]: out["md5"] for stage in claim.stages for out in lock.get(stage, {}).get("outs", [])}
+    for path in paths.values():
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 (DVC's choice; nothing is kept safe by it)
+        if path.as_posix() not in outs:
+            yield f"{claim.name}: dvc.lock does not know {path}; dvc repro {claim.stages[1]}"
+        elif outs[path.as_posix()] != md5:
+            yield f"{claim.name}: {path} is not the file that dvc.lock records; dvc checkout, or dvc repro {claim.stages[1]}"
+
+
+def _in_mlflow(claim: Claim, run: Run, metrics: Metrics, tracked: TrackedRun) -> Iterator[str]:
+    if tracked.status != "FINISHED":
+        yield f"{claim.name}: MLflow's run is {tracked.status}"
+    for name, value in metrics.flat().items():
+        told = tracked.metrics.get(f"test/{name.replace(' ', '_')}")
+        if value is not None and (told is None or abs(told - value) > _CLOSE):
+            yield f"{claim.name}: {name}: MLflow says {told}, metrics.json {value}"
+    wanted = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256}
+    wanted |= {"git_commit": run.git.commit} if run.git and run.config_sha256 else {}
+    for name, value in wanted.items():
+        if value is not None and tracked.tags.get(name) != value:
+            yield f"{claim.name}: tag {name}: MLflow says {tracked.tags.get(name)}, run.json {value}"
+    for name, value in run.hparams.items():
+        told = tracked.params.get(f"hparams.{name}")
+        if told != str(value):
+            yield f"{claim.name}: hyper-parameter {name}: MLflow says {told}, run.json {value}"
+
+
+def main() -> None:
+    """Compare all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--leaderboard", type=Path, default=Path("reports/leaderboard.json"))
+    parser.add_argument("--runs", type=Path, help="records of the leaderboard's tier; runs/<tier> if not given")
+    args = parser.parse_args()
+    board = read_board(args.leaderboard)
+    try:
+        lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    except OSError as error:
+        raise ValueError(f"dvc.lock: cannot be read ({error.strerror}); run make repro") from error
+    found = list(claims(board, args.runs or Path("runs") / board.tier))
+    store = Store()
+    problems = [problem for claim in found for problem in disagreements(claim, lock, store.run)]
+    for problem in problems:
+        print(problem)
+    agree = len(found) - len({problem.partition(":")[0] for problem in problems})
+    print(f"{agree} of {len(found)} trainings agree in leaderboard, records, weights, dvc.lock and MLflow")
+    if problems:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,3 @@
+"""x."""
+def pictures(board, samples):
+    return []

@@ -1,0 +1,361 @@
+"""From the records of trainings to the rows of the leaderboard."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reports import statistics
+from reports.board import (
+    Against,
+    Curve,
+    Leaderboard,
+    Margin,
+    Missing,
+    PublishedFigure,
+    Recipe,
+    Row,
+    SeedResult,
+    Table,
+    TeacherRow,
+)
+from reports.record import Environment, Git, Metrics, Run
+
+_BOOTSTRAP_SEED = 20261121
+_TUNE_SCORES = {"mIoU": "val_mIoU", "mask AP": "val_segm_mAP", "box AP50": "val_mAP_50"}  # else val_mAP
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished and evaluated training with the digests of its two files, and DVC's name of the stage that trained it."""
+
+    run: Run
+    metrics: Metrics
+    run_sha256: str
+    metrics_sha256: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Cells:
+    """All that is known of one method on one pair.
+
+    Args:
+        results: of the finished trainings.
+        missing: the others that were asked for.
+        impossible: why the method cannot run on this pair, where it cannot.
+        prior: of the training that its prior took, where it has one.
+        command: that makes the row again.
+    """
+
+    results: Sequence[Result] = ()
+    missing: Sequence[Missing] = ()
+    impossible: str | None = None
+    prior: Run | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class PairInfo:
+    """What the pair's file says, in words for the report."""
+
+    name: str
+    title: str
+    task: str
+    metric: str
+    dataset: str
+    schedule: str
+    teacher_name: str
+    notes: list[str] = field(default_factory=list)
+
+
+def curve(run: Run, metric: str, method_losses: set[str]) -> Curve:
+    """A training's curve without the losses that are the method's."""
+    own = [
+        (int(point["iteration"]), round(point["loss"] - sum(point.get(name, 0.0) for name in method_losses), 6))
+        for point in run.curve
+        if "loss" in point
+    ]
+    key = _TUNE_SCORES.get(metric, "val_mAP")
+    return Curve(own_loss=own, tune_score=[(int(point["iteration"]), point[key]) for point in run.curve if key in point])
+
+
+def _losses(results: Sequence[Result]) -> set[str]:
+    return {key for result in results for point in result.run.curve for key in point if key.startswith("loss_")}
+
+
+def _seed(result: Result, metric: str, method_losses: set[str]) -> SeedResult | None:
+    run, metrics = result.run, result.metrics
+    if metrics.score is None or run.cost is None:
+        return None
+    return SeedResult(
+        seed=run.seed,
+        score=metrics.score,
+        metrics=metrics.shown(),
+        per_class=metrics.per_class,
+        curve=curve(run, metric, method_losses),
+        cost=run.cost,
+        git=run.git or Git(commit=None, dirty=None),
+        finished_at=run.finished_at,
+        config_sha256=str(run.config_sha256),
+        weights_sha256=str(run.weights_sha256),
+        run_sha256=result.run_sha256,
+        metrics_sha256=result.metrics_sha256,
+        mlflow_run_id=run.mlflow_run_id,
+        target=result.target,
+    )
+
+
+def method_row(
+    method: str,
+    title: str,
+    cells: Cells,
+    *,
+    metric: str,
+    control: Sequence[float] = (),
+    control_losses: set[str] | None = None,
+    teacher: float | None = None,
+    published: Sequence[PublishedFigure] = (),
+    margin: Margin | None = None,
+) -> Row:
+    """One row.
+
+    Args:
+        method: name.
+        title: what is printed for it.
+        cells: all that is known.
+        metric: what the pair is judged by.
+        control: scores of the control's seeds; may be empty.
+        control_losses: names of the losses that the control has, too.
+        teacher: the teacher's score, or None where it is not there yet.
+        published: figures of this method on this pair.
+        margin: of the pair's data set and metric; None where figures may not be compared.
+    """
+    own: dict[str, Any] = {"method": method, "title": title, "parts": method.split("+"), "command": cells.command}
+    if cells.impossible is not None:
+        return Row(**own, status="impossible", reason=cells.impossible, published=list(published))
+    method_losses = _losses(cells.results) - control_losses if control_losses else set()
+    seeds = sorted(
+        (seed for result in cells.results if (seed := _seed(result, metric, method_losses))), key=lambda found: found.seed
+    )
+    own["missing"] = list(cells.missing)
+    if not seeds:
+        failed = next((missing for missing in cells.missing if missing.status != "not run"), None)
+        status, reason = ("failed", f"{failed.status}: {failed.reason}") if failed else ("not run", None)
+        return Row(**own, status=status, reason=reason, published=list(published))
+    scores = [result.score for result in seeds]
+    is_compared = bool(control) and method != "none"
+    next_low, next_high = statistics.prediction_interval(scores) or (None, None)
+    first = cells.results[0].run
+    return Row(
+        **own,
+        status="done",
+        hparams=first.hparams,
+        hparams_origin=first.hparams_origin,
+        config_changes=first.config_changes,
+        seeds=seeds,
+        num_seeds=len(seeds),
+        mean=sum(scores) / len(scores),
+        sd=statistics.spread(scores),
+        next_low=next_low,
+        next_high=next_high,
+        **(_gain(scores, control, teacher) if is_compared else {}),
+        **_costs(seeds, cells.prior),
+        published=[_judged(figure, scores, control if is_compared else (), margin) for figure in published],
+    )
+
+
+def _gain(scores: Sequence[float], control: Sequence[float], teacher: float | None) -> dict[str, float | None]:
+    found: dict[str, float | None] = {"gain": statistics.gain(scores, control)}
+    if interval := statistics.welch(scores, control):
+        found |= {"gain_low": interval.low, "gain_high": interval.high, "gain_p": interval.p}
+    if teacher is not None:
+        rng = np.random.default_rng(_BOOTSTRAP_SEED)
+        low, high = statistics.gap_closed_interval(scores, control, teacher, rng=rng) or (None, None)
+        found |= {"gap_closed": statistics.gap_closed(scores, control, teacher), "gap_low": low, "gap_high": high}
+    return found
+
+
+def _costs(seeds: Sequence[SeedResult], prior: Run | None) -> dict[str, float | None]:
+    def mean(key: str) -> float:
+        return sum(float(getattr(result.cost, key)) for result in seeds) / len(seeds)
+
+    return {
+        "minutes": mean("train_s") / 60,
+        "prior_minutes": prior.cost.train_s / 60 if prior and prior.cost else None,
+        "peak_memory_mib": mean("peak_memory_mib"),
+        "images_per_s": mean("images_per_s"),
+        "energy_kj": mean("energy_kj") if all(result.cost.energy_kj is not None for result in seeds) else None,
+    }
+
+
+def half_digit(value: float) -> float:
+    """Half a unit of the last digit that a figure was printed with, at least one digit after the point."""
+    return float(0.5 * 10.0 ** -max(1, len(repr(value).partition(".")[2])))
+
+
+def _judged(figure: PublishedFigure, scores: Sequence[float], control: Sequence[float], margin: Margin | None) -> PublishedFigure:
+    """The figure with what our trainings say to it."""
+    if margin is None:
+        return figure
+    how = {"margin": margin.margin, "planning_sd": margin.planning_sd}
+    found = {"score_verdict": _against(statistics.compare_mean(scores, figure.value, half_digit=half_digit(figure.value), **how))}
+    if control and figure.gain is not None:
+        half = half_digit(figure.value) + half_digit(round(figure.value - figure.gain, 4))
+        found["gain_verdict"] = _against(statistics.compare_gain(scores, control, figure.gain, half_digit=half, **how))
+    return figure.model_copy(update=found)
+
+
+def _against(found: statistics.Comparison) -> Against:
+    return Against(**asdict(found), p_holm=None)
+
+
+def table(
+    pair: PairInfo,
+    methods: Mapping[str, str],
+    *,
+    teacher: Result | None,
+    cells: Mapping[str, Cells],
+    published: Mapping[str, list[PublishedFigure]],
+    margin: Margin | None = None,
+) -> Table:
+    """One pair's table.
+
+    Args:
+        pair: in words.
+        methods: the grid's methods, in order, with their printed names.
+        teacher: None where it is not finished.
+        cells: by method.
+        published: figures by method, and under ``teacher`` the teacher's.
+        margin: how far from a published figure counts as the same; None where they may not be compared.
+    """
+    controls = cells.get("none", Cells())
+    control = [result.metrics.score for result in controls.results if result.metrics.score is not None]
+    row = _teacher_row(teacher, pair) if teacher else None
+    rows = [
+        method_row(
+            name,
+            printed,
+            cells.get(name, Cells()),
+            metric=pair.metric,
+            control=control,
+            control_losses=_losses(controls.results),
+            teacher=row.score if row else None,
+            published=published.get(name, []),
+            margin=margin,
+        )
+        for name, printed in methods.items()
+    ]
+    return Table(
+        pair=pair.name,
+        title=pair.title,
+        task=pair.task,
+        metric=pair.metric,
+        dataset=pair.dataset,
+        schedule=pair.schedule,
+        teacher=row,
+        published_teacher=published.get("teacher", []),
+        rows=rows,
+        published_elsewhere={name: found for name, found in published.items() if name not in {*methods, "teacher"}},
+        notes=pair.notes,
+    )
+
+
+def _teacher_row(teacher: Result, pair: PairInfo) -> TeacherRow | None:
+    run, metrics = teacher.run, teacher.metrics
+    if metrics.score is None:
+        return None
+    return TeacherRow(
+        name=pair.teacher_name,
+        score=metrics.score,
+        metrics=metrics.shown(),
+        per_class=metrics.per_class,
+        curve=curve(run, pair.metric, set()),
+        cost=run.cost,
+        origin=run.origin,
+        weights_sha256=str(run.weights_sha256),
+        run_sha256=teacher.run_sha256,
+        metrics_sha256=teacher.metrics_sha256,
+        mlflow_run_id=run.mlflow_run_id,
+        target=teacher.target,
+    )
+
+
+def leaderboard(
+    tier: str,
+    tier_title: str,
+    tables: list[Table],
+    runs: Sequence[Run],
+    *,
+    full_size: bool = False,
+    recipes: Mapping[str, Recipe] | None = None,
+    margins: Sequence[Margin] = (),
+    problems: Sequence[str] = (),
+) -> Leaderboard:
+    """Put the tables together with what the runs share; ``runs`` are all of them, teachers and priors among them."""
+    done = [run for run in runs if run.status == "done"]
+    environments = Counter(run.environment.model_dump_json() for run in done if run.environment)
+    digests: dict[str, set[str]] = {}
+    for run in done:
+        if run.data:
+            digests.setdefault(run.data.name, set()).add(run.data.digest)
+    times = sorted(run.finished_at for run in done if run.finished_at)
+    costs = [run.cost for run in done if run.cost]
+    joules = [cost.energy_kj for cost in costs if cost.energy_kj is not None]
+    tables, num_tests = adjusted(tables, full_size=full_size)
+    return Leaderboard(
+        tier=tier,
+        tier_title=tier_title,
+        full_size=full_size,
+        tables=tables,
+        recipes=dict(recipes or {}),
+        margins=list(margins),
+        num_tests=num_tests,
+        environment=Environment.model_validate_json(environments.most_common(1)[0][0]) if environments else None,
+        data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},
+        commits=sorted({run.git.commit for run in done if run.git and run.git.commit}),
+        dirty=any(run.git.dirty for run in done if run.git),
+        first_finished=times[0] if times else None,
+        last_finished=times[-1] if times else None,
+        train_s=round(sum(cost.train_s for cost in costs), 1),
+        energy_kj=round(sum(joules), 3) if joules and len(joules) == len(costs) else None,
+        problems=list(problems),
+    )
+
+
+def adjusted(tables: Sequence[Table], *, full_size: bool) -> tuple[list[Table], int]:
+    """The tables with every p adjusted for all of its kind in the leaderboard (Holm), and how many there are.
+
+    At full size the questions are those against published figures, elsewhere whether gains differ from zero.
+    """
+    if full_size:
+        found = [
+            p
+            for table_ in tables
+            for row in table_.rows
+            for figure in row.published
+            for against in (figure.score_verdict, figure.gain_verdict)
+            if against
+            for p in (against.p_same, against.p_apart)
+            if p is not None
+        ]
+    else:
+        found = [row.gain_p for table_ in tables for row in table_.rows if row.gain_p is not None]
+    of = iter(statistics.holm(found))
+
+    def of_figure(figure: PublishedFigure) -> PublishedFigure:
+        changes: dict[str, Any] = {
+            key: against.model_copy(update={"p_holm": min(next(of), next(of))})
+            for key in ("score_verdict", "gain_verdict")
+            if (against := getattr(figure, key)) and against.p_same is not None
+        }
+        return figure.model_copy(update=changes)
+
+    def of_row(row: Row) -> Row:
+        if full_size:
+            return row.model_copy(update={"published": [of_figure(figure) for figure in row.published]})
+        return row if row.gain_p is None else row.model_copy(update={"gain_p_holm": next(of)})
+
+    return [table_.model_copy(update={"rows": [of_row(row) for row in table_.rows]}) for table_ in tables], len(found)

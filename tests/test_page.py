@@ -1,0 +1,455 @@
+"""The page to explore: what it holds, that it asks nothing of a network, and how it behaves in a browser."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from reports.board import (
+    Against,
+    Curve,
+    Leaderboard,
+    Margin,
+    Missing,
+    Picture,
+    PublishedFigure,
+    Recipe,
+    Row,
+    SeedResult,
+    Table,
+    TeacherRow,
+)
+from reports.page import _labels, _ticks, page
+from reports.record import Cost, Environment, Git
+
+NASTY = """<img src=x onerror="window.taken = 1">'"&</script>"""
+VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
+COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900.2, resumed_after_iteration=0)
+CURVE = Curve(own_loss=[(100, 2.0), (200, 1.0)], tune_score=[(200, 5.0)])
+DIGESTS = {"weights_sha256": "a" * 64, "run_sha256": "b" * 64, "metrics_sha256": "c" * 64}
+
+
+class Tree(HTMLParser):
+    """Elements with their attributes, the text, and the text of each line of the main table by column."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text, self.lines, self.cell = [], [], "", [], None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        """Count it, and open it."""
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes))
+        if tag not in VOID:
+            self.open.append(tag)
+        if attributes.get("class") == "line":
+            self.lines.append({})
+        if "data-c" in attributes and tag in {"td", "th"} and self.lines:
+            self.cell = attributes["data-c"]
+            self.lines[-1][self.cell] = ""
+
+    def handle_startendtag(self, tag, attrs):
+        """A line of a diagram: nothing inside."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        """What closes must have been opened last."""
+        assert self.open.pop() == tag
+        if tag in {"dt", "td", "th"}:
+            self.cell = None
+            self.text += " "
+
+    def handle_data(self, data):
+        """Text of the page, and of a cell."""
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.text += data
+        if self.cell:
+            self.lines[-1][self.cell] += data
+
+
+def seed(number, score):
+    """One training."""
+    return SeedResult(
+        seed=number, score=score, metrics={"AP": score, "APs": None}, per_class={"cat": score}, curve=CURVE, cost=COST,
+        git=Git(commit="0123456789abcdef", dirty=False), finished_at="2026-01-02T03:04:05+00:00", config_sha256="d" * 64,
+        mlflow_run_id=f"run{number}", target=f"distill@pair-mgd-{number}", **DIGESTS,
+    )  # fmt: skip
+
+
+def row(method, title, mean, **others):
+    """Two seeds around a mean."""
+    return Row(
+        method=method, title=title, parts=method.split("+"), status="done", seeds=[seed(0, mean - 1), seed(1, mean + 1)],
+        num_seeds=2, mean=mean, sd=1.4, minutes=1.5, peak_memory_mib=900.2, images_per_s=30.4,
+        command=f"dvc repro evaluate@pair-{method}-0", **others,
+    )  # fmt: skip
+
+
+def pair(name, title, **others):
+    """A control of 11, CrossKD of 14, PKD of 9, both together of 16, and two that did not run; the teacher has 20."""
+    figures = [PublishedFigure(id="one", value=41.0, gain=2.6, teacher=43.0, source="a paper", read="verbatim", **others)]
+    rows = [
+        row("none", "none (control)", 11.0),
+        row("crosskd", "CrossKD", 14.0, gain=3.0, gain_low=1.0, gain_high=5.0, gain_p=0.01, gain_p_holm=0.02, published=figures),
+        row("pkd", "PKD", 9.0, gain=-2.0, gain_low=-12.5, gain_high=8.5, gain_p=0.4, gain_p_holm=0.4),
+        row("crosskd+pkd", "CrossKD + PKD", 16.0, gain=5.0, gap_closed=0.25, gap_low=0.2, gap_high=0.3, hparams={NASTY: NASTY}),
+        Row(method="mgd", title="MGD", parts=["mgd"], status="failed", missing=[Missing(seed=0, status="failed", reason=NASTY)]),
+        Row(method="cwd", title=NASTY, parts=["cwd"], status="impossible", reason="needs what is not there"),
+    ]
+    teacher = TeacherRow(
+        name="R101", score=20.0, metrics={"AP": 20.0}, per_class={}, curve=CURVE, cost=COST, origin=None, mlflow_run_id=None,
+        target="teachers@pair", **DIGESTS,
+    )  # fmt: skip
+    return Table(
+        pair=name, title=title, task="detection", metric="box AP", dataset="COCO", schedule="1x", teacher=teacher, rows=rows,
+        published_teacher=[], published_elsewhere={"ld": [figures[0]]}, notes=[f"a note, {NASTY}"],
+    )  # fmt: skip
+
+
+def made_up(tier="mini", *, full_size=False, device="CPU", **others):
+    """Two pairs, one with a title that would be an element."""
+    verdict = Against(
+        difference=-0.2, low=-0.3, high=-0.1, margin=0.3, verdict="not reproduced", further_seeds=None,
+        p_same=0.5, p_apart=0.01, p_holm=0.04,
+    )  # fmt: skip
+    against = {"gain_verdict": verdict} if full_size else {}
+    return Leaderboard(
+        tier=tier, tier_title="small", full_size=full_size, tables=[pair("one", NASTY, **against), pair("two", "Second", **against)],
+        recipes={"crosskd": Recipe(title="CrossKD", paper="A paper", source="code", notes=["one"], deviations=["two"])},
+        margins=[Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.1, why="small")], num_tests=4,
+        environment=Environment(python="3.11", platform="Linux", device=device, num_cpus=2, threads=1, packages={}, mmlab={}),
+        data={"scenes": "e" * 64}, commits=["0123456789abcdef"], dirty=False, first_finished="2026-01-02T03:04:05+00:00",
+        last_finished="2026-01-02T05:04:05+00:00", train_s=600, energy_kj=None, problems=["run.json: broken"], **others,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """The page of one leaderboard with one picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="2000" height="20"/>')
+    return page([made_up(pictures=[Picture(name="a", title="Wide", caption="It is wide.", file="a.svg")])], folder)
+
+
+def test_nothing_outside_is_asked_for(text):
+    """Links apart, nothing is named that a browser would fetch; every element is closed."""
+    tree = Tree(text)
+    fetched = [
+        (tag, name, value)
+        for tag, attributes in tree.elements
+        for name, value in attributes.items()
+        if name in {"src", "srcset", "href", "action", "data", "poster"} and not value.startswith(("data:", "#"))
+    ]
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+
+    assert not tree.open
+    assert {(tag, name) for tag, name, _ in fetched} == {("a", "href")}
+    assert {value.rpartition("/")[0] for *_, value in fetched} == {"http://127.0.0.1:5000/#/runs"}
+    assert "url(" not in style
+    assert "@import" not in style
+    assert ("html", {"lang": "en"}) in tree.elements
+
+
+def test_every_row_with_its_figures(text):
+    """A teacher and six methods a pair, in the grid's order, as the words of the report have them."""
+    lines = Tree(text).lines
+    figures = ("verdict", "score", "n", "gain", "gap", "published", "published_gain", "minutes", "mib", "speed")
+
+    assert len(lines) == 14
+    assert [line["method"].strip() for line in lines[7:]] == [
+        "Teacher R101", "none (control)", "CrossKD", "PKD", "CrossKD + PKD", "MGD", NASTY,
+    ]  # fmt: skip
+    assert [lines[2][name].strip() for name in figures] == [
+        "gain above zero", "14.0 ± 1.4", "2", "+3.0 [+1.0, +5.0]", "", "41.0", "+2.6", "1.5", "900", "30",
+    ]  # fmt: skip
+    assert [lines[0][name].strip() for name in figures] == ["teacher", "20.0", "1", "", "", "", "", "1.5", "900", "30"]
+    assert lines[4]["gap"] == "25 % [20, 30]"
+    assert [line["verdict"].strip() for line in lines[:7]] == [
+        "teacher", "control", "gain above zero", "gain not shown", "inconclusive: one seed", "failed", "impossible",
+    ]  # fmt: skip
+
+
+def test_words_of_records_stay_words(text):
+    """A title, a note, a setting and a reason that would be elements are none."""
+    tree = Tree(text)
+    images = [attributes for tag, attributes in tree.elements if tag == "img"]
+
+    assert [image["alt"] for image in images] == ["Wide"]
+    assert not any(name.startswith("on") for _, attributes in tree.elements for name in attributes)
+    assert tree.text.count(NASTY) > 10
+    assert sum(tag == "script" for tag, _ in tree.elements) == 2
+
+
+def test_what_else_it_says(text):
+    """Tier, scale, times, problems, what did not run, and where a training comes from."""
+    tree = Tree(text)
+    said = " ".join(tree.text.split())
+
+    assert "Tier mini small" in said
+    assert "These are not COCO figures" in said
+    assert "16 of 18 students, 2 of 2 teachers" in said
+    assert "2026-01-02 03:04 UTC to 2026-01-02 05:04 UTC" in said
+    assert "10 min, all trainings together" in said
+    assert "Energy not measured" in said
+    assert "run.json: broken" in said
+    assert "dvc repro evaluate@pair-crosskd-0" in said
+    assert "p 0.01, after Holm 0.02" in said
+    assert f"Second MGD 0 failed {NASTY}" in said
+    assert "impossible needs what is not there" in said
+    assert ("code", {"title": "b" * 64}) in tree.elements
+    assert ("a", {"href": "http://127.0.0.1:5000/#/runs/run1"}) in tree.elements
+
+
+def test_full_size_gives_a_verdict_against_each_source(tmp_path):
+    """As the words of the report have it; no warning of a scale."""
+    tree = Tree(page([made_up("paper", full_size=True)], tmp_path))
+
+    assert tree.lines[2]["verdict"].strip() == "not reproduced"
+    assert "gain +2.6 AP: not reproduced; ours differs by -0.20, 90 % interval -0.30 to -0.10, margin 0.3" in tree.text
+    assert "Scale:" not in tree.text
+
+
+def test_same_input_same_bytes(text, tmp_path):
+    """Made again, from records read anew."""
+    board = made_up()
+    again = Leaderboard.model_validate_json(board.model_dump_json())
+
+    assert page([board], tmp_path) == page([again], tmp_path)
+
+
+def test_pictures_are_inside(tmp_path):
+    """SVG and PNG as they are; one that is not there and one of another kind are left out."""
+    contents = {"a.svg": b"<svg/>", "b.png": b"\x89PNG", "c.html": b"<p>"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    pictures = [Picture(name=name, title=name, caption="It.", file=name) for name in (*contents, "d.svg")]
+    tree = Tree(page([made_up(pictures=pictures)], tmp_path))
+
+    assert [attributes["src"] for tag, attributes in tree.elements if tag == "img"] == [
+        "data:image/svg+xml;base64,PHN2Zy8+",
+        "data:image/png;base64,iVBORw==",
+    ]
+
+
+def test_a_further_leaderboard_joins(tmp_path):
+    """Its rows follow, named by tier; no identity is given twice."""
+    tree = Tree(page([made_up(), made_up("paper", full_size=True)], tmp_path))
+    ids = [attributes["id"] for _, attributes in tree.elements if "id" in attributes]
+
+    assert [line["tier"] for line in tree.lines] == ["mini"] * 14 + ["paper"] * 14
+    assert len(ids) == len(set(ids))
+
+
+def test_leaderboards_are_told_apart():
+    """By tier, by device where they share it, by a number where they share both."""
+    boards = [made_up(), made_up(device="GPU"), made_up(), made_up("paper")]
+
+    assert _labels(boards) == ["mini, CPU", "mini, GPU", "mini, CPU (2)", "paper"]
+
+
+def test_nothing_has_run(tmp_path):
+    """A table of what is asked for, and no empty diagram."""
+    table = pair("one", "First").model_copy(
+        update={"teacher": None, "rows": [Row(method="none", title="none", parts=[], status="not run")]}
+    )
+    empty = made_up().model_copy(update={"tables": [table], "environment": None, "recipes": {}, "first_finished": None})
+    tree = Tree(page([empty], tmp_path))
+
+    assert [line["verdict"].strip() for line in tree.lines] == ["not run", "not run"]
+    assert not [tag for tag, _ in tree.elements if tag in {"svg", "img"}]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 750, [0, 200, 400, 600, 800]), (0.21, 0.275, [0.2, 0.22, 0.24, 0.26, 0.28]), (5, 5, [4, 6]), (0, 0, [0, 0.5])],
+)
+def test_ticks_are_round_and_enclose(low, high, expected):
+    """By hand."""
+    assert expected == _ticks(low, high)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+@pytest.fixture
+def visit(browser, text, tmp_path):
+    """Opens the page in a context of its own; what it asked for and complained of is checked at the end."""
+    path = tmp_path / "leaderboard.html"
+    path.write_text(text)
+    contexts, said, asked = [], [], []
+
+    def opened(fragment="", **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url.partition("#")[0]))
+        tab.goto(path.as_uri() + fragment)
+        return tab
+
+    yield opened
+    taken = [tab.evaluate("window.taken") for context in contexts for tab in context.pages]
+    for context in contexts:
+        context.close()
+
+    assert not said
+    assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
+    assert taken == [None] * len(contexts)
+
+
+def shown(tab, column):
+    """Texts of one column, of the lines that can be seen."""
+    return [
+        cell.inner_text().replace("\n", " ") for cell in tab.locator(f'.line > [data-c="{column}"]').all() if cell.is_visible()
+    ]
+
+
+def test_sorts(visit):
+    """Figures from the highest, then from the lowest, then as they were; what is not known comes last."""
+    tab = visit("#pair=two")
+    head = tab.get_by_role("columnheader", name="Score")
+    before = shown(tab, "score")
+    head.get_by_role("button").click()
+
+    assert before == ["20.0", "11.0 ± 1.4", "14.0 ± 1.4", "9.0 ± 1.4", "16.0 ± 1.4", "", ""]
+    assert [figure.split(".")[0] for figure in shown(tab, "score")] == ["20", "16", "14", "11", "9", "", ""]
+    assert head.get_attribute("aria-sort") == "descending"
+
+    head.get_by_role("button").click()
+
+    assert [figure.split(".")[0] for figure in shown(tab, "score")] == ["9", "11", "14", "16", "20", "", ""]
+    assert head.get_attribute("aria-sort") == "ascending"
+
+    head.get_by_role("button").click()
+
+    assert shown(tab, "score") == before
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_filters_and_the_address_keeps_it(visit):
+    """A method is found in what it is joined with; the same address shows the same; reset shows all."""
+    tab = visit()
+    tab.get_by_label("Pair").select_option("two")
+    tab.get_by_label("Method").select_option("crosskd")
+
+    assert shown(tab, "method") == ["CrossKD", "CrossKD + PKD"]
+    assert tab.locator("#count").inner_text() == "2 of 14 rows"
+
+    again = visit(tab.evaluate("location.hash"))
+
+    assert shown(again, "method") == ["CrossKD", "CrossKD + PKD"]
+
+    again.get_by_label("Verdict").select_option("gain not shown")
+
+    assert shown(again, "method") == []
+    assert "No row fits" in again.locator("#count").inner_text()
+
+    again.get_by_role("button", name="Reset").click()
+
+    assert len(shown(again, "method")) == 14
+
+
+def test_opens_by_keyboard(visit):
+    """Enter opens a row and Space closes it; the focus stays, and is seen."""
+    tab = visit("#pair=two")
+    button = tab.get_by_role("button", name="CrossKD", exact=True)
+    seeds = tab.locator("#more-two-crosskd").get_by_text("Results on the test split, points")
+    tab.keyboard.press("Tab")
+    button.focus()
+    tab.keyboard.press("Enter")
+
+    assert seeds.is_visible()
+    assert button.get_attribute("aria-expanded") == "true"
+    assert button.evaluate("one => one === document.activeElement && getComputedStyle(one).outlineStyle") == "solid"
+    assert tab.locator("#more-two-crosskd svg").count() == 2
+
+    tab.keyboard.press("Space")
+
+    assert not seeds.is_visible()
+
+    tab.get_by_role("columnheader", name="Gain [").get_by_role("button").press("Space")
+
+    assert shown(tab, "method")[0] == "CrossKD + PKD"
+
+
+def test_opens_all_of_what_is_shown(visit):
+    """And closes them again."""
+    tab = visit("#pair=two&method=crosskd")
+    tab.get_by_role("button", name="Open all").click()
+
+    assert tab.locator("tbody.open").count() == 2
+
+    tab.get_by_role("button", name="Close all").click()
+
+    assert tab.locator("tbody.open").count() == 0
+
+
+def test_hides_a_column(visit):
+    """Head and cells; an address that names none that exists hides nothing."""
+    tab = visit()
+    tab.get_by_text("Columns", exact=True).click()
+    tab.get_by_label("MiB").uncheck()
+
+    assert shown(tab, "mib") == []
+    assert not tab.locator('th[data-c="mib"]').is_visible()
+    assert len(shown(tab, "speed")) == 14
+    assert "hide=mib" in tab.evaluate("location.hash")
+
+    assert len(shown(visit('#hide=x"]{}&open=y&sort=constructor&theme=z&pair=q'), "mib")) == 14
+
+
+def test_copies_the_command(visit):
+    """Or, without a clipboard, selects it."""
+    tab = visit("#open=two-crosskd")
+    button = tab.locator("#more-two-crosskd .copy")
+    button.click()
+    tab.wait_for_function("document.querySelector('#more-two-crosskd .copy').textContent !== 'Copy'")
+
+    assert button.inner_text() in {"Copied", "Selected"}
+
+
+@pytest.mark.parametrize("width", [360, 390, 700, 800, 1000, 1400])
+def test_no_width_makes_the_page_scroll_sideways(visit, width):
+    """With a row open; tables that are wider scroll on their own."""
+    tab = visit("#open=two-crosskd,two-crosskd%2Bpkd", viewport={"width": width, "height": 800})
+
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.locator("#more-two-crosskd").get_by_text("What it says").is_visible()
+
+
+def test_dark_and_light(visit):
+    """As the system prefers; the button turns it round, and the address keeps it."""
+    tab = visit(color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+
+    assert tab.evaluate(background) == "rgb(21, 24, 27)"
+
+    tab.get_by_role("button", name="Light").click()
+
+    assert tab.evaluate(background) == "rgb(253, 253, 251)"
+    assert visit("#theme=dark", color_scheme="light").evaluate(background) == "rgb(21, 24, 27)"
+
+
+def test_without_scripts(visit):
+    """Tables and details, and nothing that would not work."""
+    tab = visit(java_script_enabled=False)
+    details = tab.locator("#more-two-crosskd details")
+    details.locator("summary").first.click()
+
+    assert len(shown(tab, "method")) == 14
+    assert details.get_by_text("Results on the test split, points").is_visible()
+    assert [button for button in tab.get_by_role("button").all() if button.is_visible()] == []
