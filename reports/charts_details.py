@@ -114,7 +114,9 @@ def _by_class(row: Row) -> dict[str, float | None]:
     """Means over seeds."""
     names = dict.fromkeys(name for result in row.seeds for name in result.per_class)
     values = {name: [result.per_class.get(name) for result in row.seeds] for name in names}
-    return {name: fmean(v for v in of_class if v is not None) if None not in of_class else None for name, of_class in values.items()}
+    return {
+        name: fmean(v for v in of_class if v is not None) if None not in of_class else None for name, of_class in values.items()
+    }
 
 
 def _bands(table: Table) -> list[list[str]]:
@@ -175,4 +177,6 @@ def _cell(axis: Axes, x: int, y: int, value: float | None, mappable: ScalarMappa
     axis.add_patch(Rectangle((x, y), 1, 1, facecolor=mappable.to_rgba(np.array(value)), edgecolor="white", linewidth=0.8))
     if numbered:
         share = abs(value) / (mappable.norm.vmax or 1.0)
-        axis.text(x + 0.5, y + 0.5, f"{value:+.1f}", ha="center", va="center_baseline", color="white" if share > _DARK else "black")
+        axis.text(
+            x + 0.5, y + 0.5, f"{value:+.1f}", ha="center", va="center_baseline", color="white" if share > _DARK else "black"
+        )

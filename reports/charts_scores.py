@@ -6,7 +6,22 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.board import Leaderboard, PublishedFigure, Row, Table
-from reports.drawing import BLACK, GREY, PALE, ROW_INCHES, TEACHER, Chart, Drawn, Look, control, draw_chart, labels, looks, say, set_lines
+from reports.drawing import (
+    BLACK,
+    GREY,
+    PALE,
+    ROW_INCHES,
+    TEACHER,
+    Chart,
+    Drawn,
+    Look,
+    control,
+    draw_chart,
+    labels,
+    looks,
+    say,
+    set_lines,
+)
 from reports.wording import datasets, short
 
 _CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # behind words that a line would cross
@@ -83,7 +98,7 @@ def _distilled(table: Table) -> list[Row]:
 
 def _score_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
     """The teacher on top, then a line a method."""
-    set_lines(axis, [f"teacher (n={1 if table.teacher else 0})", *labels(table.rows)])
+    set_lines(axis, ["teacher", *labels(table.rows)])
     axis.set_ylim(len(table.rows) + 0.5, -0.8)
     if table.teacher is None:
         say(axis, "not run", 0)
@@ -121,18 +136,18 @@ def _forest_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) ->
         ours, rows, style, lambda row: (row.gain, row.gain_low, row.gain_high), "no control to compare with",
         others=published if theirs is ours else [],
     )  # fmt: skip
-    ours.set_xlabel(f"gain here, {short(table.metric)} points")
+    ours.set_xlabel(f"gain, {short(table.metric)} points")
     for position, row in enumerate(rows):
         theirs.add_line(_diamonds(row.published, position if theirs is not ours else position + 0.25))
     if theirs is not ours:
-        _separate(theirs, published, len(rows), table)
+        _separate(theirs, published, len(rows))
 
 
-def _separate(axis: Axes, published: list[float], num_rows: int, table: Table) -> None:
+def _separate(axis: Axes, published: list[float], num_rows: int) -> None:
     """An axis that nobody takes for ours."""
     set_lines(axis, [""] * num_rows)
     axis.set_facecolor(PALE)
-    axis.set_xlabel(f"published gain,\nfull size, {table.dataset}")
+    axis.set_xlabel("published,\nfull size")
     if not published:
         axis.set_xticks([])
         axis.text(0.5, 0.5, "none for\nthis pair", transform=axis.transAxes, ha="center", va="center", color=GREY, style="italic")

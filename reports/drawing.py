@@ -21,9 +21,9 @@ ROW_INCHES = 0.2  # a line of type and some air
 BLACK, GREY, PALE = "#000000", "#595959", "#F0F0F0"
 TEACHER = "#D55E00"
 STYLE: dict[str, Any] = {
-    "font.size": 8, "axes.titlesize": 8.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 8,
+    "font.size": 8, "axes.labelsize": 8,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "figure.titlesize": 8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2, "axes.titlepad": 5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2,
     "lines.linewidth": 1.2, "lines.markersize": 5, "hatch.linewidth": 0.6, "svg.fonttype": "path",
 }  # fmt: skip
 
@@ -33,7 +33,7 @@ _COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _MARKERS = "s", "^", "v", "P", "X", "<", ">"
 _LINES = "-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))
 _LEGEND_COLUMNS = 4
-_CHARACTER_INCHES = 0.068  # of a bold title
+_CHARACTER_INCHES = 0.075  # of a bold title
 
 
 @dataclass(frozen=True)
@@ -107,16 +107,22 @@ def scale_note(board: Leaderboard) -> str:
 
 def caption(board: Leaderboard, text: str, rows: Iterable[Row]) -> str:
     """Text, how many trainings stand behind a row, and the tier."""
+    return " ".join([text, *_trainings(rows), scale_note(board)])
+
+
+def _trainings(rows: Iterable[Row]) -> list[str]:
+    """In a sentence; none before anything has run."""
     counts = sorted({row.num_seeds for row in rows if row.seeds})
     if not counts:
-        return f"{text} {scale_note(board)}"
+        return []
     num = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{text} n = {num} training{'' if counts == [1] else 's'} a method and pair. {scale_note(board)}"
+    return [f"n = {num} training{'' if counts == [1] else 's'} a method and pair."]
 
 
-def labels(rows: Iterable[Row]) -> list[str]:
-    """Of a panel's lines: method and number of seeds."""
-    return [f"{row.title} (n={row.num_seeds})" for row in rows]
+def labels(rows: Sequence[Row]) -> list[str]:
+    """Of a panel's lines: each method, with its number of seeds where they differ."""
+    differ = len({row.num_seeds for row in rows if row.seeds}) > 1
+    return [f"{row.title} (n={row.num_seeds})" if differ and row.seeds else row.title for row in rows]
 
 
 def set_lines(axis: Axes, names: Sequence[str]) -> None:
@@ -174,17 +180,14 @@ def _draw_page(chart: Chart, tables: Sequence[Table], columns: int, board: Leade
     handles = _handles(chart, tables)
     below = 0.2 * -(-len(handles) // _LEGEND_COLUMNS)
     figure = Figure((WIDTH_INCHES, sum(heights) + 0.3 + below), layout="constrained")
-    num_parts = len(chart.parts)
-    axes = figure.subplots(
-        len(heights), columns * num_parts, squeeze=False, height_ratios=heights, width_ratios=chart.parts * columns
-    ).reshape(-1, num_parts)
+    places = figure.subfigures(len(heights), columns, squeeze=False, height_ratios=heights).flat
     across = int(WIDTH_INCHES / columns / _CHARACTER_INCHES)
-    for own, table in zip(axes, tables, strict=False):
-        chart.panel(list(own), table)
-        own[0].set_title(fill(table.title, across))
-    for axis in axes[len(tables) :].flat:
-        axis.set_axis_off()
-    figure.suptitle(scale_note(board), color=GREY)
+    for place, table in zip(places, tables, strict=False):
+        chart.panel(list(place.subplots(1, len(chart.parts), squeeze=False, width_ratios=chart.parts)[0]), table)
+        # Above the names of its lines, too: the axes alone are narrower than a title.
+        place.suptitle(fill(table.title, across), x=0.02, ha="left", fontsize=8.5, fontweight="bold")
+    note = " ".join([scale_note(board), *_trainings(row for table in tables for row in table.rows)])
+    figure.suptitle(note, x=0.01, ha="left", color=GREY)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), _LEGEND_COLUMNS))
     return figure

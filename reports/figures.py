@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from reports import charts_details, charts_scores, charts_training, pictures
+from reports import charts_details, charts_scores, charts_training, pictures, pictures_found
 from reports.board import Leaderboard, Picture
 from reports.drawing import STYLE, Drawn, write
 
@@ -52,4 +52,7 @@ def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: 
 def _all(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]]) -> Iterator[Drawn]:
     for chart in _CHARTS:
         yield from chart(board)
-    yield from pictures.pictures(board, samples)
+    read = {table.pair: pictures.read_samples(samples.get(table.pair, {})) for table in board.tables}
+    for kind in (pictures.masks, pictures.features, pictures_found.found):
+        for table in board.tables:
+            yield from kind(board, table, read[table.pair])

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Frozen(BaseModel):
     """A value that is checked once, when it is made; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Git(Frozen):

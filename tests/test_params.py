@@ -168,3 +168,26 @@ def test_committed_files_are_in_order():
     registry = load_yaml(ROOT / "benchmarks/published.yaml", Registry)
 
     assert all((ROOT / f"benchmarks/pairs/{figure.pair}.yaml").exists() for figure in registry.root if figure.pair)
+
+
+def test_settings_change_with_what_they_decide(project):
+    """Another schedule is another training and no other evaluation; other sizes of objects the other way round."""
+
+    def settings():
+        done = run_stage(
+            project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+        )
+        assert done.returncode == 0, done.stderr
+        return {name: (project / f"runs/settings/{name}.json").read_bytes() for name in ("training", "evaluation")}
+
+    tier = project / "benchmarks/tiers/smoke.yaml"
+    first, content = settings(), yaml.safe_load(tier.read_text())
+    content["area_px2"][1] += 1
+    tier.write_text(yaml.safe_dump(content, sort_keys=False))
+    sizes = settings()
+    content["schedule"]["student_epochs"] += 1
+    tier.write_text(yaml.safe_dump(content, sort_keys=False))
+    schedule = settings()
+
+    assert (sizes["training"] == first["training"], sizes["evaluation"] == first["evaluation"]) == (True, False)
+    assert (schedule["training"] == sizes["training"], schedule["evaluation"] == sizes["evaluation"]) == (False, True)

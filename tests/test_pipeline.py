@@ -84,6 +84,45 @@ def test_student_weights_are_the_students_alone(finished):
     assert {key.split(".")[0] for key in keys} == {"backbone", "neck", "bbox_head"}
 
 
+def test_what_is_kept_to_be_looked_at(finished):
+    """The first images of the test split with their truth, every sure enough detection on them, and MasKD's masks."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    runs = finished / f"runs/smoke/{PAIR}"
+    truth = read(finished / "data/smoke/test.json")
+    number = {image["id"]: n for n, image in enumerate(truth["images"][:4])}
+    with np.load(runs / "teacher/samples.npz") as teacher, np.load(runs / "maskd/seed0/samples.npz") as maskd:
+        for n, image in enumerate(truth["images"][:4]):
+            (file,) = (finished / "data/smoke").rglob(image["file_name"].rpartition("/")[2])
+            assert (teacher[f"image_{n}"] == np.asarray(Image.open(file))).all()
+        objects = [[number[a["image_id"]], *a["bbox"]] for a in truth["annotations"] if a["image_id"] in number]
+        corners = [[n, x, y, x + width, y + height] for n, x, y, width, height in objects]
+        assert sorted(teacher["true_boxes"].tolist()) == sorted(corners)
+        predictions = read(finished / f"work/smoke/{PAIR}/maskd/seed0/test/predictions.bbox.json")
+        sure = [one for one in predictions if one["image_id"] in number and one["score"] >= 0.3]
+        assert len(maskd["boxes"]) == len(sure)
+        assert maskd["map/mask/0"].shape[:2] == (4, 6)
+        assert 0 < maskd["map/mask/0"].min() < maskd["map/mask/0"].max() < 1
+        assert "image_0" not in maskd
+
+
+def test_leaderboard_records_weights_lock_and_mlflow_agree(finished_copy):
+    """All five trainings; a score changed by hand is found in the records, the lock and MLflow."""
+    agree = run_stage(finished_copy, "pipelines.verify")
+    metrics = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/metrics.json"
+    metrics.write_text(re.sub(r'"AP75": [0-9.]+', '"AP75": 88.0', metrics.read_text()))
+    found = run_stage(finished_copy, "pipelines.verify")
+
+    assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "5 of 5"), agree.stdout
+    assert found.returncode == 1
+    changed = f"{metrics.relative_to(finished_copy)} is not the file that dvc.lock records"
+    assert [line.split(": ")[1].split(";")[0] for line in found.stdout.splitlines()[:-1]] == [
+        "metrics.json's digest", "figures", changed, "AP75",
+    ]  # fmt: skip
+    assert found.stdout.splitlines()[-1].startswith("4 of 5 trainings agree")
+
+
 def test_mlflow_has_one_run_a_training(finished, monkeypatch):
     """Teacher, masks and three cells, each with parameters, data set, losses, result, artifacts, all FINISHED."""
     monkeypatch.chdir(finished)
@@ -321,6 +360,12 @@ def test_loss_that_is_no_number_stops_the_run(finished_copy):
     assert re.search(r"error: .*loss_mgd.* is not finite at iteration 13; the last checkpoint in work/\S+ is kept", done.stderr)
     assert all(value.isfinite().all() for value in state.values())
     assert not (finished_copy / "out/student.pth").exists()
+
+    note = finished_copy / f"work/smoke/{PAIR}/mgd/seed0/failed.txt"
+    assert "loss_mgd is not finite at iteration 13" in note.read_text()
+    method.write_text(code)
+    assert distill(finished_copy).returncode == 0
+    assert not note.exists()
 
 
 def test_unreachable_mlflow_is_a_warning(finished_copy):

@@ -1,41 +1,20 @@
-"""The leaderboard of pairs that are judged by different metrics, from records made up here."""
+"""Rows, words, Markdown, CSV and cards, from records made up here."""
+
+import csv
 
 import pytest
-from PIL import Image
+import yaml
 
-from pipelines.report import read_result
-from reports.board import PublishedFigure, leaderboard, table
-from reports.figures import leaderboard_png
-from reports.record import Ap, Cost, Data, Metrics, Run, Segmentation
+from reports import wording
+from reports.board import Margin, Missing, Recipe
+from reports.cards import model_card
+from reports.export import trainings_csv, write_csv
+from reports.record import Data
+from reports.rows import Cells, half_digit
 from reports.tables import by_seed, markdown, overview
+from tests.boards import board, figure, made_up, result
 
-COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
-
-
-def result(metric, score, method="none", seed=0, data="d", **run):
-    """A finished training whose score in the metric is given; its other figures differ from it."""
-    others = {"AP50": 91.0, "AP75": 92.0, "APs": None, "APm": 93.0, "APl": 94.0}
-    kinds = {
-        "box AP": {"box": Ap(AP=score, **others)},
-        "box AP50": {"box": Ap(AP=1.0, **{**others, "AP50": score})},
-        "mask AP": {"box": Ap(AP=2.0, **others), "mask": Ap(AP=score, **others)},
-        "mIoU": {"seg": Segmentation(mIoU=score, mAcc=95.0, aAcc=96.0)},
-    }
-    identity = {"tier": "mini", "pair": "pair", "method": method, "seed": seed, "weights_sha256": "0"}
-    record = {"stage": "distill", "status": "done", "cost": COST, "data": Data(name="scenes", digest=data), **identity, **run}
-    return Run(**record), Metrics(num_images=1, weights_sha256="0", metric=metric, score=score, **kinds[metric])
-
-
-def made_up(metric, title="A pair", teacher=None):
-    """A table of control and MGD, two seeds each: means 11 and 14, the teacher at 20."""
-    scores = {"none": (10.0, 12.0), "mgd": (13.0, 15.0)}
-    return table(
-        "pair", title, {"none": "none (control)", "mgd": "MGD", "cwd": "CWD"},
-        task="-", metric=metric, dataset="Cityscapes" if metric == "mIoU" else "COCO", teacher_name="teacher",
-        teacher=teacher or result(metric, 20.0, None),
-        results={name: [result(metric, score, name, seed) for seed, score in enumerate(of)] for name, of in scores.items()},
-        published={"mgd": [PublishedFigure(value=v, gain=g, teacher=43.0, source="a paper") for v, g in ((41.0, 3.6), (40.25, 2.0))]},
-    )  # fmt: skip
+MARGIN = Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.15, why="a reason")
 
 
 @pytest.mark.parametrize("metric", ["box AP", "box AP50", "mask AP", "mIoU"])
@@ -48,7 +27,24 @@ def test_rows_are_judged_by_the_pairs_metric(metric):
     assert [seed.score for seed in row.seeds] == [13.0, 15.0]
     assert (row.mean, row.gain, row.gap_closed) == (14.0, 3.0, pytest.approx(1 / 3))
     assert row.gain_low < row.gain < row.gain_high
+    # Two seeds a side: the least share is of means 13 over 12, the most of 15 over 10.
+    assert (row.gap_low, row.gap_high) == pytest.approx((1 / 8, 5 / 10))
     assert found.rows[2].status == "not run"
+
+
+def test_curves_leave_the_methods_losses_out():
+    """What the control has, too, is the student's own; scores on the tune split are those of the pair's metric."""
+    points = [
+        {"iteration": 1.0, "loss": 5.0, "loss_cls": 2.0, "loss_new": 3.0},
+        {"iteration": 1.0, "val_mAP": 7.0, "val_mAP_50": 9.0},
+    ]
+    control = result("box AP", 10.0, curve=[{"iteration": 1.0, "loss": 2.5, "loss_cls": 2.5}])
+    cells = {"none": Cells([control]), "mgd": Cells([result("box AP", 12.0, "mgd", curve=points)])}
+    rows = made_up(cells=cells).rows
+
+    assert rows[0].seeds[0].curve.own_loss == [(1, 2.5)]
+    assert rows[1].seeds[0].curve.own_loss == [(1, 2.0)]
+    assert rows[1].seeds[0].curve.tune_score == [(1, 7.0)]
 
 
 @pytest.mark.parametrize(
@@ -63,41 +59,37 @@ def test_rows_are_judged_by_the_pairs_metric(metric):
 def test_tables_name_the_metric(metric, name, columns):
     """In the head of the main table, with the teacher, and as columns of single trainings."""
     found = made_up(metric)
-    board = leaderboard("mini", "small", [found], [])
-    main, single = overview(board).splitlines(), by_seed(found).splitlines()
+    main, single = overview(board(found)).splitlines(), by_seed(found).splitlines()
 
     assert main[0] == f"**A pair** (teacher 20.0 {name})"
     assert main[2].startswith(f"| method | {name}, mean ± sd | n |")
-    assert f"| published {name} | published gain |" in main[2]
+    assert main[2].endswith(f"| published {name} | published gain |")
     assert main[5].startswith("| MGD | 14.0 ± 1.4 | 2 | +3.0 [")
-    assert main[5].endswith("| 33 % | 1.5 | 900 | 41.0, 40.25 | +3.6, +2.0 |")
+    assert main[5].endswith("| 33 % [12, 50] | gain not shown | 1.5 | 900 | 30 | 41.0, 40.25 | +3.6, +2.0 |")
     assert single[0] == f"| method | seed | {columns} | images/s | commit | MLflow run |"
-    assert {line.count("|") for line in main[2:]} == {10}
+    assert len({line.count("|") for line in main[2:]}) == 1
     assert {line.count("|") for line in single} == {single[0].count("|")}
     assert single[3].startswith("| none (control) | 0 | ")
 
 
 def test_a_table_of_masks_without_boxes():
     """SOLO: no column of boxes."""
-    metrics = result("mask AP", 5.0)[1].model_copy(update={"box": None})
+    metrics = result("mask AP", 5.0).metrics.model_copy(update={"box": None})
 
     assert list(metrics.shown()) == ["mask AP", "mask AP50", "mask AP75", "mask APs", "mask APm", "mask APl"]
 
 
 def test_report_says_on_what_data_and_from_where():
     """Which published data sets are meant, a fetched teacher's file, what a method's authors changed, digests by data set."""
-    fetched = result("mIoU", 20.0, None, cost=None, origin="deeplab.pth", stage="teacher")
-    runs = [
-        result("box AP", 1.0, data="one")[0],
-        result("box AP", 1.0, data="two")[0],
-        result("mIoU", 1.0)[0].model_copy(update={"data": Data(name="cityscapes", digest="three")}),
-    ]
+    fetched = result("mIoU", 20.0, None, cost=None, origin="deeplab.pth")
+    cityscapes = result("mIoU", 1.0).run.model_copy(update={"data": Data(name="cityscapes", digest="three")})
+    runs = [result("box AP", 1.0, data="one").run, result("box AP", 1.0, data="two").run, cityscapes]
     tables = [made_up("box AP"), made_up("mIoU", teacher=fetched)]
     changed = tables[0].rows[1].model_copy(update={"config_changes": {"optim_wrapper.optimizer.lr": 0.02}})
     tables[0] = tables[0].model_copy(update={"rows": [tables[0].rows[0], changed]})
-    text = markdown(leaderboard("mini", "small", tables, runs))
+    text = markdown(board(*tables, runs=runs))
 
-    assert "These are not COCO or Cityscapes figures." in text
+    assert "These are not COCO or Cityscapes figures and say nothing about any published one." in text
     assert "Teacher here: **20.0 AP** (one training of 1.5 min)." in text
     assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`)." in text
     assert "| teacher |  | 20.0 | 95.0 | 96.0 |  |  | `none` |" in text
@@ -105,38 +97,156 @@ def test_report_says_on_what_data_and_from_where():
     assert "- Data digest, cityscapes: `three`.\n- Data digest, scenes: `runs disagree`.\n" in text
 
 
-@pytest.mark.parametrize(("num_pairs", "width"), [(1, 1), (2, 1), (3, 2)])
-def test_picture_has_a_column_or_two(num_pairs, width, tmp_path):
-    """Seven inches a column at 150 dots an inch; made again, the same bytes."""
-    tables = [
-        made_up(metric, "A rather long title of a pair of models " * 2) for metric in ("box AP", "mask AP", "mIoU")[:num_pairs]
+@pytest.mark.parametrize(
+    ("mgd", "word"),
+    [
+        ((13.0, 15.0), "gain not shown"),  # +3 with errors of 1.4: p 0.17
+        ((30.0, 30.1), "gain above zero"),
+        ((1.0, 1.1), "loss below zero"),
+        ((30.0,), "inconclusive: one seed"),
+    ],
+)
+def test_at_a_scaled_tier_the_question_is_whether_there_is_a_gain(mgd, word):
+    """No published figure is judged there, however near; an impossible or missing row says so."""
+    found = board(
+        made_up(
+            scores={"none": (10.0, 10.1), "mgd": mgd} if len(mgd) == 2 and mgd[0] != 13.0 else {"none": (10.0, 12.0), "mgd": mgd}
+        )
+    )
+    control, row, missing = found.tables[0].rows
+
+    assert wording.verdict(row, found) == word
+    assert wording.verdict(control, found) == "control"
+    assert wording.verdict(missing, found) == "not run"
+    assert [(one.score_verdict, one.gain_verdict) for one in row.published] == [(None, None)] * 2
+    assert "reproduced" not in markdown(found)
+
+
+def test_many_gains_are_adjusted_together():
+    """Two pairs, one gain clear and one hardly: Holm doubles the smaller p, and the other is no longer below 5 %."""
+    hardly = {"none": (10.0, 10.4, 10.2), "mgd": (10.7, 11.1, 10.6)}
+    clear = {"none": (10.0, 10.4, 10.2), "mgd": (19.7, 20.1, 19.6)}
+    found = board(made_up(scores=clear), made_up(scores=hardly), made_up(scores={"none": (1.0, 3.0), "mgd": (1.5, 3.2)}))
+    rows = [table.rows[1] for table in found.tables]
+
+    assert found.num_tests == 3
+    assert rows[0].gain_p_holm == pytest.approx(3 * rows[0].gain_p)
+    assert 0.025 < rows[1].gain_p < 0.05 < rows[1].gain_p_holm == pytest.approx(2 * rows[1].gain_p)
+    assert [wording.verdict(row, found) for row in rows] == [
+        "gain above zero",
+        "gain above zero, not after Holm",
+        "gain not shown",
     ]
-    board = leaderboard("mini", "small", tables, [])
-    leaderboard_png(board, tmp_path / "first.png")
-    leaderboard_png(board, tmp_path / "second.png")
-
-    assert Image.open(tmp_path / "first.png").width == width * 7 * 150
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+    assert "Of 3 such tests, 0.1 would" in wording.question(found) or "Of 3 such tests, 0.2 would" in wording.question(found)
 
 
-def test_picture_without_any_result(tmp_path):
-    """A pair of which nothing has run yet, not even the teacher."""
-    nothing = table(
-        "pair", "A pair", {"none": "none (control)"}, task="-", metric="mIoU", dataset="COCO",
-        teacher_name="teacher", teacher=None, results={}, published={},
-    )  # fmt: skip
-    leaderboard_png(leaderboard("mini", "small", [nothing], []), tmp_path / "board.png")
-
-    assert Image.open(tmp_path / "board.png").width == 7 * 150
+def full_size(scores, *figures):
+    """A leaderboard at full size whose MGD has published figures."""
+    table = made_up(scores=scores, published={"mgd": list(figures)}, margin=MARGIN)
+    return board(table, full_size=True, margins=[MARGIN])
 
 
-def test_records_of_an_earlier_version_are_one_line(tmp_path):
-    """A metrics.json from before scores had names."""
-    run, metrics = result("box AP", 1.0)
-    (tmp_path / "run.json").write_text(run.model_dump_json())
-    old = metrics.model_dump_json(include={"num_images", "weights_sha256", "box", "per_class"})
-    (tmp_path / "metrics.json").write_text(old.replace("{", '{"schema_version": 1, ', 1))
+def test_at_full_size_each_source_has_its_verdict():
+    """Five seeds at 43.7 +- 0.08: the figure beside is reproduced, one a point off is not, and the row says both."""
+    scores = {"none": (40.1, 40.2, 40.3, 40.15, 40.25), "mgd": (43.6, 43.7, 43.8, 43.65, 43.75)}
+    found = full_size(scores, figure(43.7, 3.5), figure(44.7, 4.5, "another-figure"))
+    row = found.tables[0].rows[1]
+    near, far = (wording.reading(one, found.tables[0]) for one in row.published)
 
-    with pytest.raises(ValueError, match=r"metrics\.json: schema_version: .*; run its stage again") as caught:
-        read_result(tmp_path)
-    assert "\n" not in str(caught.value)
+    assert [one.score_verdict.verdict for one in row.published] == ["reproduced", "not reproduced"]
+    assert wording.verdict(row, found) == "reproduced (1 of 2), not reproduced (1 of 2)"
+    assert near[0].startswith(
+        "score 43.7 AP: reproduced; ours differs by +0.00, 90 % interval -0.08 to +0.08, margin 0.3, p after Holm"
+    )
+    assert far[1].startswith("gain +4.5 AP: not reproduced; ours differs by -1.00, ")
+    assert found.num_tests == 8  # two figures, score and gain, two tests each
+    assert wording.scale_warning(found) is None
+    assert "0.3 AP on COCO: a reason" in markdown(found)
+
+
+def test_one_seed_at_full_size_is_never_more_than_inconclusive():
+    """However near; it says how many more would decide."""
+    found = full_size({"none": (40.2,), "mgd": (43.7,)}, figure(43.7, 3.5))
+    row = found.tables[0].rows[1]
+
+    assert wording.verdict(row, found) == "inconclusive"
+    assert wording.reading(row.published[0], found.tables[0])[0].endswith("margin 0.3; 3 further seeds would decide it")
+
+
+@pytest.mark.parametrize(("value", "half"), [(43.7, 0.05), (44.0, 0.05), (73.63, 0.005)])
+def test_a_printed_digit_is_an_interval(value, half):
+    """Half a unit of the last digit."""
+    assert half_digit(value) == pytest.approx(half)
+
+
+def test_what_did_not_run_is_said_and_why():
+    """A failed seed beside a finished one, a method that failed altogether, one that cannot be."""
+    failed = Missing(seed=1, status="failed", reason="loss_mgd is not finite")
+    cells = {
+        "mgd": Cells([result("box AP", 13.0, "mgd")], [failed]),
+        "cwd": Cells((), [Missing(seed=0, status="unreadable", reason="x.json: wrong")]),
+    }
+    found = made_up(cells=cells)
+    text = markdown(board(found, problems=["x.json: wrong"]))
+    impossible = made_up(cells={"cwd": Cells(impossible="has no neck")})
+
+    assert found.rows[1].num_seeds == 1
+    assert found.rows[2].status == "failed"
+    assert "- MGD, seed 1: failed, loss_mgd is not finite.\n" in text
+    assert "- CWD: failed, unreadable: x.json: wrong.\n" in text
+    assert "> Could not be used: x.json: wrong\n" in text
+    assert "- CWD: impossible, has no neck.\n" in markdown(board(impossible))
+
+
+def test_nothing_has_run_yet():
+    """Not even a teacher: a report all the same."""
+    nothing = made_up(scores={"none": ()}).model_copy(update={"teacher": None})
+
+    assert "Teacher: not run." in markdown(board(nothing))
+    assert [row.status for row in nothing.rows] == ["not run"] * 3
+
+
+def test_recipes_tell_where_they_deviate():
+    """Paper, source, deviations and notes of each method, once."""
+    recipe = Recipe(title="MGD", paper="a paper", source="a repository", notes=["a note"], deviations=["feature: another"])
+    text = markdown(board(recipes={"mgd": recipe}))
+
+    assert "**MGD** (`mgd`): a paper; after a repository.\n\n- Deviation: feature: another\n- a note\n" in text
+
+
+def test_csv_has_a_line_a_row_and_a_line_a_training(tmp_path):
+    """Read back by csv's own reader: figures in full, several published ones in one cell."""
+    found = board()
+    write_csv(found, tmp_path / "rows.csv")
+    trainings_csv(found, tmp_path / "trainings.csv")
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    trainings = list(csv.DictReader((tmp_path / "trainings.csv").open()))
+
+    assert [row["method"] for row in rows] == ["none", "mgd", "cwd"]
+    assert (rows[1]["mean"], rows[1]["gain"], rows[1]["published"], rows[1]["published_gain"]) == (
+        "14.0",
+        "3.0",
+        "41.0;40.25",
+        "3.6;2.0",
+    )
+    assert rows[1]["dataset"] == "small"
+    assert [(one["method"], one["seed"], one["score"]) for one in trainings] == [
+        ("teacher", "", "20.0"), ("none", "0", "10.0"), ("none", "1", "12.0"), ("mgd", "0", "13.0"), ("mgd", "1", "15.0"),
+    ]  # fmt: skip
+
+
+def test_model_card_is_one_that_the_hub_reads():
+    """Its model-index, read back by huggingface_hub, has every figure; the text warns of the scale."""
+    from huggingface_hub import ModelCard  # noqa: PLC0415
+
+    found = board()
+    table = found.tables[0]
+    text = model_card(found, table, table.rows[1], table.rows[1].seeds[1])
+    card = ModelCard(text)
+    results = {one.metric_name: one.metric_value for one in card.data.eval_results}
+
+    assert card.data.model_name == "pair-mgd-seed1-mini"
+    assert results == {"AP": 15.0, "AP50": 91.0, "AP75": 92.0, "APm": 93.0, "APl": 94.0}
+    assert {one.dataset_name for one in card.data.eval_results} == {"small"}
+    assert "These are not COCO figures" in card.text
+    assert yaml.safe_load(text.split("---")[1])["tags"] == ["knowledge-distillation", "mgd", "pair"]

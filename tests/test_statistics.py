@@ -167,7 +167,7 @@ def test_a_difference_at_the_margin_is_seldom_called_reproduced(num):
 
 
 def test_no_difference_is_found_as_often_as_theory_says():
-    """n 5, deviation 0.15: the chance integrated over the chi-square distribution of the sample's variance."""
+    """Of 5 seeds with deviation 0.15: the chance integrated over the chi-square distribution of the sample's variance."""
     num, sd, margin = 5, 0.15, 0.3
     rng = np.random.default_rng(0)
     draws = rng.normal(40.0, sd, (NUM_DRAWS, num))

@@ -1,0 +1,173 @@
+"""Records as they lie: complete, partial, and wrong in one file; each wrong file is a line, the rest is used."""
+
+import json
+
+import pytest
+
+from pipelines.gather import gather, margins, published_figures, read_board
+from pipelines.params import load_grid, load_yaml
+from reports.board import Leaderboard
+from tests.boards import board, edit_json, result, write_result
+from tests.conftest import ROOT
+
+PAIR = "gfl_r101_r50"
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """Runs of one pair: the teacher, and two seeds each of control and MGD; and the grid that asks for MasKD, too."""
+    monkeypatch.chdir(ROOT)
+    write_result(tmp_path / "runs" / PAIR / "teacher", result("box AP", 20.0, None, pair=PAIR))
+    for method, scores in {"none": (10.0, 12.0), "mgd": (13.0, 15.0)}.items():
+        for seed, score in enumerate(scores):
+            found = result("box AP", score, method, seed, pair=PAIR)
+            write_result(tmp_path / "runs" / PAIR / method / f"seed{seed}", found)
+    wanted = {"pairs": [PAIR], "methods": ["none", "mgd", "maskd"], "seeds": [0, 1], "leave_out": {}, "tier": "mini"}
+    grid = load_grid().model_copy(update=wanted)
+    return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
+
+
+def test_what_is_there_is_used(records):
+    """Means of what finished; what did not is named by seed; the command makes the row again."""
+    found = records[1]()
+    _, mgd, maskd = found.tables[0].rows
+
+    assert found.problems == []
+    assert (mgd.mean, mgd.gain, mgd.num_seeds) == (14.0, 3.0, 2)
+    assert mgd.command == f"dvc repro evaluate@{PAIR}-mgd-0 evaluate@{PAIR}-mgd-1"
+    assert (maskd.status, [(one.seed, one.status) for one in maskd.missing]) == ("not run", [(0, "not run"), (1, "not run")])
+    assert found.margins == []
+
+
+def test_failed_and_half_done_cells_are_shown(records):
+    """A failure's note in the work directory; a training that has not been evaluated."""
+    folder, make = records
+    note = folder / "work" / PAIR / "maskd/seed0/failed.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("loss_maskd is not finite\n")
+    (folder / "runs" / PAIR / "mgd/seed1/metrics.json").unlink()
+    _, mgd, maskd = make().tables[0].rows
+
+    assert (mgd.num_seeds, mgd.missing[0].status) == (1, "not evaluated")
+    assert (maskd.status, maskd.reason) == ("failed", "failed: loss_maskd is not finite")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("run.json", {"tier": None}, "tier: Field required; run its stage again"),
+        ("run.json", {"tear": "mini"}, "tear: Extra inputs are not permitted; run its stage again"),
+        ("run.json", {"schema_version": 1}, "is of schema 1, and this version reads 2; run its stage again"),
+        (
+            "run.json",
+            {"seed": 0},
+            f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/1",
+        ),
+        (
+            "run.json",
+            {"method": "maskd"},
+            f"claims the row of mini, distill/{PAIR}/maskd/1, and lies where that of mini, distill",
+        ),
+        ("run.json", {"tier": "paper"}, "claims the row of paper, "),
+        ("metrics.json", {"weights_sha256": "1"}, "was measured on other weights than "),
+        ("metrics.json", {"score": None}, "has no score, and "),
+        ("metrics.json", {"score": float("nan")}, "score: Input should be a finite number; run its stage again"),
+        ("metrics.json", {"box": {"AP": float("nan")}}, "box.AP: Input should be a finite number; "),
+    ],
+)
+def test_a_wrong_file_is_one_line_and_the_rest_is_made(records, file, change, message):
+    """It names the file; its cell is unreadable, the other seed's counts."""
+    folder, make = records
+    path = folder / "runs" / PAIR / "mgd/seed1" / file
+    edit_json(path, **change)
+    found = make()
+    row = found.tables[0].rows[1]
+
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith(str(path))
+    assert message in found.problems[0]
+    assert "\n" not in found.problems[0]
+    assert (row.num_seeds, row.mean, row.missing[0].status) == (1, 13.0, "unreadable")
+
+
+def test_a_wrong_teacher_is_one_line(records):
+    """And the rows are there, without a gap to be closed."""
+    folder, make = records
+    (folder / "runs" / PAIR / "teacher/run.json").write_text("{")
+    found = make()
+
+    assert len(found.problems) == 1
+    assert found.tables[0].teacher is None
+    assert found.tables[0].rows[1].gap_closed is None
+    assert found.tables[0].rows[1].gain == 3.0
+
+
+def test_margins_are_declared_for_what_is_judged(monkeypatch):
+    """COCO 0.3 AP, VOC 0.5 AP50, Cityscapes 0.5 mIoU, each with its reason."""
+    monkeypatch.chdir(ROOT)
+
+    declared = {key: margin.margin for key, margin in margins().items()}
+    assert declared == {
+        ("COCO", "box AP"): 0.3, ("COCO", "mask AP"): 0.3, ("VOC", "box AP50"): 0.5, ("Cityscapes", "mIoU"): 0.5,
+    }  # fmt: skip
+    assert all(len(margin.why) > 20 for margin in margins().values())
+
+
+def test_two_margins_for_one_question(tmp_path):
+    """One line."""
+    path = tmp_path / "margins.yaml"
+    path.write_text("- {dataset: A, metric: m, margin: 1, planning_sd: 1, why: w}\n" * 2)
+
+    with pytest.raises(ValueError, match="names a data set and metric twice"):
+        margins(path)
+
+
+def test_a_published_record_without_source_is_one_line(tmp_path):
+    """The registry's own schema says so, with the file."""
+    from benchmarks.published import Registry  # noqa: PLC0415
+
+    path = tmp_path / "published.yaml"
+    path.write_text("- {id: a-b, pair: p, what: teacher, metric: box AP, value: 1, read: verbatim}\n")
+
+    with pytest.raises(ValueError, match=r"published\.yaml: key '0\.source' is missing$"):
+        load_yaml(path, Registry)
+
+
+def test_what_a_source_repeats_is_shown_once(monkeypatch):
+    """CrossKD's three sources for GFL's teacher are three; a figure without the suite's method is not shown."""
+    from benchmarks.published import Registry  # noqa: PLC0415
+
+    monkeypatch.chdir(ROOT)
+    figures = load_yaml(ROOT / "benchmarks/published.yaml", Registry).root
+    found = published_figures(figures, PAIR, "box AP")
+
+    assert sorted(one.value for one in found["teacher"]) == [44.6, 44.7, 44.9]
+    assert [(one.value, one.gain) for one in found["crosskd"]] == [(43.7, 3.5)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "Invalid JSON"),
+        ('{"schema_version": 2}', "is of schema 2, and this version reads 3; make it again"),
+    ],
+)
+def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):
+    """One line with its name."""
+    path = tmp_path / "leaderboard.json"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(ValueError, match=message) as caught:
+        read_board(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_leaderboard_comes_back_as_it_was(tmp_path):
+    """Written as JSON and read again."""
+    made = board()
+    (tmp_path / "a.json").write_text(json.dumps(json.loads(made.model_dump_json())))
+
+    assert read_board(tmp_path / "a.json") == Leaderboard.model_validate(made)

@@ -1,0 +1,91 @@
+"""What is kept to be looked at: instances by hand, a method's pictures by their formulas."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask
+
+from methods.contract import BaseMethod, Composition
+from pipelines.params import load_parts
+from pipelines.samples import _instances, write_samples
+from tests.views import Case
+
+
+def built(name, **hparams):
+    """A method on the case's channels, with its recipe's hyper-parameters."""
+    torch.manual_seed(0)
+    case = Case()
+    part = load_parts(name)[0]
+    return case, part.method(case.channels, **{**part.recipe.hparams, **hparams}).double()
+
+
+def generator():
+    """A seeded generator."""
+    return torch.Generator().manual_seed(5)
+
+
+def test_instances_lie_over_each_other_by_hand(tmp_path):
+    """The surest is number 1 and on top; one below the least score and one of another image are not there."""
+
+    def instance(image, score, columns):
+        area = np.zeros((2, 4), np.uint8, order="F")
+        area[:, columns] = 1
+        code = mask.encode(area)
+        return {"image_id": image, "score": score, "segmentation": {**code, "counts": code["counts"].decode()}}
+
+    found = [instance(7, 0.5, [1, 2]), instance(7, 0.9, [0, 1]), instance(7, 0.2, [3]), instance(8, 0.9, [3])]
+    (tmp_path / "p.segm.json").write_text(json.dumps(found))
+    maps = _instances(tmp_path / "p.segm.json", {7: 0})
+
+    assert list(maps) == ["labels_0"]
+    assert maps["labels_0"].tolist() == [[1, 1, 2, 0]] * 2
+
+
+def test_samples_are_the_same_bytes_again(tmp_path):
+    """Whenever they are written; read back without pickles."""
+    arrays = {"paths": np.array(["a.png"]), "image_0": np.arange(12, dtype=np.uint8).reshape(2, 2, 3)}
+    for name in ("first.npz", "second.npz"):
+        write_samples(tmp_path / name, arrays)
+    with np.load(tmp_path / "first.npz", allow_pickle=False) as back:
+        assert back["paths"].tolist() == ["a.png"]
+        assert back["image_0"].shape == (2, 2, 3)
+    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
+
+
+def test_maskd_shows_the_teachers_masks():
+    """The logistic function of each token's inner product with each position, a picture a token."""
+    case, method = built("maskd", box_loss="none")
+    (shown,) = method.pictures(case.student, case.teacher, generator()).items()
+    tokens, feature = method.mask_modules[0].mask_token, case.teacher.features["neck"][0]
+    expected = 1 / (1 + np.exp(-sum(tokens[2, c].item() * feature[1, c].numpy() for c in range(feature.shape[1]))))
+
+    assert shown[0] == "mask"
+    assert len(shown[1]) == len(case.teacher.features["neck"])
+    np.testing.assert_allclose(shown[1][0][1, 2].detach(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "role"), [("mgd", "neck"), ("mgd_seg", "backbone")])
+def test_mgd_shows_what_is_masked_and_restored(name, role):
+    """Zero exactly where the draw falls below the share; the aim is the teacher's mean absolute value."""
+    case, method = built(name, **({"num_levels": 1} if name == "mgd" else {}))
+    shown = method.pictures(case.student, case.teacher, generator())
+    teacher = case.teacher.features[role][0 if name == "mgd" else -1]
+    num, _, height, width = teacher.shape
+    draws = torch.rand((num, 1, height, width), generator=generator())
+
+    assert list(shown) == ["masked student", "restored", "teacher"]
+    assert ((shown["masked student"][0] == 0) == (draws < method.share_masked)).all()
+    np.testing.assert_allclose(shown["teacher"][0].detach(), np.abs(teacher.numpy()).mean(1, keepdims=True), rtol=1e-12)
+    assert shown["restored"][0].shape == (num, 1, height, width)
+
+
+def test_a_composition_shows_what_its_parts_show():
+    """MGD's pictures beside FitNet, which has none."""
+    case, mgd = built("mgd")
+    fitnet = built("fitnet")[1]
+    joined = Composition({"mgd": mgd, "fitnet": fitnet})
+
+    assert type(fitnet).pictures is BaseMethod.pictures
+    assert list(joined.pictures(case.student, case.teacher, generator())) == ["masked student", "restored", "teacher"]
