@@ -11,9 +11,10 @@ from pydantic import BaseModel, RootModel, ValidationError
 from benchmarks.pair import Pair
 from benchmarks.published import Figure, Registry
 from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
+from reports.assembly import leaderboard
 from reports.board import Leaderboard, Margin, Missing, PublishedFigure, Recipe, Table
 from reports.record import Metrics, Run
-from reports.rows import Cells, PairInfo, Result, leaderboard, table
+from reports.rows import Cells, PairInfo, Result, table
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed

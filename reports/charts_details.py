@@ -21,7 +21,8 @@ _BAND = {True: 14, False: 40}  # cells side by side, with and without figures
 _MAP_INCHES = WIDTH_INCHES - 2.3  # wide, without labels and colour bar
 _LETTER_INCHES = 0.065
 _LEANING_INCHES = 0.18  # a cell's width, from which on its class's name may lean; below, it stands upright
-_DARK = 0.6  # of the colour scale's end, from which on figures are white
+_LUMINANCE = 0.299, 0.587, 0.114  # of red, green and blue
+_LEANING_DEGREES = 40
 
 
 def size(board: Leaderboard) -> Iterator[Drawn]:
@@ -97,9 +98,9 @@ def _size_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
 def _gains(table: Table) -> dict[str, dict[str, float | None]]:
     """By method's title and class; None where the split has none of the class."""
     without = control(table)
-    if without is None:
+    level = _by_class(without) if without else {}
+    if not level:
         return {}
-    level = _by_class(without)
     found = {}
     for row in table.rows:
         if row.method != "none" and any(result.per_class for result in row.seeds):
@@ -131,7 +132,7 @@ def _slant(bands: Sequence[Sequence[str]]) -> tuple[int, int]:
     """How far the classes' names turn, in degrees, and the rows that they take."""
     cell = _MAP_INCHES / len(bands[0])
     longest = max(len(name) for band in bands for name in band) * _LETTER_INCHES
-    angle = 0 if longest < cell else 40 if cell > _LEANING_INCHES else 90
+    angle = 0 if longest < cell else _LEANING_DEGREES if cell > _LEANING_INCHES else 90
     return angle, math.ceil((longest * math.sin(math.radians(angle)) + 0.1) / ROW_INCHES)
 
 
@@ -151,10 +152,7 @@ def _class_panel(axis: Axes, table: Table) -> None:
     for number, band in enumerate(bands):
         top = number * (len(gains) + name_rows) + name_rows
         for x, name in enumerate(band):
-            axis.text(
-                x + (0.35 if angle == 40 else 0.5), top - 0.2, name, rotation=angle, ha="left" if angle == 40 else "center",  # noqa: PLR2004
-                va="bottom", rotation_mode="anchor" if angle == 40 else "default",  # noqa: PLR2004
-            )  # fmt: skip
+            _name(axis, x, top - 0.2, name, angle)
         for y, (title, of_method) in enumerate(gains.items(), start=top):
             ticks[y + 0.5] = title
             for x, name in enumerate(band):
@@ -166,17 +164,24 @@ def _class_panel(axis: Axes, table: Table) -> None:
     axis.tick_params(axis="y", length=0)
     axis.spines[:].set_visible(False)
     bar = axis.figure.colorbar(mappable, ax=axis, fraction=0.05, pad=0.01, aspect=12)
-    bar.set_label(f"gain, {short(table.metric)} points")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_label(f"gain, {short(table.metric).replace('mIoU', 'IoU')} points")
+    bar.outline.set_visible(False)
+
+
+def _name(axis: Axes, x: int, y: float, name: str, angle: int) -> None:
+    """A class above its cell, which it leans away from, or stands in the middle of."""
+    if angle == _LEANING_DEGREES:
+        axis.text(x + 0.35, y, name, rotation=angle, rotation_mode="anchor", ha="left", va="bottom")
+    else:
+        axis.text(x + 0.5, y, name, rotation=angle, ha="center", va="bottom")
 
 
 def _cell(axis: Axes, x: int, y: int, value: float | None, mappable: ScalarMappable, *, numbered: bool) -> None:
     if value is None:
         axis.add_patch(Rectangle((x, y), 1, 1, facecolor="white", edgecolor=GREY, hatch="////", linewidth=0))
         return
-    axis.add_patch(Rectangle((x, y), 1, 1, facecolor=mappable.to_rgba(np.array(value)), edgecolor="white", linewidth=0.8))
+    colour = mappable.to_rgba(np.array(value))
+    axis.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.8))
     if numbered:
-        share = abs(value) / (mappable.norm.vmax or 1.0)
-        axis.text(
-            x + 0.5, y + 0.5, f"{value:+.1f}", ha="center", va="center_baseline", color="white" if share > _DARK else "black"
-        )
+        light = float(np.dot(colour[:3], _LUMINANCE)) > 0.5  # noqa: PLR2004 (half way)
+        axis.text(x + 0.5, y + 0.5, f"{value:+.1f}", ha="center", va="center_baseline", color="black" if light else "white")

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from reports.board import Leaderboard, PublishedFigure, Row, Table
 from reports.drawing import (
     BLACK,
+    CLEAR,
     GREY,
     PALE,
     ROW_INCHES,
@@ -24,7 +25,6 @@ from reports.drawing import (
 )
 from reports.wording import datasets, short
 
-_CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # behind words that a line would cross
 _FRAME_INCHES = 0.75  # title, ticks and the axis' name
 _SCORE_INCHES = 0.33  # a bar with figures above
 _ROOM = 0.6  # of the span of the estimates, that intervals may add on either side
@@ -40,7 +40,7 @@ def scores(board: Leaderboard) -> Iterator[Drawn]:
             "Scores on the test split, in points of each pair's metric. Small open marks: one training each; bar: their mean, "
             "with its value and its gain over the control; dotted line: the control's mean; dashed line: the teacher, one training."
         ),
-        panel=lambda axes, table: _score_panel(axes[0], table, style),
+        panel=lambda axes, table: _score_panel(axes[0], table, style, board),
         inches=lambda table: _FRAME_INCHES + _SCORE_INCHES * (len(table.rows) + 1),
     )
     if any(table.teacher or any(row.seeds for row in table.rows) for table in board.tables):
@@ -57,6 +57,8 @@ def forest(board: Leaderboard) -> Iterator[Drawn]:
         else f"measured by their authors at full size on {datasets(board)} and therefore on an axis of their own (shaded), "
         "which is not to be compared with ours"
     )
+    # A diamond below each mark, or an axis named in two lines.
+    frame, line = (_FRAME_INCHES, 1.4 * ROW_INCHES) if board.full_size else (_FRAME_INCHES + 0.15, ROW_INCHES)
     chart = Chart(
         name="forest",
         title="Gains over the control",
@@ -65,8 +67,8 @@ def forest(board: Leaderboard) -> Iterator[Drawn]:
             "difference of the means over seeds; bars: Welch's 95 % interval, none where a side has one seed; arrow heads: "
             f"the interval goes on beyond the axis. Open diamonds: published gains, {apart}; a row without one has none for its pair."
         ),
-        panel=lambda axes, table: _forest_panel(axes, table, style),
-        inches=lambda table: _FRAME_INCHES + (0 if board.full_size else 0.15) + ROW_INCHES * len(_distilled(table)),
+        panel=lambda axes, table: _forest_panel(axes, table, style, board),
+        inches=lambda table: frame + line * len(_distilled(table)),
         parts=(1.0,) if board.full_size else (1.0, 0.45),
         further_legend=(_diamonds([], 0, where),),
     )
@@ -85,7 +87,7 @@ def gap(board: Leaderboard) -> Iterator[Drawn]:
             "split. Bars: 95 % bootstrap interval over the seeds of method and control, the teacher being one training; arrow "
             "heads: it goes on beyond the axis."
         ),
-        panel=lambda axes, table: _gap_panel(axes[0], table, style),
+        panel=lambda axes, table: _gap_panel(axes[0], table, style, board),
         inches=lambda table: _FRAME_INCHES + ROW_INCHES * len(_distilled(table)),
     )
     closed = [table for table in board.tables if any(row.gap_closed is not None for row in table.rows)]
@@ -96,9 +98,9 @@ def _distilled(table: Table) -> list[Row]:
     return [row for row in table.rows if row.method != "none"]
 
 
-def _score_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
+def _score_panel(axis: Axes, table: Table, style: dict[str, Look], board: Leaderboard) -> None:
     """The teacher on top, then a line a method."""
-    set_lines(axis, ["teacher", *labels(table.rows)])
+    set_lines(axis, ["teacher", *labels(table.rows, board)])
     axis.set_ylim(len(table.rows) + 0.5, -0.8)
     if table.teacher is None:
         say(axis, "not run", 0)
@@ -125,15 +127,15 @@ def _score_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
 
 def _write(axis: Axes, text: str, score: float, height: float, colour: str = BLACK) -> None:
     """A score's figure, just above its bar."""
-    axis.annotate(text, (score, height), ha="center", va="bottom", color=colour, bbox=_CLEAR)
+    axis.annotate(text, (score, height), ha="center", va="bottom", color=colour, bbox=CLEAR)
 
 
-def _forest_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) -> None:
+def _forest_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look], board: Leaderboard) -> None:
     ours, rows = axes[0], _distilled(table)
     theirs = ours if len(axes) == 1 else axes[1]
     published = [figure.gain for row in rows for figure in row.published if figure.gain is not None]
     _estimates(
-        ours, rows, style, lambda row: (row.gain, row.gain_low, row.gain_high), "no control to compare with",
+        ours, rows, labels(rows, board), style, lambda row: (row.gain, row.gain_low, row.gain_high), "no control to compare with",
         others=published if theirs is ours else [],
     )  # fmt: skip
     ours.set_xlabel(f"gain, {short(table.metric)} points")
@@ -147,14 +149,15 @@ def _separate(axis: Axes, published: list[float], num_rows: int) -> None:
     """An axis that nobody takes for ours."""
     set_lines(axis, [""] * num_rows)
     axis.set_facecolor(PALE)
-    axis.set_xlabel("published,\nfull size")
+    axis.set_xlabel("published,\nfull size", loc="right")  # where a narrow axis has room for it
     if not published:
         axis.set_xticks([])
         axis.text(0.5, 0.5, "none for\nthis pair", transform=axis.transAxes, ha="center", va="center", color=GREY, style="italic")
         return
     axis.axvline(0, color=GREY, linewidth=0.8)
-    low, high = min(0, *published), max(0, *published)
-    axis.set_xlim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+    low, high = min([0.0, *published]), max([0.0, *published])
+    air = 0.15 * ((high - low) or 1.0)
+    axis.set_xlim(low - air, high + air)
 
 
 def _diamonds(figures: Sequence[PublishedFigure], position: float, label: str = "") -> Line2D:
@@ -164,12 +167,12 @@ def _diamonds(figures: Sequence[PublishedFigure], position: float, label: str = 
     )
 
 
-def _gap_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
+def _gap_panel(axis: Axes, table: Table, style: dict[str, Look], board: Leaderboard) -> None:
     def shares(row: Row) -> tuple[float | None, float | None, float | None]:
         closed, low, high = (None if end is None else 100 * end for end in (row.gap_closed, row.gap_low, row.gap_high))
         return closed, low, high
 
-    _estimates(axis, _distilled(table), style, shares, "no gap to close", others=[100.0])
+    _estimates(axis, _distilled(table), labels(_distilled(table), board), style, shares, "no gap to close", others=[100.0])
     axis.axvline(100, color=TEACHER, linestyle="--")
     axis.set_xlabel("share of the gap closed, %")
 
@@ -177,6 +180,7 @@ def _gap_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
 def _estimates(
     axis: Axes,
     rows: Sequence[Row],
+    names: Sequence[str],
     style: dict[str, Look],
     figures: Callable[[Row], tuple[float | None, float | None, float | None]],
     without: str,
@@ -188,12 +192,13 @@ def _estimates(
     Args:
         axis: to draw into.
         rows: its lines, from the top.
+        names: of the lines.
         style: by method.
         figures: of a row, the estimate and its interval's ends.
         without: said of a row that has run and has no estimate.
         others: that the axis must reach, too.
     """
-    set_lines(axis, labels(rows))
+    set_lines(axis, names)
     found = [figures(row) for row in rows]
     left, right = _span([point for point, _, _ in found if point is not None], found, others)
     axis.set_xlim(left, right)
@@ -215,7 +220,7 @@ def _span(
     points: Sequence[float], found: Sequence[tuple[float | None, float | None, float | None]], others: Sequence[float]
 ) -> tuple[float, float]:
     """An axis from the estimates' least to their greatest and zero, with as much of the intervals as does not dwarf them."""
-    low, high = min(0.0, *points, *others), max(0.0, *points, *others)
+    low, high = min([0.0, *points, *others]), max([0.0, *points, *others])
     room = _ROOM * ((high - low) or 1.0)
     ends = [end for _, *ends in found for end in ends if end is not None]
     left, right = max(low - room, min([low, *ends])), min(high + room, max([high, *ends]))

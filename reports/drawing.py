@@ -20,7 +20,8 @@ TALLEST_INCHES = 8.6  # with its caption on one page
 ROW_INCHES = 0.2  # a line of type and some air
 BLACK, GREY, PALE = "#000000", "#595959", "#F0F0F0"
 TEACHER = "#D55E00"
-STYLE: dict[str, Any] = {
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # behind words that a line would cross
+STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "figure.titlesize": 8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2,
@@ -32,8 +33,8 @@ STYLE: dict[str, Any] = {
 _COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _MARKERS = "s", "^", "v", "P", "X", "<", ">"
 _LINES = "-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))
-_LEGEND_COLUMNS = 4
-_CHARACTER_INCHES = 0.075  # of a bold title
+_LETTER_INCHES, _TITLE_LETTER_INCHES = 0.066, 0.085
+_HANDLE_INCHES = 0.6  # a legend's mark, with the gap before the next
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,9 @@ def _trainings(rows: Iterable[Row]) -> list[str]:
     return [f"n = {num} training{'' if counts == [1] else 's'} a method and pair."]
 
 
-def labels(rows: Sequence[Row]) -> list[str]:
-    """Of a panel's lines: each method, with its number of seeds where they differ."""
-    differ = len({row.num_seeds for row in rows if row.seeds}) > 1
+def labels(rows: Iterable[Row], board: Leaderboard) -> list[str]:
+    """Of a panel's lines: each method, with its number of seeds where the board's differ."""
+    differ = len({row.num_seeds for table in board.tables for row in table.rows if row.seeds}) > 1
     return [f"{row.title} (n={row.num_seeds})" if differ and row.seeds else row.title for row in rows]
 
 
@@ -129,12 +130,19 @@ def set_lines(axis: Axes, names: Sequence[str]) -> None:
     """One line a name, the first on top."""
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", length=0, pad=6)  # room for an arrow head
 
 
 def say(axis: Axes, text: str, position: float) -> None:
     """Words in a line that has no figure."""
-    axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), color=GREY, va="center", style="italic")
+    axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), color=GREY, va="center", style="italic", bbox=CLEAR)
+
+
+def legend_columns(handles: Sequence[Artist]) -> int:
+    """As many as the longest of their labels has room for."""
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    fit = int(WIDTH_INCHES / (longest * _LETTER_INCHES + _HANDLE_INCHES))
+    return max(1, min(len(handles), fit))
 
 
 def draw_chart(chart: Chart, tables: Sequence[Table], board: Leaderboard) -> Iterator[Drawn]:
@@ -178,18 +186,19 @@ def _pages(tables: Sequence[Table], inches: Callable[[Table], float], columns: i
 def _draw_page(chart: Chart, tables: Sequence[Table], columns: int, board: Leaderboard) -> Figure:
     heights = [max(map(chart.inches, tables[start : start + columns])) for start in range(0, len(tables), columns)]
     handles = _handles(chart, tables)
-    below = 0.2 * -(-len(handles) // _LEGEND_COLUMNS)
+    across = legend_columns(handles)
+    below = 0.2 * -(-len(handles) // across)
     figure = Figure((WIDTH_INCHES, sum(heights) + 0.3 + below), layout="constrained")
     places = figure.subfigures(len(heights), columns, squeeze=False, height_ratios=heights).flat
-    across = int(WIDTH_INCHES / columns / _CHARACTER_INCHES)
+    letters = int(WIDTH_INCHES / columns / _TITLE_LETTER_INCHES)
     for place, table in zip(places, tables, strict=False):
         chart.panel(list(place.subplots(1, len(chart.parts), squeeze=False, width_ratios=chart.parts)[0]), table)
         # Above the names of its lines, too: the axes alone are narrower than a title.
-        place.suptitle(fill(table.title, across), x=0.02, ha="left", fontsize=8.5, fontweight="bold")
+        place.suptitle(fill(table.title, letters), x=0.02, ha="left", fontsize=8.5, fontweight="bold")
     note = " ".join([scale_note(board), *_trainings(row for table in tables for row in table.rows)])
     figure.suptitle(note, x=0.01, ha="left", color=GREY)
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), _LEGEND_COLUMNS))
+        figure.legend(handles=handles, loc="outside lower center", ncols=across)
     return figure
 
 

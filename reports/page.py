@@ -1,8 +1,8 @@
 """The leaderboard as one HTML file to explore: no request to any network, plain tables where scripts are off."""
 
 import base64
-import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,17 +11,18 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports import wording
-from reports.board import Curve, Leaderboard, Picture, PublishedFigure, Row, Table
+from reports.board import Leaderboard, Picture, PublishedFigure, Row, Table
+from reports.page_curves import Panel, panels
 
 COLUMNS = {
     "tier": "Tier",
     "pair": "Pair",
     "method": "Method",
     "verdict": "Verdict",
-    "score": "Score, mean ± sd",
+    "score": "Score, mean\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}sd",
     "n": "n",
-    "gain": "Gain [95 %]",
-    "gap": "Gap closed [95 %]",
+    "gain": "Gain [95\N{NO-BREAK SPACE}%]",
+    "gap": "Gap closed [95\N{NO-BREAK SPACE}%]",
     "published": "Published score",
     "published_gain": "Published gain",
     "minutes": "Minutes",
@@ -44,7 +45,6 @@ _TONES = {  # how a verdict begins -> its colour; the first that fits
     "impossible": "absent",
     "failed": "bad",
 }
-_MOST_POINTS = 120  # of a curve; more cannot be told apart at its size
 _MIN_A_DAY = 600  # minutes from which hours read better
 
 
@@ -63,16 +63,6 @@ class Cell:
 
     text: str
     value: float | None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One small diagram: ticks as (pixels, words), each series as (whose, its points in pixels)."""
-
-    title: str
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    series: list[tuple[str, list[tuple[float, float]]]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
     """
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, duration=_duration, apart=_apart, one_digit=_one_digit)
+    environment.filters.update(when=_when, duration=_duration, apart=_apart, one_digit=_one_digit, others=_others)
     labels = _labels(boards)
     joined = list(zip(labels, boards, strict=True))
     lines = [line for index, (label, board) in enumerate(joined) for line in _lines(index, label, board)]
@@ -113,6 +103,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
         pairs={line.table.pair: line.table.title for line in lines},
         methods=_methods(lines, {name: recipe.title for name, recipe in recipes.items()}),
         verdicts=list(dict.fromkeys(pill.kind for line in lines for pill in line.pills)),
+        tally=_tally(lines),
         recipes=recipes,
         absent=[(label, *what) for label, board in joined for what in _absent(board)],
         elsewhere=_elsewhere(boards),
@@ -142,13 +133,13 @@ def _lines(index: int, label: str, board: Leaderboard) -> Iterator[Line]:
         control = [seed.curve for row in table.rows if row.method == "none" for seed in row.seeds]
         teacher = table.teacher
         word = "teacher" if teacher else "not run"
-        panels = _panels([teacher.curve], [], table) if teacher else []
+        drawn = panels([teacher.curve], [], table) if teacher else []
         pills = [Pill(word, word, _tone(word))]
-        yield Line(f"{prefix}{table.pair}-teacher", label, board, table, None, pills, _teacher_cells(table), panels)
+        yield Line(f"{prefix}{table.pair}-teacher", label, board, table, None, pills, _teacher_cells(table), drawn)
         for row in table.rows:
-            panels = _panels([seed.curve for seed in row.seeds], [] if row.method == "none" else control, table)
+            drawn = panels([seed.curve for seed in row.seeds], [] if row.method == "none" else control, table)
             key = f"{prefix}{table.pair}-{row.method}"
-            yield Line(key, label, board, table, row, _pills(row, board), _cells(row), panels)
+            yield Line(key, label, board, table, row, _pills(row, board), _cells(row), drawn)
 
 
 def _pills(row: Row, board: Leaderboard) -> list[Pill]:
@@ -209,51 +200,11 @@ def _methods(lines: Sequence[Line], titles: dict[str, str]) -> dict[str, str]:
     return {part: titles.get(part, part) for part in parts}
 
 
-def _panels(curves: list[Curve], control: list[Curve], table: Table) -> list[Panel]:
-    """Own loss and tune score; none where nothing was recorded."""
-    own_loss = _panel("own loss", [c.own_loss for c in curves], [c.own_loss for c in control])
-    unit = wording.short(table.metric)
-    tune = _panel(f"{unit} on the tune split, points", [c.tune_score for c in curves], [c.tune_score for c in control])
-    return [panel for panel in (own_loss, tune) if panel]
-
-
-def _panel(title: str, own: list[list[tuple[int, float]]], control: list[list[tuple[int, float]]]) -> Panel | None:
-    """Scales to what is there; the control first, so that it lies below."""
-    whose = [("control", series) for series in control] + [("own", series) for series in own]
-    thinned = [(who, _thinned([point for point in series if math.isfinite(point[1])])) for who, series in whose]
-    points = [point for _, series in thinned for point in series]
-    if not any(series for who, series in thinned if who == "own"):
-        return None
-    x_ticks = _ticks(0, max(x for x, _ in points))
-    y_ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            round(44 + 280 * x / x_ticks[-1], 1),
-            round(150 - 122 * (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]), 1),
-        )
-
-    return Panel(
-        title,
-        [(place(x, 0)[0], f"{x / 1000:g}k" if x_ticks[-1] >= 10_000 and x else f"{x:g}") for x in x_ticks],  # noqa: PLR2004
-        [(place(0, y)[1], f"{y:g}") for y in y_ticks],
-        [(who, [place(*point) for point in series]) for who, series in thinned],
+def _tally(lines: Sequence[Line]) -> Counter[tuple[str, str, str]]:
+    """How many methods' rows came to each verdict: tier, verdict, colour."""
+    return Counter(
+        (line.tier, pill.kind, pill.tone) for line in lines if line.row for pill in line.pills if pill.kind != "control"
     )
-
-
-def _thinned(series: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Every k-th point and the last."""
-    step = math.ceil(len(series) / _MOST_POINTS) or 1
-    return series[:-1:step] + series[-1:]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers that enclose both."""
-    span = high - low or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / 3))
-    step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= 4)  # noqa: PLR2004
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(index * step, 10) for index in range(first, max(last, first + 1) + 1)]
 
 
 def _absent(board: Leaderboard) -> Iterator[tuple[str, str, str, str, str]]:
@@ -311,6 +262,12 @@ def _apart(text: str) -> tuple[str, str]:
     """A figure and what follows it: ``+5.7`` and ``[+3.2, +8.3]``, so that figures stand below each other."""
     match = re.fullmatch(r"([^\s,]+(?: %)?) ([\[±+].*)", text)
     return (match[1], match[2]) if match else (text, "")
+
+
+def _others(figure: PublishedFigure, figures: Sequence[PublishedFigure]) -> str:
+    """What it disagrees with: the values that stand beside it, by name what does not."""
+    beside = {other.id: wording.printed(other.value) for other in figures}
+    return ", ".join(beside.get(name, name) for name in figure.disagrees_with)
 
 
 def _one_digit(value: float | None) -> str:

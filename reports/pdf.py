@@ -21,7 +21,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(?=[ ,]|$)")
 _REVISION = re.compile(r" at ([0-9a-f]{7,40}|v\d[\w.]*)\b")
 _HEX = 12  # digits of a digest that are printed
 _TWO_HOURS_S = 7200
-_MJ = 10_000  # kJ; more is said in kWh
+_MOST_KJ = 10_000  # more is said in kWh
 
 Words = list[dict[str, str]]  # pieces of a line; some have a "url", or are "code"
 
@@ -47,7 +47,7 @@ def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
     """Lay out all that typst reads in an empty folder; returns the document to be set."""
     for template in sorted(_TEMPLATES.glob("*.typ")):
         shutil.copyfile(template, target / template.name)
-    pictures = []
+    pictures: list[dict[str, Any]] = []
     for picture in board.pictures:
         if (folder / picture.file).is_file():
             name = f"picture{len(pictures)}{Path(picture.file).suffix}"
@@ -203,7 +203,7 @@ def _figure(title: str, figure: PublishedFigure) -> dict[str, Any]:
         "score": wording.printed(figure.value),
         "gain": "" if figure.gain is None else _typeset(wording.printed(figure.gain, signed=True)),
         "teacher": "" if figure.teacher is None else wording.printed(figure.teacher),
-        "variant": "; ".join(f"{key} {value}" for key, value in figure.variant.items()),
+        "variant": "; ".join(f"{key}\N{NO-BREAK SPACE}{value}" for key, value in figure.variant.items()),
         "source": _source(figure.source),
         "second_hand": figure.read == "second-hand",
     }
@@ -275,4 +275,4 @@ def _duration(seconds: float) -> str:
 
 
 def _energy(energy_kj: float) -> str:
-    return f"{energy_kj:.0f} kJ" if energy_kj < _MJ else f"{energy_kj / 3600:.1f} kWh"
+    return f"{energy_kj:.0f} kJ" if energy_kj < _MOST_KJ else f"{energy_kj / 3600:.1f} kWh"

@@ -21,9 +21,11 @@ _NUM_IMAGES = 2
 _MOST_TOKENS = 6
 _COLOURS = "cividis"  # even in grey print, and to the colour-blind
 _OVER = 0.7  # opacity of a mask over its image
-_LABEL = 0.95  # inches for a level's words
+_IMAGE_SHARE = 1.6  # of a map's width
+_NOTHING = 0.001  # of a range's upper end
+_LEAST_INCHES = 0.56  # of a level's line, for its words
+_ABOVE_INCHES, _GAP_INCHES, _BELOW_INCHES = 0.35, 0.2, 0.45  # for titles, a title, and the bar of colours
 _FEATURES = {"masked student": "student,\nmasked", "restored": "student,\nrestored", "teacher": "teacher"}
-_BELOW_INCHES = 0.45  # for the colour bar
 
 
 def read_samples(files: Mapping[str, Path]) -> dict[str, Arrays]:
@@ -48,15 +50,15 @@ def masks(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> It
     images, shown, levels = _images(samples), samples[row.method], _levels(samples[row.method], "mask")
     tokens = [f"map/mask/{level}" for level in levels]
     num = min(_MOST_TOKENS, shown[tokens[0]].shape[1])
-    sheet = _Sheet(images, len(levels), num, side_by_side=False)
+    sheet = _Sheet(images, len(levels), num, 1.0, side_by_side=False)
     for n, image in enumerate(images):
         for level, name in enumerate(tokens):
             values = shown[name][: len(images), :num].astype(float)
             limits = float(values.min()), float(values.max())
-            sheet.write(n, level, f"level {level + 1}\n{_size(values)}\n{limits[0]:.2f} to {limits[1]:.2f}")
+            sheet.write(n, level, f"level {level + 1}\n{_size(values)}\n{_range(limits)}")
             for token in range(num):
                 axis = sheet.axis(n, level, token)
-                axis.imshow(image.mean(2), cmap="gray", vmin=0, vmax=255)
+                axis.imshow(_faint(image), cmap="gray", vmin=0, vmax=1)
                 _overlay(axis, values[n, token], image, shown["covered"][n], limits, _OVER)
                 if level == 0 and n == 0:
                     axis.set_title(f"token {token + 1}", fontsize=8)
@@ -79,17 +81,15 @@ def features(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) ->
     if row is None:
         return
     images, shown, levels = _images(samples), samples[row.method], _levels(samples[row.method], "restored")
-    sheet = _Sheet(images, len(levels), len(_FEATURES), side_by_side=True)
+    sheet = _Sheet(images, len(levels), len(_FEATURES), 1.3, side_by_side=True)
     for level in levels:
         maps = {name: shown[f"map/{name}/{level}"][: len(images), 0].astype(float) for name in _FEATURES}
         own = float(maps["masked student"].min()), float(maps["masked student"].max())
         both = np.stack([maps["restored"], maps["teacher"]])
         shared = float(both.min()), float(both.max())
-        words = (
-            f"level {level + 1}\n{_size(both)}\nmasked: {own[0]:.2g} to {own[1]:.2g}\nothers: {shared[0]:.2g} to {shared[1]:.2g}"
-        )
+        words = f"level {level + 1}\n{_size(both)}\nmasked: {_range(own)}\nothers: {_range(shared)}"
+        sheet.write(0, level, words)
         for n, image in enumerate(images):
-            sheet.write(n, level, words if n == 0 else "")
             for k, (name, title) in enumerate(_FEATURES.items()):
                 axis = sheet.axis(n, level, k)
                 limits = own if name == "masked student" else shared
@@ -116,58 +116,59 @@ class _Sheet:
         images: each (H, W, 3), all shown with the first one's proportions.
         num_levels: lines beside an image.
         num_columns: maps a level.
+        words: inches for what is said of a level.
         side_by_side: images beside each other and levels in common lines; or one below the other.
     """
 
-    def __init__(self, images: Sequence[npt.NDArray[Any]], num_levels: int, num_columns: int, *, side_by_side: bool) -> None:
-        blocks = len(images) if side_by_side else 1
-        num_maps = blocks * num_columns
+    def __init__(
+        self, images: Sequence[npt.NDArray[Any]], num_levels: int, num_columns: int, words: float, *, side_by_side: bool
+    ) -> None:
         self._side_by_side, self._columns, self._levels = side_by_side, num_columns, num_levels
-        image_share = 1.6
-        cell = (WIDTH_INCHES - _LABEL - 0.1) / (num_maps + blocks * image_share)
-        proportion = images[0].shape[0] / images[0].shape[1]
-        lines = num_levels * (1 if side_by_side else len(images))
-        tall = max(cell * 0.94 * proportion, 0.56)
-        height = lines * tall + 0.35 + _BELOW_INCHES
+        blocks, below = (len(images), 1) if side_by_side else (1, len(images))
+        cell = (WIDTH_INCHES - words - 0.1) / (blocks * (num_columns + _IMAGE_SHARE))
+        line = max(cell * 0.94 * images[0].shape[0] / images[0].shape[1], _LEAST_INCHES)
+        heights = ([line] * num_levels + [_GAP_INCHES]) * (below - 1) + [line] * num_levels
+        height = sum(heights) + _ABOVE_INCHES + _BELOW_INCHES
         self.figure = Figure((WIDTH_INCHES, height))
-        one = [image_share, *[1] * num_columns]
-        widths = [one[0], _LABEL / cell, *one[1:]] + one * (blocks - 1)
+        block = [cell * _IMAGE_SHARE, *[cell] * num_columns]
         self._grid = GridSpec(
-            lines, len(widths), self.figure, left=0.005, right=0.995, top=1 - 0.33 / height, bottom=_BELOW_INCHES / height,
-            wspace=0.06, hspace=0.06, width_ratios=widths,
+            len(heights), blocks * len(block) + 1, self.figure, left=0.005, right=0.995, top=1 - _ABOVE_INCHES / height,
+            bottom=_BELOW_INCHES / height, wspace=0.06, hspace=0.06, height_ratios=heights,
+            width_ratios=[block[0], words, *block[1:], *block * (blocks - 1)],
         )  # fmt: skip
         for n, image in enumerate(images):
-            column = self._first(n) - (2 if n == 0 or not side_by_side else 1)
-            first = 0 if side_by_side else n * num_levels
-            axis = self.figure.add_subplot(self._grid[first : first + num_levels, column])
+            top = self._line(n, 0)
+            column = self._first(n) - (1 if side_by_side and n else 2)
+            axis = self.figure.add_subplot(self._grid[top : top + num_levels, column], anchor="N")
             axis.imshow(image)
             axis.set_title(f"image {n + 1}", fontsize=8)
             _bare(axis)
 
     def axis(self, image: int, level: int, column: int) -> Axes:
+        """For a map."""
         axis = self.figure.add_subplot(self._grid[self._line(image, level), self._first(image) + column])
         _bare(axis)
         return axis
 
     def write(self, image: int, level: int, text: str) -> None:
         """Words on a level, left of its maps."""
-        if text:
-            axis = self.figure.add_subplot(self._grid[self._line(image, level), 1])
-            axis.set_axis_off()
-            axis.text(0.98, 0.5, text, ha="right", va="center", transform=axis.transAxes, fontsize=8)
+        axis = self.figure.add_subplot(self._grid[self._line(image, level), 1])
+        axis.set_axis_off()
+        axis.text(0.97, 0.5, text, ha="right", va="center", transform=axis.transAxes)
 
     def bar(self, text: str, alpha: float) -> None:
         """What the colours mean, below all."""
         height = self.figure.get_figheight()
         axis = self.figure.add_axes((0.3, 0.27 / height, 0.4, 0.09 / height))
         bar = self.figure.colorbar(ScalarMappable(cmap=_COLOURS), cax=axis, orientation="horizontal", ticks=[], alpha=alpha)
-        bar.set_label(text, fontsize=8)
+        bar.set_label(text)
 
     def _line(self, image: int, level: int) -> int:
-        return level if self._side_by_side else image * self._levels + level
+        """Between images below each other is a gap."""
+        return level if self._side_by_side else image * (self._levels + 1) + level
 
     def _first(self, image: int) -> int:
-        """Column of an image's first map, after the image and the words, of which the second image side by side has none."""
+        """Column of an image's first map, after the image and the words, of which a second one beside it has none."""
         return 2 + image * (self._columns + 1) if self._side_by_side else 2
 
 
@@ -189,6 +190,18 @@ def _levels(shown: Arrays, name: str) -> range:
 
 def _size(values: npt.NDArray[Any]) -> str:
     return f"{values.shape[-2]} x {values.shape[-1]}"
+
+
+def _range(limits: tuple[float, float]) -> str:
+    """``0.405 to 0.607``; next to nothing is 0."""
+    low, high = limits
+    return f"{0.0 if abs(low) < _NOTHING * abs(high) else low:.3g} to {high:.3g}"
+
+
+def _faint(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The image (H, W, 3) in middle greys (H, W), through which a mask's colours stay what they are."""
+    grey = image.mean(2)
+    return np.asarray(0.35 + 0.5 * (grey - grey.min()) / max(np.ptp(grey), 1.0))
 
 
 def _which(images: Sequence[npt.NDArray[Any]]) -> str:

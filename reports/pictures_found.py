@@ -1,7 +1,8 @@
 """Pictures of what teacher, control and every method find on the same test images."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from reports.board import Leaderboard, Table
-from reports.drawing import TALLEST_INCHES, WIDTH_INCHES, Drawn, scale_note
+from reports.drawing import CLEAR, TALLEST_INCHES, WIDTH_INCHES, Drawn, legend_columns, scale_note
 from reports.pictures import Arrays
 
 Kind = Literal["boxes", "regions", "instances"]
@@ -22,24 +23,28 @@ _PALETTE = (
     "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
     "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#117733",
 )  # fmt: skip
-_COLUMNS = 5
-_TITLE_INCHES = 0.2
+_COLUMNS = 6  # models beside each other, at most, of square images; of wider ones as many fewer
+_FEWEST = 4  # columns, though some stay empty: no image gets larger than that
+_TITLE_INCHES = 0.19
+_LETTER_INCHES = 0.065
+_MOST_LETTERS = 20  # of a model's title in a line
 _OPACITY = 0.65  # of a label over its image in grey
-_MOST_NAMED = 4  # boxes of an image whose names have room
+_MOST_PX = 700  # of a label map's width that are drawn, or up to twice as many
+_MOST_NAMED = 4  # boxes or classes of an image whose names have room
 _LEAST_NAMED = 0.04  # of the image, that a region takes whose name has room
-_LEGEND_COLUMNS = 8
+_UNSURE = "where there is none, the model was not sure enough of any for it to be kept."
 _SAYS = {
-    "boxes": "Boxes in their class's colour, with score; those with a score below 0.3 are left out, and of an image's boxes the "
-    f"{_MOST_NAMED} surest are named.",
-    "regions": "Class of each pixel, in its colour over the image in grey; background and unlabelled pixels stay grey. Classes "
-    f"that take at least {100 * _LEAST_NAMED:.0f} % of the image are named.",
-    "instances": "Colours number the instances found with a score of at least 0.3, the surest first; of the truth, boxes and "
-    "classes are shown.",
+    "boxes": "Boxes in their class's colour, with class and score: of each model the surest, no more than the image has labelled "
+    f"objects, of which {_MOST_NAMED} are named; {_UNSURE}",
+    "regions": "Class of each pixel, in its colour over the image in grey; background and unlabelled pixels stay grey. The "
+    f"{_MOST_NAMED} largest classes are named, if they take at least {100 * _LEAST_NAMED:.0f} % of the image.",
+    "instances": "Colours number the instances that were found, the surest first; "
+    f"{_UNSURE} Of the truth, boxes and classes are shown.",
 }
 
 
 def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
-    """Truth, teacher, control and methods on the same images; nothing before the teacher and another model have run."""
+    """Truth, teacher, control and methods on the same images; nothing before the teacher has run."""
     truth = samples.get("teacher", {})
     kind: Kind = "regions" if "true_labels_0" in truth else "instances" if table.metric.startswith("mask") else "boxes"
     ran = "boxes" if kind == "boxes" else "paths"  # VOC's evaluator leaves no boxes
@@ -52,17 +57,19 @@ def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> It
     used: dict[int, str] = {}
     for n, axes in enumerate(images):
         for axis, (title, arrays) in zip(axes, cells, strict=False):
-            used |= _paint(axis, kind, n, truth[f"image_{n}"], arrays, truth["classes"])
-            axis.set_title(title, fontsize=8, pad=3)
-    if used:
+            used |= _paint(axis, kind, n, arrays, truth)
+            axis.set_title(fill(title, _MOST_LETTERS), fontsize=8, pad=3)
+    if used and kind != "instances":
         handles = [Patch(color=_colour(index), label=used[index]) for index in sorted(used)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, handlelength=1, columnspacing=1)
+        figure.set_figheight(figure.get_figheight() + 0.2 * (len(handles) // legend_columns(handles)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles), handlelength=1)
+    again = f"Colours come again after {len(_PALETTE)} classes. " if len(used) > len(_PALETTE) else ""
     images_words = f"The first {len(images)} images" if len(images) > 1 else "The first image"
     yield Drawn(
         f"detections-{table.pair}",
         f"What the models find, {table.title}",
         f"{images_words} of the test split as labelled (truth) and as each model sees them, a method's first seed. {_SAYS[kind]} "
-        f"{table.title}. {scale_note(board)}",
+        f"{again}{table.title}. {scale_note(board)}",
         figure,
         "png",
     )
@@ -75,37 +82,46 @@ def _labelled(truth: Arrays) -> Arrays:
 
 def _sheet(truth: Arrays, num_cells: int) -> tuple[Figure, list[list[Axes]]]:
     """Axes by image, as many images as a page holds."""
-    columns = min(_COLUMNS, num_cells)
-    lines = math.ceil(num_cells / columns)
     height, width = truth["image_0"].shape[:2]
-    block = lines * (WIDTH_INCHES / _COLUMNS * height / width + _TITLE_INCHES)
+    most = min(_COLUMNS, math.ceil(_COLUMNS * height / width))
+    lines = math.ceil(num_cells / most)
+    columns = max(min(_FEWEST, most), math.ceil(num_cells / lines))
+    block = lines * (WIDTH_INCHES / columns * height / width + _TITLE_INCHES)
     num_images = sum(name.startswith("image_") for name in truth)
-    num_shown = max(1, min(num_images, int((TALLEST_INCHES - 0.5) / block)))
-    figure = Figure((WIDTH_INCHES, num_shown * block + 0.5), layout="constrained")
-    axes = figure.subplots(num_shown * lines, _COLUMNS, squeeze=False)
+    num_shown = max(1, min(num_images, int((TALLEST_INCHES - 0.3) / block)))
+    figure = Figure((WIDTH_INCHES, num_shown * block + 0.3), layout="constrained")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.02, h_pad=0.01, wspace=0, hspace=0)  # type: ignore[call-arg]
+    axes = figure.subplots(num_shown * lines, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     return figure, [list(axes[n * lines : (n + 1) * lines].flat) for n in range(num_shown)]
 
 
-def _paint(axis: Axes, kind: Kind, n: int, image: npt.NDArray[Any], arrays: Arrays, classes: Sequence[Any]) -> dict[int, str]:
+def _paint(axis: Axes, kind: Kind, n: int, arrays: Arrays, truth: Arrays) -> dict[int, str]:
     """One image as one model sees it; the classes that it shows, by index."""
+    image, classes = truth[f"image_{n}"], truth["classes"]
     labels = arrays.get(f"labels_{n}")
     if labels is None:
         axis.imshow(image)
-        return _boxes(axis, n, arrays, classes) if "boxes" in arrays else {}
+        most = max(1, int((truth["true_boxes"][:, 0] == n).sum())) if "true_boxes" in truth else 1
+        return _boxes(axis, n, arrays, classes, most) if "boxes" in arrays else {}
+    # A street's two megapixels, in each of many cells, would be held until all is drawn.
+    step = max(1, labels.shape[1] // _MOST_PX)
+    image, labels = image[::step, ::step], labels[::step, ::step]
     grey = np.repeat(image.mean(2, keepdims=True), 3, axis=2) / 255
     if kind == "instances":
         axis.imshow(_blended(grey, {int(rank): labels == rank for rank in np.unique(labels) if rank}))
         return {}
     names = {index: str(name) for index, name in enumerate(classes) if name != "background" and (labels == index).any()}
     axis.imshow(_blended(grey, {index: labels == index for index in names}))
-    for index, name in names.items():
+    for index in sorted(names, key=lambda index: -int((labels == index).sum()))[:_MOST_NAMED]:
         inside = np.argwhere(labels == index)
         if len(inside) >= _LEAST_NAMED * labels.size:
             # The pixel of the region that is nearest to its middle: a ring's middle is not its own.
             y, x = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
-            _name(axis, float(x), float(y), name, ha="center", va="center")
+            _name(axis, float(x), float(y), names[index], ha="center", va="center")
     return names
 
 
@@ -117,27 +133,31 @@ def _blended(grey: npt.NDArray[Any], regions: Mapping[int, npt.NDArray[Any]]) ->
     return blended
 
 
-def _boxes(axis: Axes, n: int, arrays: Arrays, classes: Sequence[Any]) -> dict[int, str]:
-    """Boxes, the surest last and therefore on top; the truth's have no score."""
+def _boxes(axis: Axes, n: int, arrays: Arrays, classes: npt.NDArray[Any], most: int) -> dict[int, str]:
+    """The surest boxes, the very surest last and therefore on top; the truth's have no score."""
     of_image = arrays["boxes"][:, 0] == n
     boxes, labels = arrays["boxes"][of_image, 1:].astype(float), arrays["box_labels"][of_image]
-    order = np.argsort(boxes[:, 4], kind="stable") if boxes.shape[1] > 4 else np.arange(len(boxes))  # noqa: PLR2004
-    for rank, k in enumerate(order):
-        left, top, right, bottom = boxes[k, :4]
+    order = (np.argsort(boxes[:, 4], kind="stable") if boxes.shape[1] > 4 else np.arange(len(boxes)))[-most:]  # noqa: PLR2004
+    for rank, k in zip(range(len(order) - 1, -1, -1), order, strict=True):
+        left, top, right, bottom = boxes[k, :4] - 0.5
         edge = [withStroke(linewidth=2.6, foreground="black")]
-        box = Rectangle(
-            (left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=_colour(int(labels[k])), lw=1.4, path_effects=edge
-        )
-        axis.add_patch(box)
-        if rank >= len(order) - _MOST_NAMED:
+        colour = _colour(int(labels[k]))
+        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=1.4, path_effects=edge))
+        if rank < _MOST_NAMED:
             score = "".join(f" {value:.2f}".replace(" 0.", " .") for value in boxes[k, 4:])
-            _name(axis, left - 0.5, top - 0.5, f"{classes[labels[k]]}{score}", ha="left", va="top")
-    return {int(label): str(classes[label]) for label in labels}
+            # Every other name at the foot: boxes of one object lie upon each other.
+            y, side = (top, "top") if rank % 2 == 0 else (bottom, "bottom")
+            _name(axis, left, y, f"{classes[labels[k]]}{score}", ha="left", va=side)
+    return {int(label): str(classes[label]) for label in labels[order]}
 
 
 def _name(axis: Axes, x: float, y: float, text: str, **where: Any) -> None:
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
-    axis.text(x, y, text, fontsize=8, clip_on=True, bbox=box, **where)
+    """Text on the image; where it starts at a place, it starts early enough to end on the image."""
+    if where["ha"] == "left":
+        left, right = axis.get_xlim()
+        inches = WIDTH_INCHES / axis.get_gridspec().ncols  # type: ignore[union-attr]
+        x = max(left, min(x, right - (right - left) * _LETTER_INCHES * len(text) / inches))
+    axis.text(x, y, text, fontsize=8, clip_on=True, bbox=CLEAR, **where)
 
 
 def _colour(index: int) -> str:

@@ -2,9 +2,10 @@
 
 import json
 
+from reports.assembly import leaderboard
 from reports.board import PublishedFigure
 from reports.record import Ap, Cost, Data, Metrics, Run, Segmentation
-from reports.rows import Cells, PairInfo, Result, leaderboard, table
+from reports.rows import Cells, PairInfo, Result, table
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
 

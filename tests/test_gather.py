@@ -51,6 +51,9 @@ def test_failed_and_half_done_cells_are_shown(records):
     assert (mgd.num_seeds, mgd.missing[0].status) == (1, "not evaluated")
     assert (maskd.status, maskd.reason) == ("failed", "failed: loss_maskd is not finite")
 
+    (folder / "runs" / PAIR / "mgd/seed0/metrics.json").unlink()
+    assert make().tables[0].rows[1].status == "not run"
+
 
 @pytest.mark.parametrize(
     ("file", "change", "message"),
