@@ -29,6 +29,8 @@ def scale_warning(board: Leaderboard) -> str | None:
 
 def question(board: Leaderboard) -> str:
     """What the tests ask, and how many false answers to expect."""
+    if not board.num_tests:
+        return "Nothing can be tested yet: it takes two finished seeds of a method and two of its control."
     expected = f"{LEVEL * board.num_tests:.1f}"
     if board.full_size:
         margins = "; ".join(f"{m.margin:g} {short(m.metric)} on {m.dataset}: {m.why}" for m in board.margins) or "none needed"
@@ -128,8 +130,9 @@ def reading(figure: PublishedFigure, table: Table) -> list[str]:
             f"{what} {value} {short(table.metric)}: {against.verdict}; ours differs by {against.difference:+.2f}{interval}, "
             f"margin {against.margin:g}"
         )
-        if against.p_holm is not None:
-            sentence += f", p after Holm {p_value(against.p_holm)}"
+        if against.p_holm is not None and against.verdict != "inconclusive":
+            holds = "also" if against.p_holm <= LEVEL else "not"
+            sentence += f", {holds} after Holm's adjustment (p {p_value(against.p_holm)})"
         if against.verdict == "inconclusive":
             further = against.further_seeds
             sentence += (
@@ -142,11 +145,9 @@ def reading(figure: PublishedFigure, table: Table) -> list[str]:
 
 
 def p_value(p: float) -> str:
-    """``0.04``, or ``< 0.001``."""
-    for digits in (2, 3):
-        if round(p, digits) >= 10**-digits:
-            return f"{p:.{digits}f}"
-    return "< 0.001"
+    """``0.04``, ``0.006`` or ``< 0.001``."""
+    least, two_digits = 0.001, 0.01
+    return "< 0.001" if p < least else f"{p:.3f}" if p < two_digits else f"{p:.2f}"
 
 
 def minutes(row: Row) -> str:

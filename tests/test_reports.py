@@ -156,7 +156,7 @@ def test_at_full_size_each_source_has_its_verdict():
     assert [one.score_verdict.verdict for one in row.published] == ["reproduced", "not reproduced"]
     assert wording.verdict(row, found) == "reproduced (1 of 2), not reproduced (1 of 2)"
     assert near[0].startswith(
-        "score 43.7 AP: reproduced; ours differs by +0.00, 90 % interval -0.08 to +0.08, margin 0.3, p after Holm"
+        "score 43.7 AP: reproduced; ours differs by +0.00, 90 % interval -0.08 to +0.08, margin 0.3, also after Holm's adjustment (p 0.0"
     )
     assert far[1].startswith("gain +4.5 AP: not reproduced; ours differs by -1.00, ")
     assert found.num_tests == 8  # two figures, score and gain, two tests each
@@ -203,6 +203,7 @@ def test_nothing_has_run_yet():
     nothing = made_up(scores={"none": ()}).model_copy(update={"teacher": None})
 
     assert "Teacher: not run." in markdown(board(nothing))
+    assert wording.question(board(nothing)).startswith("Nothing can be tested yet")
     assert [row.status for row in nothing.rows] == ["not run"] * 3
 
 
