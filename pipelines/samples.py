@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not w
 
 Arrays = dict[str, npt.NDArray[Any]]
 NUM_IMAGES = 4
-LEAST_SCORE = 0.3  # of a detection that is drawn
+LEAST_SCORE = 0.05  # of a box; a figure shows the surest of them
+_LEAST_MASK_SCORE = 0.3  # masks would hide each other
 
 
 def write_samples(path: Path, arrays: Arrays) -> None:
@@ -132,7 +133,7 @@ def _instances(file: Path, number: dict[Any, int]) -> Arrays:
     """Each image's instances painted into one map, the surest last, so that it lies on top."""
     from pycocotools import mask  # noqa: PLC0415
 
-    found = [one for one in json.loads(file.read_text()) if one["image_id"] in number and one["score"] >= LEAST_SCORE]
+    found = [one for one in json.loads(file.read_text()) if one["image_id"] in number and one["score"] >= _LEAST_MASK_SCORE]
     maps: Arrays = {}
     for image, n in number.items():
         of_image = sorted((one for one in found if one["image_id"] == image), key=lambda one: -one["score"])

@@ -125,7 +125,7 @@ def method_row(
         cells: all that is known.
         metric: what the pair is judged by.
         control: scores of the control's seeds; may be empty.
-        control_losses: names of the losses that the control has, too.
+        control_losses: names of the losses that the control has, too; None where it has not run.
         teacher: the teacher's score, or None where it is not there yet.
         published: figures of this method on this pair.
         margin: of the pair's data set and metric; None where figures may not be compared.
@@ -133,7 +133,7 @@ def method_row(
     own: dict[str, Any] = {"method": method, "title": title, "parts": method.split("+"), "command": cells.command}
     if cells.impossible is not None:
         return Row(**own, status="impossible", reason=cells.impossible, published=list(published))
-    method_losses = _losses(cells.results) - control_losses if control_losses else set()
+    method_losses = set() if control_losses is None else _losses(cells.results) - control_losses
     seeds = sorted(
         (seed for result in cells.results if (seed := _seed(result, metric, method_losses))), key=lambda found: found.seed
     )
@@ -238,7 +238,7 @@ def table(
             cells.get(name, Cells()),
             metric=pair.metric,
             control=control,
-            control_losses=_losses(controls.results),
+            control_losses=_losses(controls.results) if controls.results else None,
             teacher=row.score if row else None,
             published=published.get(name, []),
             margin=margin,

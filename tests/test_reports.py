@@ -46,6 +46,11 @@ def test_curves_leave_the_methods_losses_out():
     assert rows[1].seeds[0].curve.own_loss == [(1, 2.0)]
     assert rows[1].seeds[0].curve.tune_score == [(1, 7.0)]
 
+    # A segmenter logs its own losses under names that MMEngine adds up, so the control's curve has none but the sum.
+    cells["none"] = Cells([result("box AP", 10.0, curve=[{"iteration": 1.0, "loss": 2.5}])])
+    cells["mgd"] = Cells([result("box AP", 12.0, "mgd", curve=[{"iteration": 1.0, "loss": 5.0, "loss_new": 3.0}])])
+    assert made_up(cells=cells).rows[1].seeds[0].curve.own_loss == [(1, 2.0)]
+
 
 @pytest.mark.parametrize(
     ("metric", "name", "columns"),
