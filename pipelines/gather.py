@@ -126,6 +126,8 @@ class Gathered:
         folder, target = f"{pair}/{method}/seed{seed}", f"distill@{pair}-{method}-{seed}"
         try:
             found = self._result(self.runs / folder, target, ("distill", pair, method, seed))
+            record = self.runs / folder / "run.json"
+            trained = found is None and record.is_file() and read_record(record, Run).status == "done"
         except ValueError as error:
             self.problems.append(str(error))
             return Missing(seed=seed, status="unreadable", reason=str(error))
@@ -134,7 +136,6 @@ class Gathered:
         note = self.work / folder / "failed.txt"
         if note.is_file():
             return Missing(seed=seed, status="failed", reason=note.read_text().strip())
-        trained = (self.runs / folder / "run.json").is_file()
         return Missing(seed=seed, status="not evaluated" if trained else "not run")
 
     def _result(self, folder: Path, target: str, expected: tuple[str, str, str | None, int | None]) -> Result | None:

@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
 METHODS = ("none", "mgd", "maskd", "crosskd+pkd")  # of the grid that tests run: control, plain, with a prior, joined
+REPORTS = (*(f"leaderboard.{form}" for form in ("csv", "html", "json", "md", "pdf")), "trainings.csv", "*.svg", "*.png")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -43,7 +44,7 @@ def copy_project(target: Path) -> Path:
         shutil.copytree(
             ROOT / name,
             target / name,
-            ignore=shutil.ignore_patterns("__pycache__", "leaderboard.json", "leaderboard.md", "leaderboard.png"),
+            ignore=shutil.ignore_patterns("__pycache__", *REPORTS),
         )
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, target / name)
