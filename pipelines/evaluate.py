@@ -90,7 +90,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, help="a student's teacher: file of its weights")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        help="a student's teacher: file of its weights; without it nothing of the method is kept to be looked at",
+    )
     parser.add_argument("--prior", type=Path, help="of the student's method: file of its weights")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -117,7 +121,7 @@ def main() -> None:
     with noting_failure(cell):
         metrics = measure(setting, args.side, args.weights, cell / "test", run.config_changes)
         arrays = predicted(setting, args.side, cell / "test/predictions", run.config_changes)
-        if run.method:
+        if run.method and args.teacher:
             arrays |= shown_by_method(setting, run, args.weights.parent, args.teacher, args.prior)
     write_samples(samples, arrays)
     args.out.write_text(metrics.model_dump_json(indent=2) + "\n")
