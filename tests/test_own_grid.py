@@ -53,14 +53,15 @@ def train(monkeypatch, pair, method, teacher):
     out, prior = runs / method / "seed0", runs / method / "prior"
     run(monkeypatch, masks, *at, "--method", method, *data, "--teacher", teacher, "--out", prior)
     run(monkeypatch, distill, *at, "--method", method, "--seed", 0, *data, "--teacher", teacher, "--prior", prior, "--out", out)
-    judge(monkeypatch, pair, "student", out / "student.pth", out)
+    learned = ("--teacher", teacher / "weights.pth", "--prior", prior / "prior.pth")
+    judge(monkeypatch, pair, "student", out / "student.pth", out, *learned)
     return Run(**read(out / "run.json")), Metrics(**read(out / "metrics.json"))
 
 
-def judge(monkeypatch, pair, side, weights, out):
+def judge(monkeypatch, pair, side, weights, out, *more):
     """Stage ``evaluate``."""
     at = ("--tier", "mine", "--pair", pair, "--side", side, "--data", "data/mine")
-    run(monkeypatch, evaluate, *at, "--weights", weights, "--run", out / "run.json", "--out", out / "metrics.json")
+    run(monkeypatch, evaluate, *at, "--weights", weights, "--run", out / "run.json", "--out", out / "metrics.json", *more)
 
 
 def test_from_files_to_leaderboard(grid, monkeypatch):
