@@ -1,10 +1,12 @@
 """The schema of a method's recipe: its hyper-parameters as published, and where they come from."""
 
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = bool | int | float | str
+_LEAST_CHOICES = 2
 
 
 class _Frozen(BaseModel):
@@ -51,6 +53,35 @@ class PriorRecipe(_Frozen):
     training: PriorTraining
 
 
+class Range(_Frozen):
+    """Where stage ``tune`` may look for a better value of a hyper-parameter; exactly one of the three is given.
+
+    A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a share's are
+    its own. A value of 0 is a term that is switched off: multiples leave it off.
+    """
+
+    times: tuple[float, float] | None = Field(default=None, description="bounds, as multiples of the value in force")
+    between: tuple[float, float] | None = Field(default=None, description="bounds")
+    choices: list[Value] | None = None
+    scale: Literal["log", "linear"] | None = Field(default=None, description="between the bounds; log where they are multiples")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Range":
+        given = [bounds for bounds in (self.times, self.between, self.choices) if bounds is not None]
+        if len(given) != 1:
+            raise ValueError("give one of times, between and choices")
+        if self.choices is not None:
+            if len(set(self.choices)) < _LEAST_CHOICES or self.scale is not None:
+                raise ValueError(f"choices are two or more different values, without a scale; got {self.choices}")
+            return self
+        low, high = given[0]
+        if not (isfinite(low) and isfinite(high) and low < high):
+            raise ValueError(f"the range {low:g} to {high:g} is empty; the first bound must be below the second")
+        if low <= 0 and (self.times is not None or self.scale == "log"):
+            raise ValueError(f"the range {low:g} to {high:g} must be above 0: it is one of multiples or logarithmic")
+        return self
+
+
 class Override(_Frozen):
     """Hyper-parameters that stand in for the recipe's own where all given conditions hold.
 
@@ -82,6 +113,7 @@ class Recipe(_Frozen):
     source: Source | None
     code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
     hparams: dict[str, Value]
+    tunable: dict[str, Range] = Field(default_factory=dict, description="hyper-parameters that stage tune may change, and how far")
     prior: PriorRecipe | None = None
     inherits: list[str] = Field(default_factory=list, description="modules that the student takes over from the teacher")
     config: dict[str, Any] = Field(

@@ -16,11 +16,36 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from benchmarks.datasets import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
-from methods.recipe import Override, PriorRecipe, PriorTraining, Recipe
+from methods.recipe import Override, PriorRecipe, PriorTraining, Range, Recipe
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
+
+
+class Tuning(BaseModel):
+    """What stage ``tune`` searches, and what it may spend on each pair and method."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pairs: list[Id]
+    methods: list[MethodId] = Field(description="each with its tuned row beside its published one; joined ones can be tuned, too")
+    study: Id = Field(default="default", description="another name begins anew, beside what there is")
+    space: dict[MethodId, dict[str, Range]] = Field(
+        default_factory=dict, description="by method, what is searched in place of what its recipe calls tunable"
+    )
+    trials: int = Field(ge=1, description="at most, by pair and method")
+    max_hours: float | None = Field(
+        default=None, gt=0, description="of trials by pair and method, all workers together; none is begun when they are spent"
+    )
+    share: float = Field(gt=0, le=1, description="of the student's schedule that a trial trains, all of it shortened alike")
+    reports: int = Field(ge=1, description="measurements on the tune split in a trial, evenly spaced; the last is its result")
+    objectives: list[Literal["score", "train_s"]] = Field(default=["score"], min_length=1, max_length=2)
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup_trials: int = Field(default=4, ge=1, description="drawn at random before TPE has seen enough; the recipe's own comes first")
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    seed: StrictInt = Field(description="of the sampler, and of every trial's training; none of the grid's seeds")
+    workers: int = Field(default=1, ge=1, description="trials at a time, in one stage")
 
 
 class Grid(BaseModel):
@@ -40,6 +65,7 @@ class Grid(BaseModel):
         default=None, ge=1, description="images a step at a published schedule, where it is not the pair's; the rate follows"
     )
     own: OwnData | None = Field(default=None, description="the data of a tier whose data is 'own'")
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)

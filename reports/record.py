@@ -61,6 +61,7 @@ class Run(Frozen):
     tier: str
     pair: str
     method: str | None
+    variant: Literal["published", "tuned"] = Field(default="published", description="whose hyper-parameters: the recipe's, or a study's")
     seed: int
     hparams: dict[str, Any] = Field(default_factory=dict)
     hparams_origin: str | None = Field(default=None, description="'published', or why the tier changed them")
@@ -80,6 +81,11 @@ class Run(Frozen):
     cost: Cost | None = None
     curve: list[dict[str, float]] = Field(default_factory=list)
     mlflow_run_id: str | None = None
+
+    @property
+    def row(self) -> str | None:
+        """The leaderboard's row, and the folder under the pair's: ``mgd``, or ``mgd/tuned``; None for a teacher."""
+        return f"{self.method}/tuned" if self.method and self.variant == "tuned" else self.method
 
 
 class Ap(Frozen):
