@@ -10,7 +10,7 @@ Images are not hashed: reading COCO's 118,000 takes longer than training on them
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Checked:
         root: where it lies.
         annotations: size in bytes and sha256, by path or pattern relative to the root.
         stamps: the files' sizes and ages when they were hashed, as a digest.
+        files: sha256 of each file of a pattern that names many, by pattern and path.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Checked:
     root: Path
     annotations: dict[str, tuple[int, str]]
     stamps: dict[str, str]
+    files: dict[str, dict[str, str]]
 
 
 def listing(folder: Path) -> set[str]:
@@ -73,24 +75,33 @@ def _stamp(root: Path, pattern: str) -> str:
     return digest.hexdigest()
 
 
+def _hashes(root: Path, pattern: str, left_out: Callable[[str], bool] = lambda _: False) -> dict[str, str]:
+    """Digest of each file of a pattern, by its path from the root; those that are left out are not opened."""
+    paths = {path.relative_to(root).as_posix(): path for path in _files(root, pattern)}
+    return {name: file_sha256(path) for name, path in paths.items() if not left_out(name)}
+
+
+def _sum(root: Path, pattern: str, hashes: dict[str, str]) -> tuple[int, str]:
+    num_bytes = sum((root / path).stat().st_size for path in hashes)
+    lines = "".join(f"{path} {sha256}\n" for path, sha256 in hashes.items())
+    return num_bytes, hashlib.sha256(lines.encode()).hexdigest() if "*" in pattern else hashes[pattern]
+
+
 def _measure(root: Path, pattern: str) -> tuple[int, str]:
     """Bytes and sha256 of a file; of a pattern, the sum and the sha256 over its files' names and digests."""
-    files = _files(root, pattern)
-    num_bytes = sum(path.stat().st_size for path in files)
-    if "*" not in pattern:
-        return num_bytes, file_sha256(files[0])
-    lines = (f"{path.relative_to(root).as_posix()} {file_sha256(path)}\n" for path in files)
-    return num_bytes, hashlib.sha256("".join(lines).encode()).hexdigest()
+    return _sum(root, pattern, _hashes(root, pattern))
 
 
 def checked(name: str, root: Path, num_images: dict[str, int], patterns: Iterable[str], **also: Any) -> Checked:
     """Hash the annotations of a data set; ``also`` is what else its digest depends on."""
     patterns = sorted(set(patterns))
     stamps = {pattern: _stamp(root, pattern) for pattern in patterns}
-    annotations = {pattern: _measure(root, pattern) for pattern in patterns}
+    hashes = {pattern: _hashes(root, pattern) for pattern in patterns}
+    annotations = {pattern: _sum(root, pattern, hashes[pattern]) for pattern in patterns}
     content = json.dumps({"annotations": annotations, "num_images": num_images, **also}, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return Checked(name, digest, num_images, sum(size for size, _ in annotations.values()), root, annotations, stamps)
+    num_bytes = sum(size for size, _ in annotations.values())
+    return Checked(name, digest, num_images, num_bytes, root, annotations, stamps, {p: hashes[p] for p in patterns if "*" in p})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -125,7 +136,9 @@ def write_manifest(folder: Path, sets: Iterable[Checked]) -> None:
     """Write ``verified.json`` and then, last, ``manifest.json``."""
     verified, manifest = _verified(folder), {}
     for one in sets:
-        verified[one.name] = {"root": str(one.root.resolve()), "stamps": one.stamps, "annotations": one.annotations}
+        verified[one.name] = {
+            "root": str(one.root.resolve()), "stamps": one.stamps, "annotations": one.annotations, "files": one.files,
+        }  # fmt: skip
         manifest[one.name] = {"digest": one.digest, "num_images": one.num_images, "annotations": one.annotations}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("verified.json", verified), ("manifest.json", manifest)):
@@ -134,13 +147,16 @@ def write_manifest(folder: Path, sets: Iterable[Checked]) -> None:
         partial.replace(folder / name)
 
 
-def identity(manifest_dir: Path, name: str, root: Path | None = None) -> tuple[str, str]:
+def identity(
+    manifest_dir: Path, name: str, root: Path | None = None, left_out: Callable[[str], bool] | None = None
+) -> tuple[str, str]:
     """Name and digest of a data set that ``prepare`` checked, after making sure that its annotations are the same still.
 
     Args:
         manifest_dir: folder of ``manifest.json``.
         name: of the data set: coco, voc, cityscapes, own.
         root: where it lies now; None for where ``prepare`` found it.
+        left_out: whether a file, named from the root, is neither opened nor missed.
 
     Raises:
         ValueError: the manifest lacks the data set, or a file of it is missing or altered.
@@ -152,13 +168,28 @@ def identity(manifest_dir: Path, name: str, root: Path | None = None) -> tuple[s
     if root is None and "root" not in before:
         raise ValueError(f"where data set '{name}' lies is not recorded beside {path}; {_AGAIN}")
     place = root or Path(before["root"])
-    for pattern, (num_bytes, sha256) in sets[name]["annotations"].items():
+    for pattern, recorded in sets[name]["annotations"].items():
         try:
-            if before.get("stamps", {}).get(pattern) == _stamp(place, pattern):
-                continue
-            found = _measure(place, pattern)
+            same = _is_same(place, pattern, tuple(recorded), before, left_out)
         except OSError as error:
             raise ValueError(f"{place / pattern} cannot be read ({error.strerror}); put it back, or {_AGAIN}") from error
-        if found != (num_bytes, sha256):
+        if not same:
             raise ValueError(f"{place / pattern} has changed since prepare checked it; put it back, or {_AGAIN}")
     return name, str(sets[name]["digest"])
+
+
+def _is_same(
+    root: Path, pattern: str, recorded: tuple[int, str], before: dict[str, Any], left_out: Callable[[str], bool] | None
+) -> bool:
+    """Whether the files of a pattern, but for what is left out of them, are as ``prepare`` recorded them.
+
+    The digest over many files says nothing of some of them: these are compared one by one.
+    """
+    if left_out is not None:
+        known = before.get("files", {}).get(pattern) if "*" in pattern else {pattern: recorded[1]}
+        if known is None:
+            raise ValueError(f"of {root / pattern} the files are not recorded one by one; {_AGAIN}")
+        kept = {path: sha256 for path, sha256 in known.items() if not left_out(path)}
+        if len(kept) < len(known):
+            return not kept or _hashes(root, pattern, left_out) == kept
+    return before.get("stamps", {}).get(pattern) == _stamp(root, pattern) or _measure(root, pattern) == recorded

@@ -12,7 +12,7 @@ uncompressed, so that no compression library's version or processor's instructio
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -215,9 +215,16 @@ def _write_split(spec: SceneSpec, split: str, root: Path) -> None:
     (root / f"{split}.json").write_text(json.dumps(coco, separators=(",", ":")))
 
 
-def _files(root: Path) -> Iterator[tuple[str, int, str]]:
-    """Relative path, bytes and sha256 of each data file, sorted by path."""
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name != "manifest.json"):
+def _split_of(path: str) -> str:
+    """The split that a file or folder of the data set belongs to, named from the root."""
+    return path.partition("/")[0].removesuffix(".json").removesuffix("_labels")
+
+
+def _files(root: Path, without: Collection[str] = ()) -> Iterator[tuple[str, int, str]]:
+    """Relative path, bytes and sha256 of each data file, sorted by path; splits of ``without`` are not looked into."""
+    tops = [top for top in root.iterdir() if _split_of(top.name) not in without]
+    inside = [path for top in tops for path in (top, *top.rglob("*"))]
+    for path in sorted(p for p in inside if p.is_file() and p.name != "manifest.json"):
         content = path.read_bytes()
         yield path.relative_to(root).as_posix(), len(content), hashlib.sha256(content).hexdigest()
 
@@ -242,8 +249,12 @@ def write_scenes(spec: SceneSpec, root: Path) -> str:
     return digest
 
 
-def verify_scenes(root: Path) -> str:
+def verify_scenes(root: Path, without: Collection[str] = ()) -> str:
     """Check every file against the manifest and return the data set's digest.
+
+    Args:
+        root: of the data set.
+        without: splits whose files are neither opened nor missed.
 
     Raises:
         ValueError: the manifest or a file of it is missing or altered; the message names it.
@@ -253,11 +264,12 @@ def verify_scenes(root: Path) -> str:
     if not manifest_path.is_file():
         raise ValueError(f"{manifest_path} is missing; {remedy}")
     manifest = json.loads(manifest_path.read_text())
-    present = {path: [num_bytes, sha256] for path, num_bytes, sha256 in _files(root)}
+    present = {path: [num_bytes, sha256] for path, num_bytes, sha256 in _files(root, without)}
+    wanted = {path: state for path, state in manifest["files"].items() if _split_of(path) not in without}
     for state, paths in {
-        "missing": sorted(manifest["files"].keys() - present.keys()),
-        "altered": sorted(p for p in manifest["files"] if present.get(p, manifest["files"][p]) != manifest["files"][p]),
-        "not in the manifest": sorted(present.keys() - manifest["files"].keys()),
+        "missing": sorted(wanted.keys() - present.keys()),
+        "altered": sorted(path for path in wanted if present.get(path, wanted[path]) != wanted[path]),
+        "not in the manifest": sorted(present.keys() - wanted.keys()),
     }.items():
         if paths:
             more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""

@@ -74,7 +74,7 @@ class Range(_Frozen):
             if len(set(self.choices)) < _LEAST_CHOICES or self.scale is not None:
                 raise ValueError(f"choices are two or more different values, without a scale; got {self.choices}")
             return self
-        low, high = given[0]
+        low, high = self.times or self.between or (0.0, 0.0)
         if not (isfinite(low) and isfinite(high) and low < high):
             raise ValueError(f"the range {low:g} to {high:g} is empty; the first bound must be below the second")
         if low <= 0 and (self.times is not None or self.scale == "log"):

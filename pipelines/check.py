@@ -27,6 +27,7 @@ from pipelines.params import (
     load_tier,
     method_sources,
 )
+from pipelines.tuning.space import search_space, tunable
 
 
 def check_recipe(part: Part) -> None:
@@ -52,6 +53,7 @@ def check_recipe(part: Part) -> None:
         expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
         problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
         problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
+    problems += [f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys())]
     for number, override in enumerate(recipe.overrides):
         problems += [
             f"overrides.{number}.hparams.{key} is not among hparams"
@@ -87,6 +89,40 @@ def check_all(grid: Grid) -> None:
         for name in grid.methods:
             if not impossible_reason(pair_name, pair, name, grid.tier) and name not in grid.leave_out.get(pair_name, []):
                 cell_config(name, pair_name, pair, grid.tier)
+    check_tuning(grid)
+
+
+def tuned_cells(grid: Grid) -> list[tuple[str, str]]:
+    """Pair and method of all that is to be tuned and can be."""
+    return [
+        (pair, method)
+        for pair in (grid.tuning.pairs if grid.tuning else [])
+        for method in (grid.tuning.methods if grid.tuning else [])
+        if method not in grid.leave_out.get(pair, []) and not impossible_reason(pair, load_pair(pair), method, grid.tier)
+    ]
+
+
+def check_tuning(grid: Grid) -> None:
+    """Check what stage ``tune`` is asked for against the grid and the recipes; ValueError where they do not fit."""
+    tuning = grid.tuning
+    if tuning is None or not tuning.pairs or not tuning.methods:
+        return
+    for axis in ("pairs", "methods"):
+        if unknown := [name for name in getattr(tuning, axis) if name not in getattr(grid, axis)]:
+            raise ValueError(
+                f"params.yaml: tuning.{axis} names {', '.join(unknown)}, which the grid's {axis} do not; add it there"
+            )
+    if "none" in tuning.methods:
+        raise ValueError("params.yaml: tuning.methods names the control 'none', which has nothing to tune; take it out")
+    if stray := [name for name in tuning.space if name not in tuning.methods]:
+        raise ValueError(f"params.yaml: tuning.space names {', '.join(stray)}, which tuning.methods does not; add it there")
+    if tuning.seed in grid.seeds:
+        raise ValueError(
+            f"params.yaml: tuning.seed {tuning.seed} is one of the grid's seeds; take another: a tuned row must not be "
+            "measured with the seed that its weights were chosen by"
+        )
+    for pair, method in tuned_cells(grid):
+        search_space(tuning, method, pair, load_pair(pair), grid.tier)
 
 
 def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
@@ -110,6 +146,13 @@ def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
     return {"parts": parts, "left_out": [pair for pair, names in grid.leave_out.items() if method_name in names]}
 
 
+def searched(method_name: str, grid: Grid) -> dict[str, Any]:
+    """What stage ``tune`` searches for a method: not among its decisive values, for no other training depends on it."""
+    named = grid.tuning.space.get(method_name) if grid.tuning else None
+    ranges = tunable(method_name) if named is None else named
+    return {name: bounds.model_dump(mode="json", exclude_none=True) for name, bounds in ranges.items()}
+
+
 def settings(grid: Grid) -> dict[str, dict[str, Any]]:
     """What trainings and evaluations depend on besides their files, by kind of stage."""
     tier, own = load_tier(grid.tier).model_dump(mode="json"), grid.own and grid.own.model_dump(mode="json")
@@ -118,6 +161,9 @@ def settings(grid: Grid) -> dict[str, dict[str, Any]]:
             "tier": {key: tier[key] for key in ("data", "model", "schedule")},
             "own": own,
             "batch_size": grid.batch_size,
+        },
+        "tuning": {
+            "tuning": grid.tuning and grid.tuning.model_dump(mode="json", exclude={"pairs", "methods", "space", "workers"})
         },
         "evaluation": {"tier": {key: tier[key] for key in ("data", "model", "area_px2")}, "own": own},
     }
@@ -135,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipes", type=Path, required=True)
+    parser.add_argument("--spaces", type=Path, required=True)
     parser.add_argument("--settings", type=Path, required=True)
     args = parser.parse_args()
     grid = load_grid()
@@ -143,6 +190,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text("the grid's files are in order\n")
     write_json(args.recipes, {name: decisive(name, grid) for name in grid.methods})
+    write_json(args.spaces, {name: searched(name, grid) for name in (grid.tuning.methods if grid.tuning else [])})
     write_json(args.settings, settings(grid))
 
 

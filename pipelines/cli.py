@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _TRACE = Path("work") / "last_error.txt"
-_FULL_MIB = 16  # with less than this free, whatever failed failed for want of room
+FULL_MIB = 16  # with less than this free, whatever failed failed for want of room
 
 
 def run(main: Callable[[], None]) -> None:
@@ -28,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
             _TRACE.parent.mkdir(exist_ok=True)
             _TRACE.write_text(traceback.format_exc())
         line = " ".join(str(error).split()) or type(error).__name__
-        if free_mib < _FULL_MIB:
+        if free_mib < FULL_MIB:
             line = f"the disk of {Path.cwd()} is full ({free_mib} MiB free); free some and run again: nothing finished is lost ({line})"
         elif not isinstance(error, (ValueError, OSError)):
             line = f"{type(error).__name__}: {line}; the traceback is in {_TRACE}"

@@ -13,6 +13,7 @@ from pipelines import cli
 from pipelines.gather import read_board
 from reports.board import Leaderboard
 from reports.comparison import Change, changes, differences
+from reports.wording import LEVEL
 
 _FILE = "reports/leaderboard.json"
 _PIPE_COLUMNS = 160
@@ -74,7 +75,7 @@ def main() -> None:
     console.print(side_by_side(found))
     beyond = sum(change.moved == "beyond" for change in found)
     tested = sum(change.low is not None and change.moved in ("within", "beyond") for change in found)
-    print(f"{beyond} of {tested} rows moved beyond their interval; {0.05 * tested:.1f} would by chance")
+    print(f"{beyond} of {tested} rows moved beyond their interval; {LEVEL * tested:.1f} would by chance")
     for line in differences(a, b):
         print(f"differs: {line}")
 

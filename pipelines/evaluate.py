@@ -114,10 +114,10 @@ def main() -> None:
     setting = open_setting(args.tier, args.pair, args.data)
     dataset_identity(setting, args.data)
     read_weights(args.weights, str(run.weights_sha256))
-    label = f"[evaluate {args.pair}/{run.method or 'teacher'}" + (f"/seed{run.seed}]" if run.method else "]")
+    label = f"[evaluate {args.pair}/{run.row or 'teacher'}" + (f"/seed{run.seed}]" if run.method else "]")
     print(f"{label} predicting on the test split", flush=True)
     prepare_process()
-    cell = WORK / args.tier / args.pair / (f"{run.method}/seed{run.seed}" if run.method else "teacher")
+    cell = WORK / args.tier / args.pair / (f"{run.row}/seed{run.seed}" if run.row else "teacher")
     with noting_failure(cell):
         metrics = measure(setting, args.side, args.weights, cell / "test", run.config_changes)
         arrays = predicted(setting, args.side, cell / "test/predictions", run.config_changes)

@@ -11,14 +11,17 @@ from pydantic import BaseModel, RootModel, ValidationError
 from benchmarks.pair import Pair
 from benchmarks.published import Figure, Registry
 from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
+from pipelines.quoted import pair_notes, published_figures, recipe_of
 from reports.assembly import leaderboard
-from reports.board import Leaderboard, Margin, Missing, PublishedFigure, Recipe, Table
+from reports.board import Leaderboard, Margin, Missing, Table
 from reports.record import Metrics, Run
 from reports.rows import Cells, PairInfo, Result, table
+from reports.study import Study
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
-_VERSIONS = {"Run": 2, "Metrics": 2}
+_VERSIONS = {"Run": 2, "Metrics": 2, "Study": 1}
+_TUNED = "/tuned"  # behind a method's name: its row with the values of its study
 
 
 class Margins(RootModel[list[Margin]]):
@@ -35,7 +38,7 @@ def margins(path: Path = Path("reports/margins.yaml")) -> dict[tuple[str, str], 
 
 
 def read_record(path: Path, schema: type[Schema]) -> Schema:
-    """Read ``run.json`` or ``metrics.json``; ValueError, one line, where it is not of the schema or of an older one."""
+    """Read ``run.json``, ``metrics.json`` or ``study.json``; ValueError, one line, where it is not of the schema or of an older one."""
     text = path.read_text()
     try:
         return schema.model_validate_json(text)
@@ -86,6 +89,7 @@ class Gathered:
         work: folder of the tier's work directories, where failures are noted.
         problems: a line for each file that cannot be used.
         all_runs: of everything that was read.
+        studies: that have ended.
     """
 
     runs: Path
@@ -93,6 +97,7 @@ class Gathered:
     tier: str
     problems: list[str] = field(default_factory=list)
     all_runs: list[Run] = field(default_factory=list)
+    studies: list[Study] = field(default_factory=list)
 
     def teacher(self, pair: str) -> Result | None:
         """The pair's teacher."""
@@ -104,26 +109,56 @@ class Gathered:
         return result
 
     def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> Cells:
-        """A method's cells on a pair."""
-        if reason := impossible_reason(pair_name, pair, method, self.tier):
+        """A method's cells on a pair; its prior, where it has one, counts once though its tuned row needs it, too."""
+        base = method.removesuffix(_TUNED)
+        if reason := impossible_reason(pair_name, pair, base, self.tier):
             return Cells(impossible=reason)
         results, missing = [], []
         for seed in seeds:
             found = self._cell(pair_name, method, seed)
             (missing if isinstance(found, Missing) else results).append(found)
-        prior = None
-        if any(part.recipe.prior for part in load_parts(method)):
-            try:
-                path = self.runs / pair_name / method / "prior/run.json"
-                prior = read_record(path, Run) if path.is_file() else None
-                self.all_runs += [prior] if prior else []
-            except ValueError as error:
-                self.problems.append(str(error))
-        targets = " ".join(f"evaluate@{pair_name}-{method}-{seed}" for seed in seeds)
-        return Cells(results, missing, None, prior, f"dvc repro {targets}")
+        stage = "evaluate" if base == method else "evaluate_tuned"
+        targets = " ".join(f"{stage}@{pair_name}-{base}-{seed}" for seed in seeds)
+        prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
+        if base == method:
+            self.all_runs += [prior] if prior else []
+            return Cells(results, missing, None, prior, f"dvc repro {targets}")
+        study = self._study(pair_name, base)
+        self.studies += [study] if study else []
+        return Cells(results, missing, None, prior, f"dvc repro {targets}", study)
+
+    def _prior(self, pair: str, method: str) -> Run | None:
+        path = self.runs / pair / method / "prior/run.json"
+        try:
+            return read_record(path, Run) if path.is_file() else None
+        except ValueError as error:
+            self._note(error)
+            return None
+
+    def _study(self, pair: str, method: str) -> Study | None:
+        """The search behind a tuned row; None where it has not ended."""
+        path = self.runs / pair / method / "tuned/study.json"
+        try:
+            found = read_record(path, Study) if path.is_file() else None
+            if found and (found.tier, found.pair, found.method) != (self.tier, pair, method):
+                raise ValueError(
+                    f"{path}: claims the study of {found.tier}, {found.pair}/{found.method}, and lies where that of "
+                    f"{self.tier}, {pair}/{method} belongs; run stage tune again, or remove it"
+                )
+        except ValueError as error:
+            self._note(error)
+            return None
+        return found if found and found.status == "done" else None
+
+    def _note(self, error: ValueError) -> None:
+        """Once, though two rows may need the file."""
+        if str(error) not in self.problems:
+            self.problems.append(str(error))
 
     def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
-        folder, target = f"{pair}/{method}/seed{seed}", f"distill@{pair}-{method}-{seed}"
+        base = method.removesuffix(_TUNED)
+        folder, stage = f"{pair}/{method}/seed{seed}", "distill" if base == method else "distill_tuned"
+        target = f"{stage}@{pair}-{base}-{seed}"
         try:
             found = self._result(self.runs / folder, target, ("distill", pair, method, seed))
             record = self.runs / folder / "run.json"
@@ -133,9 +168,12 @@ class Gathered:
             return Missing(seed=seed, status="unreadable", reason=str(error))
         if found is not None:
             return found
-        note = self.work / folder / "failed.txt"
-        if note.is_file():
-            return Missing(seed=seed, status="failed", reason=note.read_text().strip())
+        notes = {"": self.work / folder / "failed.txt"}
+        if base != method:
+            notes["its search: "] = self.work / pair / base / "tuning/failed.txt"
+        for whose, note in notes.items():
+            if note.is_file():
+                return Missing(seed=seed, status="failed", reason=whose + note.read_text().strip())
         return Missing(seed=seed, status="not evaluated" if trained else "not run")
 
     def _result(self, folder: Path, target: str, expected: tuple[str, str, str | None, int | None]) -> Result | None:
@@ -143,7 +181,7 @@ class Gathered:
         if found is None:
             return None
         run = found.run
-        claimed = (run.stage, run.pair, run.method, run.seed if expected[3] is not None else None)
+        claimed = (run.stage, run.pair, run.row, run.seed if expected[3] is not None else None)
         if (run.tier, claimed) != (self.tier, expected):
             raise ValueError(
                 f"{folder / 'run.json'}: claims the row of {run.tier}, {_told(claimed)}, and lies where that of {self.tier}, "
@@ -159,67 +197,19 @@ def _told(identity: tuple[str, str, str | None, int | None]) -> str:
     return "/".join(str(part) for part in identity if part is not None)
 
 
-def published_figures(figures: Sequence[Figure], pair: str, metric: str) -> dict[str, list[PublishedFigure]]:
-    """By method, what its authors and others publish on a pair; what one source repeats after another is shown once."""
-    found: dict[str, list[PublishedFigure]] = {}
-    for figure in figures:
-        shown = figure.other_method is None and figure.kind != "user_reproduction"
-        if shown and (figure.pair, figure.metric) == (pair, metric):
-            gain = None if figure.baseline is None else round(figure.value - figure.baseline, 4)
-            entries = found.setdefault(figure.method_name, [])
-            if (figure.value, gain) not in [(other.value, other.gain) for other in entries]:
-                known = {name: value for name, value in figure.variant.model_dump().items() if value is not None}
-                entries.append(
-                    PublishedFigure(
-                        id=figure.id,
-                        value=figure.value,
-                        gain=gain,
-                        teacher=figure.teacher,
-                        source=figure.source,
-                        read=figure.read,
-                        variant=known,
-                        disagrees_with=figure.disagrees_with,
-                    )
-                )
+def methods_of(grid: Grid, pair: str) -> list[str]:
+    """A pair's rows: the grid's methods, each tuned one directly behind its own."""
+    found = []
+    tuned = grid.tuning.methods if grid.tuning and pair in grid.tuning.pairs else []
+    for method in grid.methods:
+        if method not in grid.leave_out.get(pair, []):
+            found += [method, method + _TUNED] if method in tuned else [method]
     return found
 
 
-def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
-    """Where the published models were changed for every method, and which sources disagree."""
-    notes = []
-    for side, model in (("teacher", pair.teacher), ("student", pair.student)):
-        if model.changes:
-            changed = ", ".join(f"`{key}` = {value}" for key, value in model.changes.items())
-            notes.append(f"the {side}'s config has {changed} ({model.why_changed})")
-    if pair.teacher.no_checkpoint:
-        notes.append(f"no published teacher to fetch: {pair.teacher.no_checkpoint}")
-    by_id = {figure.id: figure for figure in figures}
-    for figure in figures:
-        rivals = [by_id[name] for name in figure.disagrees_with if name in by_id and name > figure.id]
-        notes += [
-            f"sources disagree on {'the teacher' if figure.what == 'teacher' else figure.method_name}: "
-            f"{_claimed(figure)} against {_claimed(rival)}" + (f" ({figure.note})" if figure.note else "")
-            for rival in rivals
-        ]
-    return notes
-
-
-def _claimed(figure: Figure) -> str:
-    over = "" if figure.baseline is None else f" over {figure.baseline}"
-    return f"{figure.value}{over} in {figure.source}"
-
-
-def recipe_of(name: str) -> Recipe:
-    """What a method's file says, in words."""
-    recipe = load_parts(name)[0].recipe
-    paper, source = recipe.paper, recipe.source
-    return Recipe(
-        title=recipe.title,
-        paper=f"{paper.title}, {paper.venue}, arXiv:{paper.arxiv}" if paper else None,
-        source=f"{source.repo} at {source.commit}, {source.path} ({source.licence})" if source else None,
-        notes=[" ".join(note.split()) for note in recipe.notes],
-        deviations=[f"{one.what}: {' '.join(one.why.split())}" for one in recipe.deviations],
-    )
+def _title(method: str) -> str:
+    base = method.removesuffix(_TUNED)
+    return method_title(base) + ("" if base == method else ", tuned")
 
 
 def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
@@ -231,8 +221,8 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     names: list[str] = []
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
-        methods = [method for method in grid.methods if method not in grid.leave_out.get(pair_name, [])]
-        names += [part for method in methods for part in method.split("+")]
+        methods = methods_of(grid, pair_name)
+        names += [part for method in methods for part in method.removesuffix(_TUNED).split("+")]
         dataset = _DATASETS[pair.dataset]
         margin = declared.get((dataset, pair.metric)) if full_size else None
         if margin is not None:
@@ -247,6 +237,7 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         full_size=full_size,
         recipes={name: recipe_of(name) for name in dict.fromkeys(names)},
         margins=list(used.values()),
+        studies=found.studies,
         problems=found.problems,
     )
 
@@ -272,7 +263,7 @@ def _table(
     )
     return table(
         info,
-        {method: method_title(method) for method in methods},
+        {method: _title(method) for method in methods},
         teacher=found.teacher(name),
         cells={method: found.cells(name, pair, method, seeds) for method in methods},
         published=published_figures(figures, name, pair.metric),

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
@@ -16,36 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from benchmarks.datasets import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
-from methods.recipe import Override, PriorRecipe, PriorTraining, Range, Recipe
+from methods.recipe import Override, PriorRecipe, PriorTraining, Recipe
+from pipelines.tuning.settings import Id, MethodId, Tuning
 
 Schema = TypeVar("Schema", bound=BaseModel)
-Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
-
-
-class Tuning(BaseModel):
-    """What stage ``tune`` searches, and what it may spend on each pair and method."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pairs: list[Id]
-    methods: list[MethodId] = Field(description="each with its tuned row beside its published one; joined ones can be tuned, too")
-    study: Id = Field(default="default", description="another name begins anew, beside what there is")
-    space: dict[MethodId, dict[str, Range]] = Field(
-        default_factory=dict, description="by method, what is searched in place of what its recipe calls tunable"
-    )
-    trials: int = Field(ge=1, description="at most, by pair and method")
-    max_hours: float | None = Field(
-        default=None, gt=0, description="of trials by pair and method, all workers together; none is begun when they are spent"
-    )
-    share: float = Field(gt=0, le=1, description="of the student's schedule that a trial trains, all of it shortened alike")
-    reports: int = Field(ge=1, description="measurements on the tune split in a trial, evenly spaced; the last is its result")
-    objectives: list[Literal["score", "train_s"]] = Field(default=["score"], min_length=1, max_length=2)
-    sampler: Literal["tpe", "random"] = "tpe"
-    startup_trials: int = Field(default=4, ge=1, description="drawn at random before TPE has seen enough; the recipe's own comes first")
-    pruner: Literal["median", "hyperband", "none"] = "median"
-    seed: StrictInt = Field(description="of the sampler, and of every trial's training; none of the grid's seeds")
-    workers: int = Field(default=1, ge=1, description="trials at a time, in one stage")
 
 
 class Grid(BaseModel):
@@ -219,6 +193,8 @@ def load_grid(path: Path = Path("params.yaml")) -> Grid:
     ]
     if twice:
         raise ValueError(f"{path}: {'; '.join(twice)}: two cells would be the same; remove one")
+    if grid.tuning and (again := [n for names in (grid.tuning.pairs, grid.tuning.methods) for n in names if names.count(n) > 1]):
+        raise ValueError(f"{path}: tuning names {again[0]!r} more than once; remove one")
     unknown = [f"pair '{pair}'" for pair in grid.leave_out if pair not in grid.pairs]
     unknown += sorted({f"method '{name}'" for names in grid.leave_out.values() for name in names if name not in grid.methods})
     if unknown:
@@ -276,6 +252,18 @@ def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:
     if len(parts) == 1:
         return dict(parts[0]["hparams"])
     return {f"{part['name']}.{key}": value for part in parts for key, value in part["hparams"].items()}
+
+
+def with_hparams(parts: list[dict[str, Any]], values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts with some hyper-parameters replaced, named as :func:`flat_hparams` names them."""
+    unknown = values.keys() - flat_hparams(parts).keys()
+    if unknown:
+        raise ValueError(f"{'+'.join(part['name'] for part in parts)} has no hyper-parameter {', '.join(sorted(unknown))}")
+    prefix = {part["name"]: "" if len(parts) == 1 else f"{part['name']}." for part in parts}
+    return [
+        {**part, "hparams": {key: values.get(prefix[part["name"]] + key, value) for key, value in part["hparams"].items()}}
+        for part in parts
+    ]
 
 
 def needed_roles(parts: list[dict[str, Any]]) -> list[str]:

@@ -51,10 +51,29 @@ def as_json(plan: Plan, price: float | None, currency: str) -> dict[str, Any]:
             "cached_means": plan.finished.means,
             "impossible": [{"pair": pair, "method": method, "reason": why} for (pair, method), why in plan.impossible.items()],
         },
+        "tuning": tuning_as_json(plan),
         "work": [{**asdict(work), "hours": work.hours} for work in plan.work],
         "weights": [{**asdict(file), "checkpoint": file.checkpoint.model_dump()} for file in plan.weights],
         "hours": {**hours, "of": plan.unit, "unknown": plan.unknown},
         "money": None if price is None else {"amount": price * sum(hours.values()), "currency": currency, "per_hour": price},
+    }
+
+
+def tuning_as_json(plan: Plan) -> dict[str, Any] | None:
+    """Studies and the students behind them; None where nothing is tuned."""
+    if plan.grid.tuning is None:
+        return None
+    done = plan.finished
+    named = {True: "cached", False: "to_run"}
+    return {
+        "trials_at_most": plan.grid.tuning.trials,
+        "studies": {
+            name: [
+                {"pair": pair, "method": method} for pair, method in plan.studies if ((pair, method) in done.studies) == is_done
+            ]
+            for is_done, name in named.items()
+        },
+        "cells": {name: [asdict(c) for c in plan.tuned if (c in done.tuned) == is_done] for is_done, name in named.items()},
     }
 
 

@@ -94,8 +94,9 @@ def idle_stages(grid: Grid) -> set[str]:
             cell = f"{pair_name}-{method}"
             unwanted = method in grid.leave_out.get(pair_name, [])
             if unwanted or impossible_reason(pair_name, pair, method, grid.tier):
-                idle |= {f"{stage}@{cell}-{seed}" for stage in ("distill", "evaluate") for seed in grid.seeds}
-                idle.add(f"masks@{cell}")
+                stages = [f"{stage}{variant}" for stage in ("distill", "evaluate") for variant in ("", "_tuned")]
+                idle |= {f"{stage}@{cell}-{seed}" for stage in stages for seed in grid.seeds}
+                idle |= {f"masks@{cell}", f"tune@{cell}"}
             elif all(part.recipe.prior is None for part in load_parts(method)):
                 idle.add(f"masks@{cell}")
     return idle

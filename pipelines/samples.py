@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines.params import cell_parts, load_parts
+from pipelines.params import cell_parts, load_parts, with_hparams
 from reports.record import Run
 
 if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
@@ -76,7 +76,7 @@ def shown_by_method(setting: "Setting", run: Run, folder: Path, teacher: Path, p
     """
     from methods.contract import BaseMethod  # noqa: PLC0415 (torch takes a second)
 
-    parts, _ = cell_parts(str(run.method), run.pair, setting.pair, run.tier)
+    parts = with_hparams(cell_parts(str(run.method), run.pair, setting.pair, run.tier)[0], run.hparams)
     if all(part.method.pictures is BaseMethod.pictures for part in load_parts(str(run.method))):
         return {}
     import torch  # noqa: PLC0415 (seconds)

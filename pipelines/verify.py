@@ -2,13 +2,14 @@
 
 For every row's every seed: the leaderboard's figures are those of run.json and metrics.json, the weights on disk have
 the digest that both name, dvc.lock holds these very files, and the MLflow run that they name holds the same figures.
+A tuned row's hyper-parameters are those that its study hands out, and the study is the one that dvc.lock holds.
 Prints what does not agree; exit code 1 where anything does not.
 """
 
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,29 +21,33 @@ from pipelines.gather import read_board, read_record
 from pipelines.tracked import Store, TrackedRun
 from reports.board import Leaderboard, SeedResult, TeacherRow
 from reports.record import Metrics, Run
+from reports.study import Study
 
 _CLOSE = 5e-4  # points; the records keep four digits
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One training as the leaderboard has it, and where its files lie."""
+    """One training as the leaderboard has it, and where its files lie; ``study`` is that of a tuned row."""
 
     name: str
     folder: Path
     weights: str
     result: TeacherRow | SeedResult
     hparams: dict[str, Any]
+    study: Study | None = None
 
     @property
     def stages(self) -> tuple[str, str]:
         """DVC's names of the stages that trained and evaluated it."""
         what, _, cell = self.result.target.partition("@")
-        return self.result.target, f"{'evaluate_teacher' if what == 'teachers' else 'evaluate'}@{cell}"
+        evaluate = {"teachers": "evaluate_teacher", "distill_tuned": "evaluate_tuned"}.get(what, "evaluate")
+        return self.result.target, f"{evaluate}@{cell}"
 
 
 def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
     """All trainings of a leaderboard."""
+    studies = {(study.pair, f"{study.method}/tuned"): study for study in board.studies}
     for table in board.tables:
         if table.teacher:
             folder = runs / table.pair / "teacher"
@@ -50,7 +55,7 @@ def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
         for row in table.rows:
             for seed in row.seeds:
                 name = f"{table.pair}/{row.method}/seed{seed.seed}"
-                yield Claim(name, runs / name, "student.pth", seed, row.hparams)
+                yield Claim(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.method)))
 
 
 def disagreements(claim: Claim, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]) -> Iterator[str]:
@@ -92,19 +97,43 @@ def _in_records(claim: Claim, run: Run, metrics: Metrics, paths: dict[str, Path]
     for what, told, found in known:
         if told != found:
             yield f"{claim.name}: {what}: the leaderboard says {told}, the records {found}; make the report again"
+    handed_out = {} if claim.study is None or claim.study.best is None else claim.study.trial(claim.study.best).hparams
+    for key, given in handed_out.items():
+        if run.hparams.get(key) != given:
+            yield f"{claim.name}: {key} was trained with {run.hparams.get(key)}, the study hands out {given}; dvc repro {claim.stages[1]}"
     for what, found in (("run.json", run.weights_sha256), ("metrics.json", metrics.weights_sha256)):
         if found != sha256[claim.weights]:
             yield f"{claim.name}: {claim.weights} has digest {sha256[claim.weights][:12]}, {what} says {str(found)[:12]}"
 
 
+def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Iterator[str]:
+    """What does not agree about one search, a line each."""
+    name, stage = f"{study.pair}/{study.method}/tuned", f"tune@{study.pair}-{study.method}"
+    path = runs / name / "study.json"
+    try:
+        if not path.is_file():
+            raise ValueError(f"{path} is not there; dvc repro {stage}, or dvc checkout")
+        if read_record(path, Study) != study:
+            yield f"{name}: the leaderboard has another study than {path}; make the report again"
+    except ValueError as error:
+        yield f"{name}: {error}"
+        return
+    yield from _held(name, [path], [stage], lock)
+
+
 def _in_lock(claim: Claim, lock: dict[str, Any], paths: dict[str, Path]) -> Iterator[str]:
-    outs = {out["path"]: out["md5"] for stage in claim.stages for out in lock.get(stage, {}).get("outs", [])}
-    for path in paths.values():
+    yield from _held(claim.name, paths.values(), claim.stages, lock)
+
+
+def _held(name: str, paths: Iterable[Path], stages: Sequence[str], lock: dict[str, Any]) -> Iterator[str]:
+    """Whether dvc.lock holds these very files among the stages' outs; the last of the stages makes them all."""
+    outs = {out["path"]: out["md5"] for stage in stages for out in lock.get(stage, {}).get("outs", [])}
+    for path in paths:
         md5 = hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 (DVC's choice; nothing is kept safe by it)
         if path.as_posix() not in outs:
-            yield f"{claim.name}: dvc.lock does not know {path}; dvc repro {claim.stages[1]}"
+            yield f"{name}: dvc.lock does not know {path}; dvc repro {stages[-1]}"
         elif outs[path.as_posix()] != md5:
-            yield f"{claim.name}: {path} is not the file that dvc.lock records; dvc checkout, or dvc repro {claim.stages[1]}"
+            yield f"{name}: {path} is not the file that dvc.lock records; dvc checkout, or dvc repro {stages[-1]}"
 
 
 def _in_mlflow(claim: Claim, run: Run, metrics: Metrics, tracked: TrackedRun) -> Iterator[str]:
@@ -136,14 +165,18 @@ def main() -> None:
         lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     except OSError as error:
         raise ValueError(f"dvc.lock: cannot be read ({error.strerror}); run make repro") from error
-    found = list(claims(board, args.runs or Path("runs") / board.tier))
+    runs = args.runs or Path("runs") / board.tier
+    found = list(claims(board, runs))
     store = Store()
     problems = [problem for claim in found for problem in disagreements(claim, lock, store.run)]
-    for problem in problems:
+    of_studies = [list(study_disagreements(study, runs, lock)) for study in board.studies]
+    for problem in [*problems, *(problem for of_study in of_studies for problem in of_study)]:
         print(problem)
     agree = len(found) - len({problem.partition(":")[0] for problem in problems})
     print(f"{agree} of {len(found)} trainings agree in leaderboard, records, weights, dvc.lock and MLflow")
-    if problems:
+    if of_studies:
+        print(f"{of_studies.count([])} of {len(of_studies)} studies agree in leaderboard, record and dvc.lock")
+    if problems or any(of_studies):
         sys.exit(1)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from reports import statistics
 from reports.board import Leaderboard, Margin, PublishedFigure, Recipe, Row, Table
-from reports.record import Environment, Run
+from reports.record import Cost, Environment, Run
+from reports.study import Study, Trial
 
 
 def leaderboard(
@@ -18,18 +19,33 @@ def leaderboard(
     full_size: bool = False,
     recipes: Mapping[str, Recipe] | None = None,
     margins: Sequence[Margin] = (),
+    studies: Sequence[Study] = (),
     problems: Sequence[str] = (),
 ) -> Leaderboard:
-    """Put the tables together with what the runs share; ``runs`` are all of them, teachers and priors among them."""
-    done = [run for run in runs if run.status == "done"]
+    """Put the tables together with what the runs share.
+
+    Args:
+        tier: name.
+        tier_title: in words.
+        tables: one a pair.
+        runs: all trainings, teachers and priors among them; a study's trials are not.
+        full_size: whether data and models are the published ones.
+        recipes: by name.
+        margins: that the tables were made with.
+        studies: whose trials cost time, too.
+        problems: files that could not be used, a line each.
+    """
+    done: list[Run | Study] = [run for run in runs if run.status == "done"]
+    done += [study for study in studies if study.status == "done"]
     environments = Counter(run.environment.model_dump_json() for run in done if run.environment)
     digests: dict[str, set[str]] = {}
     for run in done:
         if run.data:
             digests.setdefault(run.data.name, set()).add(run.data.digest)
     times = sorted(run.finished_at for run in done if run.finished_at)
-    costs = [run.cost for run in done if run.cost]
-    joules = [cost.energy_kj for cost in costs if cost.energy_kj is not None]
+    trainings: list[Cost | Trial] = [run.cost for run in runs if run.status == "done" and run.cost]
+    trainings += [trial for study in studies for trial in study.trials if trial.iterations]
+    joules = [training.energy_kj for training in trainings if training.energy_kj is not None]
     tables, num_tests = adjusted(tables, full_size=full_size)
     return Leaderboard(
         tier=tier,
@@ -38,6 +54,7 @@ def leaderboard(
         tables=tables,
         recipes=dict(recipes or {}),
         margins=list(margins),
+        studies=list(studies),
         num_tests=num_tests,
         environment=Environment.model_validate_json(environments.most_common(1)[0][0]) if environments else None,
         data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},
@@ -45,8 +62,8 @@ def leaderboard(
         dirty=any(run.git.dirty for run in done if run.git),
         first_finished=times[0] if times else None,
         last_finished=times[-1] if times else None,
-        train_s=round(sum(cost.train_s for cost in costs), 1),
-        energy_kj=round(sum(joules), 3) if joules and len(joules) == len(costs) else None,
+        train_s=round(sum(training.train_s for training in trainings), 1),
+        energy_kj=round(sum(joules), 3) if joules and len(joules) == len(trainings) else None,
         problems=list(problems),
     )
 
@@ -54,7 +71,8 @@ def leaderboard(
 def adjusted(tables: Sequence[Table], *, full_size: bool) -> tuple[list[Table], int]:
     """The tables with every p adjusted for all of its kind in the leaderboard (Holm), and how many there are.
 
-    At full size the questions are those against published figures, elsewhere whether gains differ from zero.
+    At full size the questions are those against published figures, elsewhere whether gains differ from zero: those over
+    the control, and those of tuning.
     """
     if full_size:
         found = [
@@ -68,7 +86,7 @@ def adjusted(tables: Sequence[Table], *, full_size: bool) -> tuple[list[Table], 
             if p is not None
         ]
     else:
-        found = [row.gain_p for table_ in tables for row in table_.rows if row.gain_p is not None]
+        found = [p for table_ in tables for row in table_.rows for p in _of_gains(row) if p is not None]
     of = iter(statistics.holm(found))
 
     def of_figure(figure: PublishedFigure) -> PublishedFigure:
@@ -82,6 +100,13 @@ def adjusted(tables: Sequence[Table], *, full_size: bool) -> tuple[list[Table], 
     def of_row(row: Row) -> Row:
         if full_size:
             return row.model_copy(update={"published": [of_figure(figure) for figure in row.published]})
-        return row if row.gain_p is None else row.model_copy(update={"gain_p_holm": next(of)})
+        over_control, by_tuning = (None if p is None else next(of) for p in _of_gains(row))
+        tuning = row.tuning and row.tuning.model_copy(update={"gain_p_holm": by_tuning})
+        return row.model_copy(update={"gain_p_holm": over_control, "tuning": tuning})
 
     return [table_.model_copy(update={"rows": [of_row(row) for row in table_.rows]}) for table_ in tables], len(found)
+
+
+def _of_gains(row: Row) -> tuple[float | None, float | None]:
+    """A row's own p's: of its gain over the control, and of what tuning added."""
+    return row.gain_p, row.tuning.gain_p if row.tuning else None

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from reports.record import Cost, Environment, Frozen, Git
 from reports.statistics import Word
+from reports.study import Study
 
 
 class Against(Frozen):
@@ -75,10 +76,28 @@ class Missing(Frozen):
     reason: str | None = None
 
 
+class Tuning(Frozen):
+    """What the search behind a tuned row took and brought; scores in points of the table's metric."""
+
+    num_complete: int
+    num_pruned: int
+    num_failed: int
+    best_score: float | None = Field(description="of the trial whose values are handed out, on the tune split")
+    recipe_score: float | None = Field(description="of the trial with the recipe's values there; None where it is not complete")
+    is_recipe: bool = Field(description="whether the values handed out are the recipe's own")
+    minutes: float = Field(description="of training in all trials, once for all seeds")
+    saved_share: float | None = Field(description="of the trials' iterations, by pruning, 0-1")
+    gain: float | None = Field(default=None, description="on the test split, over the same method with the recipe's values")
+    gain_low: float | None = Field(default=None, description="of Welch's 95 % interval")
+    gain_high: float | None = None
+    gain_p: float | None = Field(default=None, description="two-sided, of tuning changing nothing")
+    gain_p_holm: float | None = Field(default=None, description="adjusted for all gains of this leaderboard")
+
+
 class Row(Frozen):
     """One method on one pair; everything about scores in points of the table's metric, 0-100."""
 
-    method: str
+    method: str = Field(description="and where it was tuned, ``/tuned`` behind it")
     title: str
     parts: list[str] = Field(description="recipes that it joins")
     status: Literal["done", "not run", "failed", "impossible"]
@@ -109,7 +128,30 @@ class Row(Frozen):
     images_per_s: float | None = None
     energy_kj: float | None = None
     command: str | None = Field(default=None, description="makes this row again")
-    published: list[PublishedFigure] = Field(default_factory=list)
+    published: list[PublishedFigure] = Field(default_factory=list, description="none at a tuned row: they are the other's")
+    tuning: Tuning | None = Field(default=None, description="of a tuned row whose search has ended")
+
+    @property
+    def base(self) -> str:
+        """The method without its variant: ``mgd`` of ``mgd/tuned``."""
+        return self.method.partition("/")[0]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether its hyper-parameters come from a search."""
+        return "/" in self.method
+
+    @property
+    def slug(self) -> str:
+        """The id where a slash would part folders: ``mgd-tuned``."""
+        return self.method.replace("/", "-")
+
+    @property
+    def beforehand_minutes(self) -> float | None:
+        """Of all that was trained once for all seeds: its prior, and the trials of its search."""
+        found = [self.prior_minutes, self.tuning.minutes if self.tuning else None]
+        known = [minutes for minutes in found if minutes is not None]
+        return sum(known) if known else None
 
 
 class TeacherRow(Frozen):
@@ -177,13 +219,14 @@ class Margin(Frozen):
 class Leaderboard(Frozen):
     """Everything that the report says."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     tier: str
     tier_title: str
     full_size: bool = Field(description="whether data and models are the published ones, so that figures may be compared")
     tables: list[Table]
     recipes: dict[str, Recipe]
     margins: list[Margin] = Field(description="those that were used")
+    studies: list[Study] = Field(default_factory=list, description="the searches behind the tuned rows")
     num_tests: int = Field(description="of gains; at full size two for each comparison with a published figure")
     environment: Environment | None = Field(description="of most of the runs")
     data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")
@@ -191,7 +234,7 @@ class Leaderboard(Frozen):
     dirty: bool
     first_finished: str | None = Field(description="UTC, of the trainings; None where none says when")
     last_finished: str | None
-    train_s: float = Field(description="seconds in training iterations, all trainings together, priors and teachers among them")
+    train_s: float = Field(description="seconds in training iterations, all trainings together: teachers, priors and trials, too")
     energy_kj: float | None = Field(description="None where it was not measured for every training")
     problems: list[str] = Field(description="files that could not be used, a line each")
     pictures: list[Picture] = Field(default_factory=list)

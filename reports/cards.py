@@ -14,7 +14,7 @@ def model_card(board: Leaderboard, table: Table, row: Row, seed: SeedResult) -> 
     """One student's card: a ``model-index`` block with all its figures on the test split, and a page of text."""
     from huggingface_hub import EvalResult, ModelCardData  # noqa: PLC0415 (half a second, and only the stage needs it)
 
-    name = f"{table.pair}-{row.method}-seed{seed.seed}-{board.tier}"
+    name = f"{table.pair}-{row.slug}-seed{seed.seed}-{board.tier}"
     dataset = table.dataset if board.full_size else board.tier_title
     results = [
         EvalResult(
@@ -29,7 +29,7 @@ def model_card(board: Leaderboard, table: Table, row: Row, seed: SeedResult) -> 
         for metric, value in seed.metrics.items()
         if value is not None
     ]
-    tags = ["knowledge-distillation", *row.parts, table.pair]
+    tags = ["knowledge-distillation", *row.parts, *(["tuned"] if row.is_tuned else []), table.pair]
     data = ModelCardData(model_name=name, eval_results=results, tags=tags, library_name="mmengine")
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, autoescape=False)  # noqa: S701 (Markdown)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -37,7 +38,7 @@ def size(board: Leaderboard) -> Iterator[Drawn]:
         ),
         panel=lambda axes, table: _size_panel(axes[0], table, style),
         inches=lambda _: _SIZE_INCHES,
-        legend={method: Look(look.title, look.colour, look.marker, "none") for method, look in style.items()},
+        legend={method: replace(look, line="none") for method, look in style.items()},
     )
     sized = [table for table in board.tables if any(_sized(table, row) for row in table.rows)]
     yield from draw_chart(chart, sized, board)
@@ -88,7 +89,7 @@ def _size_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
             across = group + (k - (len(rows) - 1) / 2) * step
             axis.plot([across] * len(values), values, look.marker, mfc="none", mec=look.colour, mew=0.7, markersize=3.5)
             if values:
-                axis.plot(across, fmean(values), look.marker, color=look.colour, mec="white", mew=0.4, markersize=6)
+                axis.plot(across, fmean(values), **look.mark(6))
     axis.set_xticks(range(len(_SIZES)), [f"{name} ({size_name})" for name, size_name in _SIZES.items()])
     axis.set_xlim(-0.5, len(_SIZES) - 0.5)
     axis.tick_params(axis="x", length=0)

@@ -1,4 +1,4 @@
-"""Charts of one line a method: its scores, its gain over the control, and the share of the gap that it closes."""
+"""Charts of one line a method: its scores, its gain over the control, the share of the gap that it closes, and of tuning."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -94,6 +94,23 @@ def gap(board: Leaderboard) -> Iterator[Drawn]:
     yield from draw_chart(chart, closed, board)
 
 
+def tuning(board: Leaderboard) -> Iterator[Drawn]:
+    """How much of each tuned row's gain is the method and how much is tuning."""
+    style = looks(board)
+    chart = Chart(
+        name="tuning",
+        title="How much of a gain is the method, and how much is tuning",
+        caption=(
+            "On the test split, in points of each pair's metric. Filled marks: gain over the control by the method with the recipe's "
+            "values; half-filled marks: what the values that a search handed out add to it. Bars: Welch's 95 % interval, none where "
+            "a side has one seed; arrow heads: it goes on beyond the axis."
+        ),
+        panel=lambda axes, table: _division_panel(axes[0], table, style),
+        inches=lambda table: _FRAME_INCHES + ROW_INCHES * 2 * len(_couples(table)),
+    )
+    yield from draw_chart(chart, [table for table in board.tables if _couples(table)], board)
+
+
 def _distilled(table: Table) -> list[Row]:
     return [row for row in table.rows if row.method != "none"]
 
@@ -177,6 +194,24 @@ def _gap_panel(axis: Axes, table: Table, style: dict[str, Look], board: Leaderbo
     axis.set_xlabel("share of the gap closed, %")
 
 
+def _couples(table: Table) -> list[tuple[Row, Row]]:
+    """Rows with the recipe's values beside the tuned ones, where both have run."""
+    rows = {row.method: row for row in table.rows if row.seeds}
+    return [(rows[row.base], row) for row in rows.values() if row.tuning and row.base in rows]
+
+
+def _division_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
+    def figures(row: Row) -> tuple[float | None, float | None, float | None]:
+        of = row.tuning or row
+        return of.gain, of.gain_low, of.gain_high
+
+    couples = _couples(table)
+    rows = [row for couple in couples for row in couple]
+    names = [name for own, _ in couples for name in (f"{own.title}: method", "tuning")]
+    _estimates(axis, rows, names, style, figures, "no control to compare with", others=[])
+    axis.set_xlabel(f"gain, {short(table.metric)} points")
+
+
 def _estimates(
     axis: Axes,
     rows: Sequence[Row],
@@ -213,7 +248,7 @@ def _estimates(
             for end, head, beyond in ((left, "<", low < left), (right, ">", high > right)):
                 if beyond:
                     axis.plot(end, position, head, color=look.colour, markersize=4, clip_on=False)
-        axis.plot(point, position, look.marker, color=look.colour, mec="white", mew=0.5, markersize=6)
+        axis.plot(point, position, **look.mark(6))
 
 
 def _span(

@@ -1,6 +1,7 @@
 """Charts of training: its curves, and what a gain costs."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -38,19 +39,19 @@ def curves(board: Leaderboard) -> Iterator[Drawn]:
 def cost(board: Leaderboard) -> Iterator[Drawn]:
     """Gain against time of training, as a multiple of the control's."""
     style = looks(board)
-    with_prior = Line2D([], [], marker="o", linestyle="none", mfc="none", mec=BLACK, label="with its prior's time")
+    with_all = Line2D([], [], marker="o", linestyle="none", mfc="none", mec=BLACK, label="with what was spent beforehand")
     chart = Chart(
         name="cost",
         title="Gain against training time",
         caption=(
             "Gain over the control on the test split against training time as a multiple of the control's, both means over seeds. "
-            "Filled marks: without the time in which a method learns its prior; open marks: with it, shared evenly by the seeds "
-            "that use it. The teacher's training is counted with neither."
+            "Filled marks, by half for a tuned row: without what was spent beforehand on a method's prior and on a search's trials; "
+            "open marks: with it, shared evenly by the seeds that use it. The teacher's training is counted with neither."
         ),
         panel=lambda axes, table: _cost_panel(axes[0], table, style),
         inches=lambda _: _COST_INCHES,
-        legend={method: _mark_only(look) for method, look in style.items() if method != "none"},
-        further_legend=(with_prior,),
+        legend={method: replace(look, line="none") for method, look in style.items() if method != "none"},
+        further_legend=(with_all,),
     )
     yield from draw_chart(chart, [table for table in board.tables if any(_costs(table))], board)
 
@@ -65,7 +66,7 @@ def _curve_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) -> 
     for row in sorted(table.rows, key=lambda row: row.method == "none"):
         look = style[row.method]
         for result in row.seeds:
-            how = {"color": look.colour, "linestyle": look.line, "marker": look.marker, "markersize": 3.5, "mew": 0}
+            how = {**look.mark(3.5), "linestyle": look.line, "mew": 0.6 if look.is_tuned else 0}
             how["linewidth"] = 1.6 if row.method == "none" else 1.0
             _plot(loss, result.curve.own_loss, **how, markevery=4)
             _plot(score, result.curve.tune_score, **how)
@@ -92,30 +93,26 @@ def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
 
 
 def _costs(table: Table) -> Iterator[tuple[Row, float, float | None]]:
-    """Rows with a gain: their time as a multiple of the control's, without and with the prior's."""
+    """Rows with a gain: their time as a multiple of the control's, without and with what was spent beforehand."""
     without = control(table)
     if without is None or not without.minutes:
         return
     for row in table.rows:
         if row.gain is None or row.minutes is None or row.method == "none":
             continue
-        prior = None if row.prior_minutes is None else (row.minutes + row.prior_minutes / row.num_seeds) / without.minutes
-        yield row, row.minutes / without.minutes, prior
+        once = row.beforehand_minutes
+        yield row, row.minutes / without.minutes, None if once is None else (row.minutes + once / row.num_seeds) / without.minutes
 
 
 def _cost_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.axvline(1, color=GREY, linewidth=0.8)
-    for row, times, with_prior in _costs(table):
+    for row, times, with_all in _costs(table):
         look, gain = style[row.method], row.gain or 0.0
-        if with_prior is not None:
-            axis.plot([times, with_prior], [gain] * 2, color=look.colour, linewidth=0.8)
-            axis.plot(with_prior, gain, look.marker, mfc="white", mec=look.colour, markersize=6)
-        axis.plot(times, gain, look.marker, color=look.colour, mec="white", mew=0.5, markersize=7)
+        if with_all is not None:
+            axis.plot([times, with_all], [gain] * 2, color=look.colour, linewidth=0.8)
+            axis.plot(with_all, gain, look.marker, mfc="white", mec=look.colour, markersize=6)
+        axis.plot(times, gain, **look.mark(7))
     axis.margins(0.12)
     axis.set_xlabel("training time, times the control's")
     axis.set_ylabel(f"gain, {short(table.metric)} points")
-
-
-def _mark_only(look: Look) -> Look:
-    return Look(look.title, look.colour, look.marker, "none")

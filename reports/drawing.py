@@ -1,7 +1,8 @@
 """What all figures share: one look a method, panels of pairs, pages, captions, and files that come out the same again."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
@@ -45,6 +46,15 @@ class Look:
     colour: str
     marker: str
     line: Any
+    is_tuned: bool = False
+
+    def mark(self, size: float) -> dict[str, Any]:
+        """A mean's mark, in points: filled, or by half where the method was tuned, so that both rows read as a couple."""
+        if self.is_tuned:
+            edge = {"mec": self.colour, "mew": 0.8, "fillstyle": "left", "markerfacecoloralt": "white"}
+        else:
+            edge = {"mec": "white", "mew": 0.5}
+        return {"marker": self.marker, "color": self.colour, "markersize": size, **edge}
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,24 @@ class Chart:
     further_legend: tuple[Artist, ...] = ()
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of all figures; the defaults first, as what a user has set for himself must not change the bytes."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
 def looks(board: Leaderboard) -> dict[str, Look]:
-    """By method, in the order in which the board first names them; the control is black."""
+    """By row's id, in the order in which the board first names them; the control is black, a tuned row has its method's look."""
     titles = {row.method: row.title for table in reversed(board.tables) for row in reversed(table.rows)}
     order = dict.fromkeys(row.method for table in board.tables for row in table.rows)
     found = {"none": Look(titles.get("none", "none"), BLACK, "o", "-")}
-    for k, method in enumerate(method for method in order if method != "none"):
-        found[method] = Look(titles[method], _COLOURS[k % 6], _MARKERS[k % 7], _LINES[k % 5])
+    for k, method in enumerate(dict.fromkeys(method.partition("/")[0] for method in order if method != "none")):
+        own = found[method] = Look(titles.get(method, method), _COLOURS[k % 6], _MARKERS[k % 7], _LINES[k % 5])
+        tuned = f"{method}/tuned"
+        found[tuned] = replace(own, title=titles.get(tuned, tuned), line=_LINES[(k + 3) % 5], is_tuned=True)
     return {method: found[method] for method in order}
 
 
@@ -206,7 +227,7 @@ def _handles(chart: Chart, tables: Sequence[Table]) -> list[Artist]:
     """Of those methods that have run on the pairs."""
     ran = {row.method for table in tables for row in table.rows if row.seeds}
     named = [
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=look.title)
+        Line2D([], [], **look.mark(5), linestyle=look.line, label=look.title)
         for method, look in (chart.legend or {}).items()
         if method in ran
     ]

@@ -13,6 +13,10 @@ _ROW = (
     "gain_p_holm", "gap_closed", "gap_low", "gap_high", "minutes", "prior_minutes", "peak_memory_mib", "images_per_s",
     "energy_kj", "command",
 )  # fmt: skip
+_TUNING = (
+    "num_complete", "num_pruned", "num_failed", "best_score", "recipe_score", "minutes", "saved_share", "gain", "gain_low",
+    "gain_high", "gain_p", "gain_p_holm",
+)  # fmt: skip
 
 
 def write_csv(board: Leaderboard, path: Path) -> None:
@@ -27,6 +31,8 @@ def _row(board: Leaderboard, table: Table, row: Row) -> dict[str, Any]:
         "dataset": table.dataset if board.full_size else board.tier_title,
         "metric": table.metric,
         **{key: getattr(row, key) for key in _ROW},
+        "variant": "tuned" if row.is_tuned else "published",
+        **{f"tuning_{key}": getattr(row.tuning, key, None) for key in _TUNING},
         "verdict": verdict(row, board),
         "published": ";".join(str(figure.value) for figure in row.published),
         "published_gain": ";".join("" if figure.gain is None else str(figure.gain) for figure in row.published),

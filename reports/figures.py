@@ -3,20 +3,23 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import matplotlib as mpl
-
-from reports import charts_details, charts_scores, charts_training, pictures, pictures_found
+from reports import charts_details, charts_scores, charts_training, charts_tuning, pictures, pictures_found
 from reports.board import Leaderboard, Picture
-from reports.drawing import STYLE, Drawn, write
+from reports.drawing import Drawn, styled, write
 
 _CHARTS = (
     charts_scores.scores,
     charts_scores.forest,
     charts_scores.gap,
+    charts_scores.tuning,
     charts_details.size,
     charts_details.classes,
     charts_training.curves,
     charts_training.cost,
+    charts_tuning.history,
+    charts_tuning.slices,
+    charts_tuning.importance,
+    charts_tuning.front,
 )
 _KINDS = "*.svg", "*.png"
 
@@ -35,10 +38,7 @@ def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = []
-    # The defaults first: what a user has set for himself must not change the bytes.
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+    with styled():
         for drawn in _all(board, samples):
             file = prefix + write(drawn, folder)
             records.append(Picture(name=drawn.name, title=drawn.title, caption=drawn.caption, file=file))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import wording
+from reports import searches, wording
 from reports.board import Leaderboard, Picture, PublishedFigure, Row, Table
 from reports.page_curves import Panel, panels
 
@@ -77,6 +77,7 @@ class Line:
     pills: list[Pill]
     cells: dict[str, Cell]
     panels: list[Panel]
+    search: searches.Search | None = None
 
 
 def page(boards: Sequence[Leaderboard], folder: Path) -> str:
@@ -110,6 +111,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
         notes=_notes(boards),
         pictures=[(picture, data) for picture in boards[0].pictures if (data := _data(picture, folder))],
         wording=wording,
+        searches=searches,
     )
     return text.rstrip() + "\n"
 
@@ -130,6 +132,7 @@ def _lines(index: int, label: str, board: Leaderboard) -> Iterator[Line]:
     """Every pair's teacher and methods, in the grid's order."""
     prefix = "" if index == 0 else f"{index}-"
     for table in board.tables:
+        found = {f"{one.study.method}/tuned": one for one in searches.searches(table, board)}
         control = [seed.curve for row in table.rows if row.method == "none" for seed in row.seeds]
         teacher = table.teacher
         word = "teacher" if teacher else "not run"
@@ -138,8 +141,8 @@ def _lines(index: int, label: str, board: Leaderboard) -> Iterator[Line]:
         yield Line(f"{prefix}{table.pair}-teacher", label, board, table, None, pills, _teacher_cells(table), drawn)
         for row in table.rows:
             drawn = panels([seed.curve for seed in row.seeds], [] if row.method == "none" else control, table)
-            key = f"{prefix}{table.pair}-{row.method}"
-            yield Line(key, label, board, table, row, _pills(row, board), _cells(row), drawn)
+            key = f"{prefix}{table.pair}-{row.slug}"
+            yield Line(key, label, board, table, row, _pills(row, board), _cells(row), drawn, found.get(row.method))
 
 
 def _pills(row: Row, board: Leaderboard) -> list[Pill]:

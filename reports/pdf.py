@@ -1,9 +1,9 @@
 """The leaderboard as a PDF, set by typst: ``templates/leaderboard.typ`` has the layout and the prose."""
 
 import json
-import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,19 +11,12 @@ from typing import Any
 
 import typst
 
-from reports import wording
+from reports import searches, wording
 from reports.board import Leaderboard, Missing, PublishedFigure, Recipe, Row, SeedResult, Table, TeacherRow
+from reports.typesetting import duration, energy, minute, source, stacked, typeset, words
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CODE = re.compile(r"`([^`]+)`")
-_ADDRESS = re.compile(r"https?://[^\s<>)]*[^\s<>).,;]|arXiv:\d{4}\.\d{4,5}")
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(?=[ ,]|$)")
-_REVISION = re.compile(r" at ([0-9a-f]{7,40}|v\d[\w.]*)\b")
 _HEX = 12  # digits of a digest that are printed
-_TWO_HOURS_S = 7200
-_MOST_KJ = 10_000  # more is said in kWh
-
-Words = list[dict[str, str]]  # pieces of a line; some have a "url", or are "code"
 
 
 def write_pdf(board: Leaderboard, folder: Path, out: Path) -> None:
@@ -52,7 +45,7 @@ def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
         if (folder / picture.file).is_file():
             name = f"picture{len(pictures)}{Path(picture.file).suffix}"
             shutil.copyfile(folder / picture.file, target / name)
-            pictures.append({"title": picture.title, "caption": _words(picture.caption), "file": name})
+            pictures.append({"title": picture.title, "caption": words(picture.caption), "file": name})
     (target / "leaderboard.json").write_text(json.dumps({**_contents(board), "pictures": pictures}))
     return target / "leaderboard.typ"
 
@@ -65,16 +58,17 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "tier_title": board.tier_title,
         "full_size": board.full_size,
         "datasets": wording.datasets(board),
-        "warning": _typeset(warning) if warning else None,
-        "question": _typeset(wording.question(board)),
-        "when": [_minute(board.first_finished), _minute(board.last_finished)],
-        "duration": _duration(board.train_s),
-        "energy": None if board.energy_kj is None else _energy(board.energy_kj),
+        "warning": typeset(warning) if warning else None,
+        "question": typeset(wording.question(board)),
+        "beforehand": wording.beforehand(board),
+        "when": [minute(board.first_finished), minute(board.last_finished)],
+        "duration": duration(board.train_s),
+        "energy": None if board.energy_kj is None else energy(board.energy_kj),
         "environment": board.environment.model_dump() if board.environment else None,
         "data": list(board.data.items()),
         "commits": board.commits,
         "dirty": board.dirty,
-        "problems": [_words(problem) for problem in board.problems],
+        "problems": [words(problem) for problem in board.problems],
         "tables": [_table(table, board) for table in board.tables],
         "recipes": [_recipe(recipe) for recipe in board.recipes.values()],
     }
@@ -93,9 +87,10 @@ def _table(table: Table, board: Leaderboard) -> dict[str, Any]:
         "readings": _readings(table),
         "missing": [line for row in table.rows for line in _missing(row)],
         "trainings": _trainings(table),
+        "searches": [_search(search, board) for search in searches.searches(table, board)],
         "published": [_figure(title, figure) for title, figures in in_grid for figure in figures],
         "elsewhere": [_figure(name, figure) for name, figures in table.published_elsewhere.items() for figure in figures],
-        "notes": [_words(note) for note in table.notes],
+        "notes": [words(note) for note in table.notes],
         "settings": [_settings(row) for row in table.rows if row.status == "done"],
         "commands": [[row.title, row.command] for row in table.rows if row.command],
     }
@@ -120,17 +115,17 @@ def _row(row: Row, board: Leaderboard) -> dict[str, Any]:
     return {
         "title": row.title,
         "done": row.status == "done",
-        "reason": _words(row.reason or ""),
-        "score": [_typeset(wording.mean(row)), _typeset(next_one)],
+        "reason": words(row.reason or ""),
+        "score": [typeset(wording.mean(row)), typeset(next_one)],
         "n": str(row.num_seeds),
-        "gain": _stacked(wording.gain(row)),
-        "gap": _stacked(wording.gap(row)),
+        "gain": stacked(wording.gain(row)),
+        "gap": stacked(wording.gap(row)),
         "verdict": wording.verdict(row, board),
         "p": [wording.p_value(p) for p in (row.gain_p, row.gain_p_holm) if p is not None] if tested else None,
         "published": wording.published_scores(row.published),
-        "published_gain": _typeset(wording.published_gains(row.published)),
+        "published_gain": typeset(wording.published_gains(row.published)),
         "minutes": wording.minutes(row),
-        "energy": None if row.energy_kj is None else _energy(row.energy_kj),
+        "energy": None if row.energy_kj is None else energy(row.energy_kj),
         "mib": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:.0f}",
     }
 
@@ -146,7 +141,7 @@ def _outcomes(table: Table, board: Leaderboard) -> list[list[str]]:
 
 def _readings(table: Table) -> list[dict[str, Any]]:
     return [
-        {"title": row.title, "source": _source(figure.source), "sentences": [_typeset(sentence) for sentence in sentences]}
+        {"title": row.title, "source": source(figure.source), "sentences": [typeset(sentence) for sentence in sentences]}
         for row in table.rows
         for figure in row.published
         if (sentences := wording.reading(figure, table))
@@ -160,13 +155,13 @@ def _missing(row: Row) -> list[dict[str, Any]]:
         return missing.status, missing.reason or ""
 
     if row.status == "impossible":
-        return [{"title": row.title, "seeds": "", "status": row.status, "reason": _words(row.reason or "")}]
+        return [{"title": row.title, "seeds": "", "status": row.status, "reason": words(row.reason or "")}]
     return [
         {
             "title": row.title,
             "seeds": ", ".join(str(missing.seed) for missing in of_status),
             "status": status,
-            "reason": _words(reason),
+            "reason": words(reason),
         }
         for (status, reason), of_status in groupby(sorted(row.missing, key=why), key=why)
     ]
@@ -191,9 +186,20 @@ def _training(title: str, result: SeedResult | TeacherRow, names: Iterable[str])
         "commit": (seed.git.commit or "")[:8] if seed else "",
         "dirty": bool(seed and seed.git.dirty),
         "mlflow": (result.mlflow_run_id or "")[:8],
-        "finished": _minute(seed.finished_at) if seed else None,
+        "finished": minute(seed.finished_at) if seed else None,
         "target": result.target,
         "digests": [digest[:_HEX] for digest in digests],
+    }
+
+
+def _search(search: searches.Search, board: Leaderboard) -> dict[str, Any]:
+    told = [words for words in (searches.division(search, board), searches.account(search)) if words]
+    return {
+        "title": search.title,
+        "told": [typeset(words) for words in told],
+        "metric": search.metric,
+        "searched": [asdict(one) for one in searches.searched(search.study)],
+        "tried": [asdict(one) for one in searches.tried(search.study)],
     }
 
 
@@ -201,10 +207,10 @@ def _figure(title: str, figure: PublishedFigure) -> dict[str, Any]:
     return {
         "title": title,
         "score": wording.printed(figure.value),
-        "gain": "" if figure.gain is None else _typeset(wording.printed(figure.gain, signed=True)),
+        "gain": "" if figure.gain is None else typeset(wording.printed(figure.gain, signed=True)),
         "teacher": "" if figure.teacher is None else wording.printed(figure.teacher),
         "variant": "; ".join(f"{key}\N{NO-BREAK SPACE}{value}" for key, value in figure.variant.items()),
-        "source": _source(figure.source),
+        "source": source(figure.source),
         "second_hand": figure.read == "second-hand",
     }
 
@@ -212,67 +218,17 @@ def _figure(title: str, figure: PublishedFigure) -> dict[str, Any]:
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     return {
         "title": recipe.title,
-        "paper": _words(recipe.paper) if recipe.paper else None,
-        "source": _source(recipe.source) if recipe.source else None,
-        "notes": [_words(note) for note in recipe.notes],
-        "deviations": [_words(deviation) for deviation in recipe.deviations],
+        "paper": words(recipe.paper) if recipe.paper else None,
+        "source": source(recipe.source) if recipe.source else None,
+        "notes": [words(note) for note in recipe.notes],
+        "deviations": [words(deviation) for deviation in recipe.deviations],
     }
 
 
 def _settings(row: Row) -> dict[str, Any]:
     return {
         "title": row.title,
-        "hparams": [f"{key} = {value}" for key, value in row.hparams.items()],
+        "hparams": [f"{key} = {wording.setting(value)}" for key, value in row.hparams.items()],
         "config_changes": [f"{key} = {value}" for key, value in row.config_changes.items()],
-        "origin": _words(row.hparams_origin or ""),
+        "origin": words(row.hparams_origin or ""),
     }
-
-
-def _source(text: str) -> Words:
-    """A source's words; where they begin with a repository, that is a link, to the revision if they name one."""
-    found = _REPOSITORY.match(text)
-    if found is None:
-        return _words(text)
-    revision = _REVISION.search(text)
-    url = f"https://github.com/{found[0]}" + (f"/tree/{revision[1]}" if revision else "")
-    return [{"text": found[0], "url": url}, *_words(text[found.end() :])]
-
-
-def _words(text: str) -> Words:
-    """Cut into plain words, code between backticks, and addresses."""
-    pieces: Words = []
-    for index, piece in enumerate(_CODE.split(text)):
-        if index % 2:
-            pieces.append({"text": piece, "code": "yes"})
-            continue
-        end = 0
-        for found in _ADDRESS.finditer(piece):
-            url = found[0].replace("arXiv:", "https://arxiv.org/abs/")
-            pieces += [{"text": piece[end : found.start()]}, {"text": found[0], "url": url}]
-            end = found.end()
-        pieces.append({"text": piece[end:]})
-    return [piece for piece in pieces if piece["text"]]
-
-
-def _stacked(estimate: str) -> list[str]:
-    """An estimate and its interval, which may be empty."""
-    value, bracket, interval = _typeset(estimate).partition(" [")
-    return [value, f"[{interval}" if bracket else ""]
-
-
-def _typeset(words: str) -> str:
-    """With true minus signs, and no line break between a figure and its unit."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", words).replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _minute(moment: str | None) -> str | None:
-    """``2026-11-20 10:00``."""
-    return moment[:16].replace("T", " ") if moment else None
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < _TWO_HOURS_S else f"{seconds / 3600:.1f} h"
-
-
-def _energy(energy_kj: float) -> str:
-    return f"{energy_kj:.0f} kJ" if energy_kj < _MOST_KJ else f"{energy_kj / 3600:.1f} kWh"

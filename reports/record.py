@@ -61,7 +61,9 @@ class Run(Frozen):
     tier: str
     pair: str
     method: str | None
-    variant: Literal["published", "tuned"] = Field(default="published", description="whose hyper-parameters: the recipe's, or a study's")
+    variant: Literal["published", "tuned"] = Field(
+        default="published", description="whose hyper-parameters: the recipe's, or a study's"
+    )
     seed: int
     hparams: dict[str, Any] = Field(default_factory=dict)
     hparams_origin: str | None = Field(default=None, description="'published', or why the tier changed them")

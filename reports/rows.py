@@ -1,14 +1,13 @@
 """From the records of trainings to the rows of the leaderboard."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from reports import statistics
 from reports.board import (
-    Against,
     Curve,
     Margin,
     Missing,
@@ -18,7 +17,10 @@ from reports.board import (
     Table,
     TeacherRow,
 )
+from reports.judging import judged
 from reports.record import Git, Metrics, Run
+from reports.study import Study
+from reports.tuned import tuning
 
 _BOOTSTRAP_SEED = 20261121
 _TUNE_SCORES = {"mIoU": "val_mIoU", "mask AP": "val_segm_mAP", "box AP50": "val_mAP_50"}  # else val_mAP
@@ -45,6 +47,7 @@ class Cells:
         impossible: why the method cannot run on this pair, where it cannot.
         prior: of the training that its prior took, where it has one.
         command: that makes the row again.
+        study: of a tuned row, the search behind it; None where it has not ended.
     """
 
     results: Sequence[Result] = ()
@@ -52,6 +55,12 @@ class Cells:
     impossible: str | None = None
     prior: Run | None = None
     command: str | None = None
+    study: Study | None = None
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the finished trainings."""
+        return [result.metrics.score for result in self.results if result.metrics.score is not None]
 
 
 @dataclass(frozen=True)
@@ -88,21 +97,29 @@ def _seed(result: Result, metric: str, method_losses: set[str]) -> SeedResult | 
     if metrics.score is None or run.cost is None:
         return None
     return SeedResult(
+        **_training(result, metric, method_losses),
         seed=run.seed,
-        score=metrics.score,
-        metrics=metrics.shown(),
-        per_class=metrics.per_class,
-        curve=curve(run, metric, method_losses),
-        cost=run.cost,
         git=run.git or Git(commit=None, dirty=None),
         finished_at=run.finished_at,
         config_sha256=str(run.config_sha256),
-        weights_sha256=str(run.weights_sha256),
-        run_sha256=result.run_sha256,
-        metrics_sha256=result.metrics_sha256,
-        mlflow_run_id=run.mlflow_run_id,
-        target=result.target,
     )
+
+
+def _training(result: Result, metric: str, method_losses: set[str]) -> dict[str, Any]:
+    """What is told alike of a student and of a teacher."""
+    run, metrics = result.run, result.metrics
+    return {
+        "score": metrics.score,
+        "metrics": metrics.shown(),
+        "per_class": metrics.per_class,
+        "curve": curve(run, metric, method_losses),
+        "cost": run.cost,
+        "weights_sha256": str(run.weights_sha256),
+        "run_sha256": result.run_sha256,
+        "metrics_sha256": result.metrics_sha256,
+        "mlflow_run_id": run.mlflow_run_id,
+        "target": result.target,
+    }
 
 
 def method_row(
@@ -116,11 +133,12 @@ def method_row(
     teacher: float | None = None,
     published: Sequence[PublishedFigure] = (),
     margin: Margin | None = None,
+    untuned: Sequence[float] = (),
 ) -> Row:
     """One row.
 
     Args:
-        method: name.
+        method: name; a tuned row's has ``/tuned`` behind it.
         title: what is printed for it.
         cells: all that is known.
         metric: what the pair is judged by.
@@ -129,20 +147,23 @@ def method_row(
         teacher: the teacher's score, or None where it is not there yet.
         published: figures of this method on this pair.
         margin: of the pair's data set and metric; None where figures may not be compared.
+        untuned: of a tuned row, the scores of the same method's with the recipe's values; may be empty.
     """
-    own: dict[str, Any] = {"method": method, "title": title, "parts": method.split("+"), "command": cells.command}
+    parts = method.partition("/")[0].split("+")
+    own: dict[str, Any] = {"method": method, "title": title, "parts": parts, "command": cells.command}
     if cells.impossible is not None:
         return Row(**own, status="impossible", reason=cells.impossible, published=list(published))
     method_losses = set() if control_losses is None else _losses(cells.results) - control_losses
     seeds = sorted(
         (seed for result in cells.results if (seed := _seed(result, metric, method_losses))), key=lambda found: found.seed
     )
+    scores = [result.score for result in seeds]
     own["missing"] = list(cells.missing)
+    own["tuning"] = tuning(cells.study, scores, untuned) if cells.study else None
     if not seeds:
         failed = next((missing for missing in cells.missing if missing.status in ("failed", "unreadable")), None)
         status, reason = ("failed", f"{failed.status}: {failed.reason}") if failed else ("not run", None)
         return Row(**own, status=status, reason=reason, published=list(published))
-    scores = [result.score for result in seeds]
     is_compared = bool(control) and method != "none"
     next_low, next_high = statistics.prediction_interval(scores) or (None, None)
     first = cells.results[0].run
@@ -160,7 +181,7 @@ def method_row(
         next_high=next_high,
         **(_gain(scores, control, teacher) if is_compared else {}),
         **_costs(seeds, cells.prior),
-        published=[_judged(figure, scores, control if is_compared else (), margin) for figure in published],
+        published=[judged(figure, scores, control if is_compared else (), margin) for figure in published],
     )
 
 
@@ -188,27 +209,6 @@ def _costs(seeds: Sequence[SeedResult], prior: Run | None) -> dict[str, float | 
     }
 
 
-def half_digit(value: float) -> float:
-    """Half a unit of the last digit that a figure was printed with, at least one digit after the point."""
-    return float(0.5 * 10.0 ** -max(1, len(repr(value).partition(".")[2])))
-
-
-def _judged(figure: PublishedFigure, scores: Sequence[float], control: Sequence[float], margin: Margin | None) -> PublishedFigure:
-    """The figure with what our trainings say to it."""
-    if margin is None:
-        return figure
-    how = {"margin": margin.margin, "planning_sd": margin.planning_sd}
-    found = {"score_verdict": _against(statistics.compare_mean(scores, figure.value, half_digit=half_digit(figure.value), **how))}
-    if control and figure.gain is not None:
-        half = half_digit(figure.value) + half_digit(round(figure.value - figure.gain, 4))
-        found["gain_verdict"] = _against(statistics.compare_gain(scores, control, figure.gain, half_digit=half, **how))
-    return figure.model_copy(update=found)
-
-
-def _against(found: statistics.Comparison) -> Against:
-    return Against(**asdict(found), p_holm=None)
-
-
 def table(
     pair: PairInfo,
     methods: Mapping[str, str],
@@ -222,14 +222,13 @@ def table(
 
     Args:
         pair: in words.
-        methods: the grid's methods, in order, with their printed names.
+        methods: the grid's methods, in order, with their printed names; a tuned row behind its method's.
         teacher: None where it is not finished.
         cells: by method.
         published: figures by method, and under ``teacher`` the teacher's.
         margin: how far from a published figure counts as the same; None where they may not be compared.
     """
     controls = cells.get("none", Cells())
-    control = [result.metrics.score for result in controls.results if result.metrics.score is not None]
     row = _teacher_row(teacher, pair) if teacher else None
     rows = [
         method_row(
@@ -237,11 +236,12 @@ def table(
             printed,
             cells.get(name, Cells()),
             metric=pair.metric,
-            control=control,
+            control=controls.scores,
             control_losses=_losses(controls.results) if controls.results else None,
             teacher=row.score if row else None,
             published=published.get(name, []),
             margin=margin,
+            untuned=cells.get(name.partition("/")[0], Cells()).scores if "/" in name else (),
         )
         for name, printed in methods.items()
     ]
@@ -261,20 +261,6 @@ def table(
 
 
 def _teacher_row(teacher: Result, pair: PairInfo) -> TeacherRow | None:
-    run, metrics = teacher.run, teacher.metrics
-    if metrics.score is None:
+    if teacher.metrics.score is None:
         return None
-    return TeacherRow(
-        name=pair.teacher_name,
-        score=metrics.score,
-        metrics=metrics.shown(),
-        per_class=metrics.per_class,
-        curve=curve(run, pair.metric, set()),
-        cost=run.cost,
-        origin=run.origin,
-        weights_sha256=str(run.weights_sha256),
-        run_sha256=teacher.run_sha256,
-        metrics_sha256=teacher.metrics_sha256,
-        mlflow_run_id=run.mlflow_run_id,
-        target=teacher.target,
-    )
+    return TeacherRow(**_training(teacher, pair.metric, set()), name=pair.teacher_name, origin=teacher.run.origin)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reports.record import Data, Environment, Frozen, Git
 
@@ -60,7 +60,8 @@ class Study(Frozen):
     best: int | None = Field(default=None, description="number of the trial whose values are handed out")
     front: list[int] = Field(default_factory=list, description="numbers of the trials that none betters in every objective")
     importance: dict[str, float] | None = Field(
-        default=None, description="share of the score's variance that each hyper-parameter explains; None where too few trials tell"
+        default=None,
+        description="share of the score's variance that each hyper-parameter explains; None where too few trials tell",
     )
     git: Git | None = None
     environment: Environment | None = None
@@ -69,6 +70,17 @@ class Study(Frozen):
     prior_sha256: str | None = None
     finished_at: str | None = Field(default=None, description="UTC, ISO 8601")
     mlflow_run_id: str | None = Field(default=None, description="of the parent run")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Study":
+        complete = {trial.number for trial in self.trials if trial.state == "complete"}
+        named = {*self.front, *([] if self.best is None else [self.best])}
+        if named - complete:
+            raise ValueError(f"best and front name complete trials, and {min(named - complete)} is none")
+        for trial in self.trials:
+            if (len(trial.values) if trial.values is not None else 0) != len(self.objectives) * (trial.state == "complete"):
+                raise ValueError(f"trial {trial.number} is {trial.state}: a complete one has a value an objective, others none")
+        return self
 
     @property
     def counted(self) -> list[Trial]:

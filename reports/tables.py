@@ -1,12 +1,13 @@
 """The leaderboard as Markdown."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import wording
-from reports.board import Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
+from reports import searches, wording
+from reports.board import Leaderboard, Row, SeedResult, Table, TeacherRow
+from reports.study import Study
 from reports.wording import short
 
 _COLUMNS = (
@@ -23,7 +24,8 @@ def markdown(board: Leaderboard) -> str:
     environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, autoescape=False)  # noqa: S701
     template = environment.get_template("leaderboard.md.j2")
     pictures = [picture for picture in board.pictures if picture.name in MAIN_PICTURES]
-    return template.render(board=board, w=wording, pictures=pictures, results=results, by_seed=by_seed).rstrip() + "\n"
+    shown = {"board": board, "w": wording, "s": searches, "pictures": pictures, "results": results, "by_seed": by_seed}
+    return template.render(**shown, searched=searched).rstrip() + "\n"
 
 
 def overview(board: Leaderboard) -> str:
@@ -57,22 +59,30 @@ def by_seed(table: Table) -> str:
     return "\n".join([_line(header), "|" + "---|" * len(header), *lines])
 
 
+def searched(study: Study) -> str:
+    """What a study looked for, a line a hyper-parameter."""
+    header = ["hyper-parameter", "searched", "recipe", "handed out", "importance"]
+    lines = [
+        _line([f"`{one.name}`", one.looked, one.recipe, one.best, one.importance or "unknown"])
+        for one in searches.searched(study)
+    ]
+    return "\n".join([_line(header), "|" + "---|" * len(header), *lines])
+
+
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
 def _row(row: Row, board: Leaderboard) -> str:
-    figures = [_published(row.published, wording.published_scores), _published(row.published, wording.published_gains)]
+    # A tuned row's are its method's own, directly above.
+    none = "" if row.is_tuned else "none"
+    figures = [say(row.published) if row.published else none for say in (wording.published_scores, wording.published_gains)]
     if row.status != "done":
         return _line([row.title, "", "0", "", "", row.status, "", "", "", *figures])
     return _line([
         row.title, wording.mean(row), str(row.num_seeds), wording.gain(row), wording.gap(row), wording.verdict(row, board),
         wording.minutes(row), f"{row.peak_memory_mib:.0f}", f"{row.images_per_s:.0f}", *figures,
     ])  # fmt: skip
-
-
-def _published(figures: list[PublishedFigure], say: Callable[[list[PublishedFigure]], str]) -> str:
-    return say(figures) if figures else "none"
 
 
 def _figure(value: float | None) -> str:

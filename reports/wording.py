@@ -40,10 +40,12 @@ def question(board: Leaderboard) -> str:
             f"of {board.num_tests} tests {expected} are expected to mislead. After Holm's adjustment all together are wrong in at "
             f"most 5 %. Margins, declared beforehand: {margins}."
         )
+    is_tuned = any(row.tuning and row.tuning.gain_p is not None for table in board.tables for row in table.rows)
+    more = ", and whether tuning adds to it" if is_tuned else ""
     return (
-        "At this scale no figure was published, so the only question is whether a gain over the control here differs from zero "
-        f"(Welch's t-test, unpaired, two-sided). Of {board.num_tests} such tests, {expected} would come out below 5 % if no "
-        "method had any effect; after Holm's adjustment all together are wrong in at most 5 %."
+        "At this scale no figure was published, so the only question is whether a gain over the control here differs from zero"
+        f"{more} (Welch's t-test, unpaired, two-sided). Of {board.num_tests} such tests, {expected} would come out below 5 % if no "
+        f"method {'or search ' if is_tuned else ''}had any effect; after Holm's adjustment all together are wrong in at most 5 %."
     )
 
 
@@ -58,8 +60,12 @@ def gain(row: Row) -> str:
     """``+5.7 [+3.2, +8.3]``."""
     if row.gain is None:
         return ""
-    interval = "" if row.gain_low is None else f" [{row.gain_low:+.1f}, {row.gain_high:+.1f}]"
-    return f"{row.gain:+.1f}{interval}"
+    return estimate(row.gain, row.gain_low, row.gain_high)
+
+
+def estimate(point: float, low: float | None, high: float | None) -> str:
+    """A difference with its interval, where it has one."""
+    return f"{point:+.1f}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]")
 
 
 def gap(row: Row) -> str:
@@ -92,6 +98,8 @@ def verdict(row: Row, board: Leaderboard) -> str:
         return row.status
     if not board.full_size:
         return _gain_word(row)
+    if row.is_tuned:
+        return "tuned: no published figure"
     words = [against.verdict for figure in row.published for against in (_decisive(figure),) if against]
     if not words:
         return "no published figure"
@@ -144,6 +152,11 @@ def reading(figure: PublishedFigure, table: Table) -> list[str]:
     return sentences
 
 
+def setting(value: object) -> str:
+    """A hyper-parameter's value; numbers to six digits, all are in leaderboard.json."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def p_value(p: float) -> str:
     """``0.04``, ``0.006`` or ``< 0.001``."""
     least, two_digits = 0.001, 0.01
@@ -151,7 +164,13 @@ def p_value(p: float) -> str:
 
 
 def minutes(row: Row) -> str:
-    """``1.5``, or with what was learned beforehand ``1.5 + 0.4``."""
+    """``1.5``, or with what was spent beforehand ``1.5 + 0.4``."""
     if row.minutes is None:
         return ""
-    return f"{row.minutes:.1f}" + ("" if row.prior_minutes is None else f" + {row.prior_minutes:.1f}")
+    return f"{row.minutes:.1f}" + ("" if row.beforehand_minutes is None else f" + {row.beforehand_minutes:.1f}")
+
+
+def beforehand(board: Leaderboard) -> str:
+    """What stands behind the plus of :func:`minutes`."""
+    tuned = any(row.is_tuned for table in board.tables for row in table.rows)
+    return "what a method learns beforehand, its prior" + (", and a tuned row's search, all its trials together" if tuned else "")

@@ -48,10 +48,16 @@ def copy_project(target: Path) -> Path:
         )
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, target / name)
-    edit_yaml(target / "params.yaml", tier="smoke", leave_out={})
+    edit_yaml(target / "params.yaml", tier="smoke", leave_out={}, tuning=tuning(methods=[]))
     done = run_stage(target, "dvc", "init", "--no-scm", "-q")
     assert done.returncode == 0, done.stderr
     return target
+
+
+def tuning(**changes: object) -> dict:
+    """What params.yaml asks of stage tune: three short trials, each measured twice."""
+    budget = {"trials": 3, "share": 1.0, "reports": 2, "startup_trials": 1, "seed": 100}
+    return {"pairs": [PAIR], "methods": ["mgd"], **budget, **changes}
 
 
 def edit_yaml(path: Path, **changes: object) -> None:
@@ -71,7 +77,7 @@ def project(tmp_path):
 def finished(tmp_path_factory):
     """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow)."""
     target = copy_project(tmp_path_factory.mktemp("finished"))
-    edit_yaml(target / "params.yaml", pairs=[PAIR], methods=list(METHODS), seeds=[0])
+    edit_yaml(target / "params.yaml", pairs=[PAIR], methods=list(METHODS), seeds=[0], tuning=tuning())
     done = run_stage(target, "pipelines.repro")
     assert done.returncode == 0, done.stdout + done.stderr
     (target / "output.txt").write_text(done.stdout)

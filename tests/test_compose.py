@@ -191,7 +191,17 @@ def test_two_authors_who_disagree(tmp_path):
     recipe.write_text(yaml.safe_dump({**content, "config": {"optim_wrapper.optimizer.lr": 0.5}}))
     grid = {"tier": "paper", "pairs": ["retinanet_r101_r50"], "methods": ["none", "maskd+pkd"]}
     edit_yaml(project / "params.yaml", **grid, leave_out={})
-    arguments = ("pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings")
+    arguments = (
+        "pipelines.check",
+        "--out",
+        "runs/checked.txt",
+        "--recipes",
+        "runs/recipes",
+        "--spaces",
+        "runs/spaces",
+        "--settings",
+        "runs/settings",
+    )
     refused = run_stage(project, *arguments)
     edit_yaml(project / "params.yaml", leave_out={"retinanet_r101_r50": ["maskd+pkd"]})
     left_out = run_stage(project, *arguments)

@@ -29,7 +29,16 @@ def test_worked_example(project):
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
     check = run_stage(
-        project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+        project,
+        "pipelines.check",
+        "--out",
+        "runs/checked.txt",
+        "--recipes",
+        "runs/recipes",
+        "--spaces",
+        "runs/spaces",
+        "--settings",
+        "runs/settings",
     )
     assert check.returncode == 0, check.stderr
     assert (project / "runs/recipes/cosine+crosskd.json").is_file()

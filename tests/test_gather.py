@@ -5,9 +5,9 @@ import json
 import pytest
 
 from pipelines.gather import gather, margins, published_figures, read_board
-from pipelines.params import load_grid, load_yaml
+from pipelines.params import Tuning, load_grid, load_yaml
 from reports.board import Leaderboard
-from tests.boards import board, edit_json, result, write_result
+from tests.boards import board, edit_json, result, study, write_result
 from tests.conftest import ROOT
 
 PAIR = "gfl_r101_r50"
@@ -22,7 +22,14 @@ def records(tmp_path, monkeypatch):
         for seed, score in enumerate(scores):
             found = result("box AP", score, method, seed, pair=PAIR)
             write_result(tmp_path / "runs" / PAIR / method / f"seed{seed}", found)
-    wanted = {"pairs": [PAIR], "methods": ["none", "mgd", "maskd"], "seeds": [0, 1], "leave_out": {}, "tier": "mini"}
+    wanted = {
+        "pairs": [PAIR],
+        "methods": ["none", "mgd", "maskd"],
+        "seeds": [0, 1],
+        "leave_out": {},
+        "tier": "mini",
+        "tuning": None,
+    }
     grid = load_grid().model_copy(update=wanted)
     return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
 
@@ -105,6 +112,108 @@ def test_a_wrong_teacher_is_one_line(records):
     assert found.tables[0].rows[1].gain == 3.0
 
 
+@pytest.fixture
+def tuned(records):
+    """The same with MGD tuned: its study, and two trainings of 17 and 18; and the grid that asks for it."""
+    folder, _ = records
+    row = folder / "runs" / PAIR / "mgd/tuned"
+    for seed, score in enumerate((17.0, 18.0)):
+        write_result(row / f"seed{seed}", result("box AP", score, "mgd", seed, pair=PAIR, variant="tuned"))
+    (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
+    tuning = Tuning(pairs=[PAIR], methods=["mgd", "maskd"], trials=5, share=0.25, reports=5, seed=9)
+    wanted = {"pairs": [PAIR], "methods": ["none", "mgd", "maskd"], "seeds": [0, 1], "leave_out": {}, "tier": "mini"}
+    grid = load_grid().model_copy(update={**wanted, "tuning": tuning})
+    return folder, row, lambda: gather(grid, folder / "runs", folder / "work")
+
+
+def test_a_tuned_row_stands_behind_its_own(tuned):
+    """With its study's trials in the costs, and stages of its own; one that has not run says so."""
+    found = tuned[2]()
+    row = found.tables[0].rows[2]
+
+    assert found.problems == []
+    assert [(one.method, one.title) for one in found.tables[0].rows] == [
+        ("none", "none (control)"), ("mgd", "MGD"), ("mgd/tuned", "MGD, tuned"), ("maskd", "MasKD"), ("maskd/tuned", "MasKD, tuned"),
+    ]  # fmt: skip
+    assert (row.mean, row.gain, row.tuning.gain, row.tuning.minutes) == (17.5, 6.5, 3.5, 31.0)
+    assert row.command == f"dvc repro evaluate_tuned@{PAIR}-mgd-0 evaluate_tuned@{PAIR}-mgd-1"
+    assert row.seeds[1].target == f"distill_tuned@{PAIR}-mgd-1"
+    assert [one.method for one in found.studies] == ["mgd"]
+    assert found.train_s == 7 * 90 + 1860
+    assert (found.tables[0].rows[4].status, found.tables[0].rows[4].tuning) == ("not run", None)
+    assert list(found.recipes) == ["none", "mgd", "maskd"]
+
+
+def test_a_prior_that_two_rows_need_counts_once(tuned):
+    """In the time of all, and in each row's own."""
+    folder, _, make = tuned
+    before = make().train_s
+    for row, seed in (("maskd", 0), ("maskd/tuned", 0)):
+        variant = "tuned" if row.endswith("tuned") else "published"
+        found = result("box AP", 12.0, "maskd", seed, pair=PAIR, variant=variant)
+        write_result(folder / "runs" / PAIR / row / "seed0", found)
+    prior = found.run.model_copy(update={"stage": "masks", "variant": "published"})
+    (folder / "runs" / PAIR / "maskd/prior").mkdir()
+    (folder / "runs" / PAIR / "maskd/prior/run.json").write_text(prior.model_dump_json())
+    found = make()
+
+    assert found.train_s == before + 3 * 90
+    assert [row.prior_minutes for row in found.tables[0].rows[3:]] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tier": None}, "tier: Field required; run its stage again"),
+        ({"schema_version": 2}, "is of schema 2, and this version reads 1; run its stage again"),
+        ({"best": 1}, "best and front name complete trials, and 1 is none"),
+        ({"method": "maskd"}, f"claims the study of mini, {PAIR}/maskd, and lies where that of mini, {PAIR}/mgd belongs"),
+        ({"importance": {"alpha": float("nan")}}, "importance.alpha: Input should be a finite number"),
+    ],
+)
+def test_a_wrong_study_is_one_line_and_the_row_is_made(tuned, change, message):
+    """Without what the search would tell."""
+    _, row, make = tuned
+    edit_json(row / "study.json", **change)
+    found = make()
+
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith(str(row / "study.json"))
+    assert message in found.problems[0]
+    assert "\n" not in found.problems[0]
+    assert (found.studies, found.tables[0].rows[2].mean, found.tables[0].rows[2].tuning) == ([], 17.5, None)
+
+
+def test_a_published_training_where_a_tuned_one_belongs(tuned):
+    """Is not taken for it."""
+    _, row, make = tuned
+    edit_json(row / "seed0/run.json", variant="published")
+    found = make()
+
+    assert (
+        f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/tuned/0"
+        in found.problems[0]
+    )
+    assert found.tables[0].rows[2].num_seeds == 1
+
+
+def test_tuned_rows_that_cannot_be_or_failed(tuned, monkeypatch):
+    """A failed search is its trainings' reason; a method that cannot run cannot be tuned."""
+    folder, row, make = tuned
+    for seed in (0, 1):
+        (row / f"seed{seed}/run.json").unlink()
+    note = folder / "work" / PAIR / "mgd/tuning/failed.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("every trial failed: loss_mgd is not finite\n")
+    found = make().tables[0].rows[2]
+
+    assert (found.status, found.reason) == ("failed", "failed: its search: every trial failed: loss_mgd is not finite")
+
+    monkeypatch.setattr("pipelines.gather.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
+    rows = make().tables[0].rows
+    assert [(one.method, one.status) for one in rows[1:3]] == [("mgd", "impossible"), ("mgd/tuned", "impossible")]
+
+
 def test_margins_are_declared_for_what_is_judged(monkeypatch):
     """COCO 0.3 AP, VOC 0.5 AP50, Cityscapes 0.5 mIoU, each with its reason."""
     monkeypatch.chdir(ROOT)
@@ -153,7 +262,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "is of schema 2, and this version reads 3; make it again"),
+        ('{"schema_version": 2}', "is of schema 2, and this version reads 4; make it again"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

@@ -68,7 +68,18 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     """Teacher trained here, control and method, each judged on the user's test images by the user's classes; a row each."""
     pair, method = grid
     at, teacher = ("--tier", "mine"), Path("runs/mine") / pair / "teacher"
-    run(monkeypatch, check, "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings")
+    run(
+        monkeypatch,
+        check,
+        "--out",
+        "runs/checked.txt",
+        "--recipes",
+        "runs/recipes",
+        "--spaces",
+        "runs/spaces",
+        "--settings",
+        "runs/settings",
+    )
     run(monkeypatch, prepare, *at, "--out", "data/mine")
     run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--out", teacher)
     judge(monkeypatch, pair, "teacher", teacher / "weights.pth", teacher)

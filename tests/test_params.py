@@ -46,7 +46,16 @@ def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
     done = run_stage(
-        project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+        project,
+        "pipelines.check",
+        "--out",
+        "runs/checked.txt",
+        "--recipes",
+        "runs/recipes",
+        "--spaces",
+        "runs/spaces",
+        "--settings",
+        "runs/settings",
     )
 
     assert done.returncode == 2
@@ -136,7 +145,16 @@ def test_pair_file(project, change, message):
     """What is wrong in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
     done = run_stage(
-        project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+        project,
+        "pipelines.check",
+        "--out",
+        "runs/checked.txt",
+        "--recipes",
+        "runs/recipes",
+        "--spaces",
+        "runs/spaces",
+        "--settings",
+        "runs/settings",
     )
 
     assert done.returncode == 2
@@ -175,7 +193,16 @@ def test_settings_change_with_what_they_decide(project):
 
     def settings():
         done = run_stage(
-            project, "pipelines.check", "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--settings", "runs/settings"
+            project,
+            "pipelines.check",
+            "--out",
+            "runs/checked.txt",
+            "--recipes",
+            "runs/recipes",
+            "--spaces",
+            "runs/spaces",
+            "--settings",
+            "runs/settings",
         )
         assert done.returncode == 0, done.stderr
         return {name: (project / f"runs/settings/{name}.json").read_bytes() for name in ("training", "evaluation")}

@@ -11,7 +11,7 @@ import yaml
 from benchmarks.pair import Model, Pair
 from benchmarks.throughput import Complexity, Throughput
 from pipelines import plan
-from pipelines.params import Grid, load_tier
+from pipelines.params import Grid, load_grid, load_tier
 from pipelines.planning import finished, lengths, work
 from pipelines.planning.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
 from pipelines.planning.speeds import Speed, Speeds, known_speeds
@@ -147,13 +147,13 @@ def test_unknown_config_is_one_line():
 
 
 def test_a_tier_with_a_schedule(project):
-    """4400 scenes at 16 a step, two epochs of a student and eight of a teacher."""
+    """4000 scenes at 16 a step, two epochs of a student and eight of a teacher."""
     tier, pair = load_tier("mini"), Pair.model_validate(a_pair())
     images = num_images(tier, pair, project / "none.json")
 
-    assert images.train == 4400
-    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 275
-    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 275
+    assert images.train == 4000
+    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 250
+    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 250
 
 
 def test_user_data_are_counted_by_their_manifest(project):
@@ -238,6 +238,19 @@ def test_finished_cells_are_measurements(project):
     assert not speeds.student("alpha", "mgd").measured
     assert speeds.teacher("alpha").measured
     assert speeds.prior("alpha", "maskd").images_per_s == 10
+
+
+def test_students_with_tuned_values_are_as_fast(project):
+    """Finished ones tell their method's speed, in ``runs/`` and in the leaderboard: 2000 images in 400 s."""
+    finish(project / "runs/paper/alpha/mgd/tuned/seed0", method="mgd")
+    costs = [{"wall_s": wall_s, "num_images": 1000, "resumed_after_iteration": 0} for wall_s in (100, 300)]
+    rows = [{"method": name, "seeds": [{"cost": cost}]} for name, cost in zip(("mgd", "mgd/tuned"), costs, strict=True)]
+    tables = [{"pair": "alpha", "teacher": None, "rows": rows}]
+    write(project / "reports/leaderboard.json", {"tier": "mini", "environment": {"device": "CPU"}, "tables": tables})
+
+    assert known(throughput()).student("alpha", "mgd") == Speed(10, measured=True, source="runs/", whole=True)
+    assert known(throughput(), tier="mini").measured.keys() == {("alpha", "mgd")}
+    assert known(throughput(), tier="mini").student("alpha", "mgd").images_per_s == 5
 
 
 def test_the_committed_leaderboard_is_of_its_tier(project):
@@ -426,6 +439,121 @@ def test_dvc_calls_its_stages_so():
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
 
     assert {"teachers@gfl_r101_r50", "masks@gfl_r101_r50-maskd", "distill@gfl_r101_r50-crosskd+pkd-0"} <= stages.keys()
+
+
+# --- what stage tune adds ----------------------------------------------------------------------------------------------------
+
+
+def tune(project, **changes):
+    """Ask for studies of MGD on the first pair."""
+    tuning = {"pairs": ["alpha"], "methods": ["mgd"], "trials": 8, "share": 0.5, "reports": 4, "seed": 100}
+    edit_yaml(project / "params.yaml", tuning=tuning | changes)
+
+
+def test_studies_by_hand(project, monkeypatch):
+    """Half of 12 epochs over what is left of COCO, 7017 steps each; 4 x 5000 images measured; then both seeds in full."""
+    tune(project)
+    content = as_json(monkeypatch, project, "--tflops", "10")
+    work = {(item["kind"], item["what"]): item for item in content["work"]}
+    trials, measured = work["trials", "mgd"], work["evaluation", "mgd/trials"]
+    both = [{"pair": "alpha", "method": "mgd", "seed": seed} for seed in (0, 1)]
+
+    assert (trials["times"], trials["length"]["iterations"]) == (8, 6 * 7017)
+    assert trials["hours"] == pytest.approx(8 * 6 * 7017 * 16 / 20 / 3600)
+    assert (measured["times"], measured["hours"]) == (8, pytest.approx(8 * 4 * 5000 / 100 / 3600))
+    for kind in ("students", "evaluation"):
+        assert work[kind, "mgd/tuned"] == work[kind, "mgd"] | {"what": "mgd/tuned"}
+    assert content["tuning"] == {
+        "trials_at_most": 8,
+        "studies": {"to_run": [{"pair": "alpha", "method": "mgd"}], "cached": []},
+        "cells": {"to_run": both, "cached": []},
+    }
+    assert content["hours"]["estimated"] == pytest.approx(sum(item["hours"] for item in content["work"]))
+
+
+def test_without_studies_there_is_no_trial(project, monkeypatch, capsys):
+    """Nothing of them is said."""
+    content = as_json(monkeypatch, project)
+
+    assert content["tuning"] is None
+    assert not [item for item in content["work"] if "/" in item["what"] or item["kind"] == "trials"]
+    assert "Tuning" not in capsys.readouterr().out
+
+
+def test_studies_that_cannot_be_or_are_not_wanted(project, monkeypatch):
+    """An impossible method, one that is left out and a pair that is not asked for have none."""
+    tune(project, pairs=["alpha", "beta"], methods=["mgd", "maskd_seg"])
+    edit_yaml(project / "params.yaml", leave_out={"beta": ["mgd"]}, pairs=["alpha", "beta"])
+
+    assert as_json(monkeypatch, project)["tuning"]["studies"]["to_run"] == [{"pair": "alpha", "method": "mgd"}]
+    assert as_json(monkeypatch, project, "--pairs", "beta")["tuning"]["cells"] == {"to_run": [], "cached": []}
+
+
+def test_cached_studies(project, monkeypatch, capsys):
+    """A study that has ended and a student trained with what it found; their published cells do not count for them."""
+    tune(project)
+    tuned = project / "runs/paper/alpha/mgd/tuned"
+    finish(project / "runs/paper/alpha/mgd/seed0", method="mgd")
+    finish(project / "runs/paper/alpha/mgd/seed1", method="mgd")
+    content = as_json(monkeypatch, project)
+    assert (len(content["tuning"]["studies"]["to_run"]), len(content["tuning"]["cells"]["to_run"])) == (1, 2)
+
+    write(tuned / "study.json", {"status": "done"})
+    finish(tuned / "seed1", method="mgd")
+    content = as_json(monkeypatch, project)
+    assert content["tuning"]["studies"] == {"to_run": [], "cached": [{"pair": "alpha", "method": "mgd"}]}
+    assert [cell["seed"] for cell in content["tuning"]["cells"]["cached"]] == [1]
+    assert [(item["kind"], item["times"]) for item in content["work"] if item["what"].startswith("mgd")] == [
+        ("students", 1), ("evaluation", 1),
+    ]  # fmt: skip
+    assert "at most 8 trials, each of 0.5 of the student's schedule" in capsys.readouterr().out
+
+
+def test_cached_studies_by_dvc(project, monkeypatch):
+    """DVC calls the stages ``tune@pair-method`` and ``distill_tuned@pair-method-seed``, by the order of their matrices."""
+    tune(project, methods=["mgd", "crosskd"])
+    edit_yaml(project / "params.yaml", methods=["none", "mgd", "crosskd"], seeds=[0])
+    for method in ("mgd", "crosskd"):
+        finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
+        finish(project / f"runs/paper/alpha/{method}/tuned/seed0", method=method)
+        write(project / f"runs/paper/alpha/{method}/tuned/study.json", {"status": "done"})
+    (project / "dvc.lock").write_text("")
+    stale = {name: set() for name in ("tune@alpha-mgd", "distill_tuned@alpha-mgd-0")}
+    monkeypatch.setattr("pipelines.repro.make_plan", lambda: type("Plan", (), {"before": stale}))
+    found = finished.find_finished(load_grid(), load_grid())
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+    assert found.studies == {("alpha", "crosskd")}
+    assert {cell.method for cell in found.tuned} == {"crosskd"}
+    assert {cell.method for cell in found.cells} == {"mgd", "crosskd"}
+    assert list(stages["tune"]["matrix"]) == ["pair", "method"]
+    assert list(stages["distill_tuned"]["matrix"]) == ["pair", "method", "seed"]
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(0.01, 1), (0.3, 4), (0.5, 6), (1.0, 12)])
+def test_trials_are_as_long_as_stage_tune_makes_them(share, epochs):
+    """Whole epochs, one at least; or iterations."""
+    from mmengine.config import Config  # noqa: PLC0415
+
+    from pipelines.tuning.schedule import shorten  # noqa: PLC0415 (seconds)
+
+    config = Config({"train_cfg": {"max_epochs": 12}, "param_scheduler": [], "default_hooks": {"checkpoint": {}}})
+    shorten(config, share)
+    model = Model(name="S", config="mmseg::pspnet/pspnet_r101-d8_4xb2-40k_cityscapes-512x1024.py")
+
+    assert config.train_cfg.max_epochs == lengths._part(12, share) == epochs
+    assert published_length(model, 16, {}, PUBLISHED_IMAGES["cityscapes"], share=share).iterations == share * 40000
+
+
+def test_trials_find_as_many_images_as_are_held_out():
+    """The plan's numbers are the engine's; scenes have a tune split."""
+    from pipelines.tuning import holdout  # noqa: PLC0415 (seconds)
+
+    tier, pair = load_tier("paper"), Pair.model_validate(a_pair())
+
+    assert lengths.HELD_OUT == holdout.HELD_OUT
+    assert lengths.trial_images(tier, pair, Images(100_000, 9, 9)) == Images(95_000, 5000, 9)
+    assert lengths.trial_images(load_tier("mini"), pair, Images(4400, 400, 1000)) == Images(4400, 400, 1000)
 
 
 def test_validation_is_counted_once(project):

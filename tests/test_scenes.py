@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 
@@ -113,6 +114,27 @@ def test_damage_is_named(root, change, word):
 
     with pytest.raises(ValueError, match=rf"{path.name} is {word}.*dvc repro"):
         verify_scenes(root)
+
+
+@pytest.mark.parametrize("change", ["delete", "alter", "add"])
+def test_a_split_that_is_left_out_is_not_looked_at(root, change):
+    """Whatever becomes of the test split is no matter then, and is without it; the other splits are still checked."""
+    digest = json.loads((root / "manifest.json").read_text())["digest"]
+    if change == "delete":
+        for name in ("test", "test_labels"):
+            shutil.rmtree(root / name)
+        (root / "test.json").unlink()
+    elif change == "alter":
+        (root / "test.json").write_text("{}")
+    else:
+        (root / "test/000009.png").write_bytes(b"new")
+
+    with pytest.raises(ValueError, match=r"test"):
+        verify_scenes(root)
+    assert verify_scenes(root, without=["test"]) == digest
+    (root / "train_labels/000001.png").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"train_labels/000001\.png is altered"):
+        verify_scenes(root, without=["test"])
 
 
 def test_an_interrupted_writing_leaves_no_manifest(tmp_path, monkeypatch):

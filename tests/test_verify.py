@@ -5,10 +5,10 @@ import hashlib
 import pytest
 
 from pipelines.tracked import TrackedRun
-from pipelines.verify import claims, disagreements
+from pipelines.verify import claims, disagreements, study_disagreements
 from reports.record import Git
 from reports.rows import Cells, Result
-from tests.boards import board, edit_json, made_up, result, write_result
+from tests.boards import board, edit_json, made_up, result, study, write_result
 
 
 def tracked(found):
@@ -115,6 +115,60 @@ def test_what_mlflow_says_otherwise(story):
     assert told(story, tags={**run.tags, "git_commit": "h"}) == ["pair/mgd/seed0: tag git_commit: MLflow says h, run.json g"]
     assert told(story, params={}) == ["pair/mgd/seed0: hyper-parameter alpha: MLflow says None, run.json 0.1"]
     assert told(story, status="RUNNING") == ["pair/mgd/seed0: MLflow's run is RUNNING"]
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """A study on disk, the board that has it with one tuned training, and the lock that holds it."""
+    path = tmp_path / "pair/mgd/tuned/study.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(study().model_dump_json())
+    found = result("box AP", 17.0, "mgd", variant="tuned", hparams={"alpha": 0.5, "kind": "l1"})
+    found = Result(found.run, found.metrics, "", "", "distill_tuned@pair-mgd-0")
+    cells = {"mgd/tuned": Cells([found], study=study())}
+    made = board(made_up(cells=cells, scores={"none": ()}).model_copy(update={"teacher": None}), studies=[study()])
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 (DVC's)
+    return path, made, {"tune@pair-mgd": {"outs": [{"path": path.as_posix(), "md5": md5}]}}
+
+
+def test_stages_of_a_tuned_row(searched, tmp_path):
+    """Are its own, and its study is at hand."""
+    (claim,) = claims(searched[1], tmp_path)
+
+    assert claim.stages == ("distill_tuned@pair-mgd-0", "evaluate_tuned@pair-mgd-0")
+    assert (claim.name, claim.folder) == ("pair/mgd/tuned/seed0", tmp_path / "pair/mgd/tuned/seed0")
+    assert claim.study == study()
+
+
+def test_a_tuned_training_with_other_values_than_its_study_hands_out(searched, tmp_path):
+    """Is a line; with those very values none."""
+    found = result("box AP", 17.0, "mgd", variant="tuned", hparams={"alpha": 0.5, "kind": "l2"})
+    (claim,) = claims(searched[1], tmp_path)
+    write_result(claim.folder, found)
+    (claim.folder / "student.pth").write_bytes(b"weights")
+    of_values = [line for line in disagreements(claim, {}, lambda _: None) if "hands out" in line]
+
+    assert of_values == [
+        "pair/mgd/tuned/seed0: kind was trained with l2, the study hands out l1; dvc repro evaluate_tuned@pair-mgd-0"
+    ]
+
+
+def test_a_study_is_the_one_that_the_lock_holds(searched, tmp_path):
+    """Agreement has nothing to say; a changed, an unknown and a missing one are lines."""
+    path, made, lock = searched
+    (found,) = made.studies
+
+    assert list(study_disagreements(found, tmp_path, lock)) == []
+    assert [line.partition("; ")[0] for line in study_disagreements(found, tmp_path, {})] == [
+        f"pair/mgd/tuned: dvc.lock does not know {path}"
+    ]
+    path.write_text(study(seed=7).model_dump_json())
+    first, second = study_disagreements(found, tmp_path, lock)
+    assert first.startswith("pair/mgd/tuned: the leaderboard has another study than ")
+    assert second.endswith("is not the file that dvc.lock records; dvc checkout, or dvc repro tune@pair-mgd")
+    path.unlink()
+    (line,) = study_disagreements(found, tmp_path, lock)
+    assert "study.json is not there; dvc repro tune@pair-mgd" in line
 
 
 def test_a_lock_that_does_not_know_the_stage(story):

@@ -16,6 +16,10 @@ POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends wit
 _LINE_EVERY_S = 15.0  # seconds between two lines of progress
 
 
+class StoppedError(Exception):
+    """A hook's word that a training has run far enough: it ends there, and in order."""
+
+
 def duration(seconds: float) -> str:
     """``75.2`` as ``1 min 15 s``."""
     minutes, rest = divmod(round(seconds), 60)
@@ -57,7 +61,7 @@ class RecorderHook(Hook):
         self.curve: list[dict[str, float]] = list(hub.get_info("curve", []))
         self.train_s: float = float(hub.get_info("train_s", 0.0))
         self.num_images: int = int(hub.get_info("num_images", 0))
-        self.first_iteration = runner.iter
+        self.first_iteration = self._iteration = runner.iter
         self._begun = self._line_at = time.monotonic()
         self._line_iteration = runner.iter
         if runner.iter:
@@ -78,7 +82,7 @@ class RecorderHook(Hook):
         outputs: Mapping[str, Any] | None = None,
     ) -> None:
         losses = {key: float(value.detach()) for key, value in (outputs or {}).items() if key.startswith("loss")}
-        iteration = runner.iter + 1
+        self._iteration = iteration = runner.iter + 1
         bad = [key for key, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise ValueError(
@@ -110,13 +114,15 @@ class RecorderHook(Hook):
             for key, value in (metrics or {}).items()
             if float(value) >= 0
         }
-        self.curve.append({"iteration": runner.iter, "epoch": runner.epoch, **values})
+        self.curve.append({"iteration": self._iteration, "epoch": runner.epoch, **values})
         runner.message_hub.update_info("curve", self.curve)
-        self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, runner.iter)
+        self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, self._iteration)
         main = next((key for key in ("val_mIoU", "val_segm_mAP", "val_mAP") if key in values), None)
         said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
-        print(f"{self._label} epoch {runner.epoch}: {said} on the tune split", flush=True)
-        self._line_at = time.monotonic()
+        where = f"epoch {runner.epoch}" if self._iteration == runner.iter else f"iteration {self._iteration}"
+        print(f"{self._label} {where}: {said} on the tune split", flush=True)
+        # Within an epoch, too, validating is no time of training.
+        self._line_at = self._tick = time.monotonic()
 
     def _close_point(self, runner: Runner, iteration: int) -> None:
         means = {key: total / self._num for key, total in self._sums.items()}

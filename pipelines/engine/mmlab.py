@@ -54,7 +54,7 @@ def import_mmrazor() -> ModuleType:
 
 
 def published_config(name: str) -> Config:
-    """Return a config of an installed package, such as ``mmdet::gfl/gfl_r50_fpn_1x_coco.py``.
+    """Return a config of an installed package, such as ``mmdet::gfl/gfl_r50_fpn_1x_coco.py``; its text is not laid out.
 
     Raises:
         ValueError: no such config in the installed package, or no such package.
@@ -65,8 +65,11 @@ def published_config(name: str) -> Config:
     # onedl-mmengine maps the package name to a distribution that does not exist.
     mmengine.config.utils.MODULE2PACKAGE["mmseg"] = "mmseg"
     try:
-        return get_config(name)
+        config = get_config(name)
     except FileNotFoundError as error:
         raise ValueError(
             f"no config {name} in the installed package; see ls .venv/lib/python*/site-packages/mmdet/.mim/configs"
         ) from error
+    # MMEngine writes the config into every checkpoint, and laying out its text takes half a second each time.
+    super(Config, config).__setattr__("_format_python_code", False)
+    return config

@@ -4,14 +4,16 @@ Three kinds: the generated scenes and a user's own data, both read by one plain 
 and the published data sets, read as the published config does, from where the user says that they lie.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from benchmarks.catalogue import CATALOGUE
 from benchmarks.datasets import OwnData, data_root, image_suffix
+from benchmarks.manifest import listing
 from benchmarks.pair import Pair
 from benchmarks.scenes import CLASSES
 from benchmarks.tier import Tier
@@ -83,6 +85,25 @@ def source(pair: Pair, tier: Tier, data: Path, *, own: OwnData | None = None, ro
     name = pair.dataset
     suffix = "_gtFine_labelTrainIds.png" if name == "cityscapes" else ".png"
     return Source(name, data_root(name, roots or {}), None, {"test": ("", _PUBLISHED_TRUTH[name])}, suffix)
+
+
+def is_of_test(origin: Source) -> Callable[[str], bool]:
+    """Whether an annotation file, named from the data set's root, is of the test split and of no other.
+
+    Reads what belongs to the other splits only.
+    """
+    files, kept = [origin.splits["test"][1]], set()
+    if origin.classes is None:
+        splits = CATALOGUE[origin.name].splits.items()
+        files += [split.annotations for name, split in splits if not name.startswith("train")]
+        if origin.name == "voc":  # one folder of boxes for the images of 2007, of training and of test
+            names = (origin.root / CATALOGUE["voc"].splits["train2007"].annotations).read_text().split()
+            kept = {f"{origin.splits['test'][1]}/{name}.xml" for name in names}
+    for images, labels in (origin.splits[name] for name in ("train", "tune") if name in origin.splits):
+        if labels == files[0]:  # a user's label maps, all in one folder
+            suffix = image_suffix(origin.root / images)
+            kept |= {f"{labels}/{name.removesuffix(suffix)}{origin.label_suffix}" for name in listing(origin.root / images)}
+    return lambda path: path not in kept and any(path == file or path.startswith(f"{file}/") for file in files)
 
 
 def set_data(config: Config, pair: Pair, origin: Source, *, batch_size: int) -> None:

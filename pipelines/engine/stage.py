@@ -1,11 +1,11 @@
 """What the training stages share: the setting, the tracker, the label, and the ``run.json`` that they end with."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.config import Config
 from torch import nn
@@ -16,7 +16,7 @@ from pipelines.engine.compose import Setting
 from pipelines.engine.distiller import UnfitError
 from pipelines.engine.hooks import duration
 from pipelines.engine.provenance import environment, git_state
-from pipelines.engine.sources import source
+from pipelines.engine.sources import is_of_test, source
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.training import Trained, train
 from pipelines.engine.weights import file_sha256
@@ -24,7 +24,7 @@ from pipelines.engine.workdir import check_writable
 from pipelines.params import load_grid, load_pair, load_tier
 from reports.record import Run
 
-_ENGINE = [
+ENGINE = [
     Path("pipelines/engine") / f"{name}.py"
     for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "scaling", "sources", "training", "weights")
 ]
@@ -45,12 +45,13 @@ class Job:
     config_changes: dict[str, Any] = field(default_factory=dict)
     teacher_sha256: str | None = None
     prior_sha256: str | None = None
+    variant: Literal["published", "tuned"] = "published"
     code: tuple[Path, ...] = ()  # files of methods/ that decide the training
 
     @property
     def name(self) -> str:
         """``gfl_r101_r50/mgd/seed0``, or the stage's name where there is no method or seed."""
-        parts = [self.pair, self.method or self.stage]
+        parts = [self.pair, self.method or self.stage, *(["tuned"] if self.variant == "tuned" else [])]
         return "/".join(parts if self.stage != "distill" else [*parts, f"seed{self.seed}"])
 
     @property
@@ -95,14 +96,8 @@ def run_training(
     trackers: list[Tracker] = []
 
     def tracker_for(resume: str | None) -> Tracker:
-        tracker = Tracker(f"kd-{job.tier}", f"{job.stage}/{job.name}", resume=resume)
-        known = {"stage": job.stage, "tier": job.tier, "pair": job.pair, "method": job.method or "-", "seed": job.seed}
-        tracker.params(known | {f"hparams.{key}": value for key, value in job.hparams.items()})
-        state = git_state()
-        tracker.tags({**known, "git_commit": state["commit"], "git_dirty": state["dirty"], "hparams_origin": job.hparams_origin})
-        tracker.dataset(data_name, data_digest, str(data))
-        trackers.append(tracker)
-        return tracker
+        trackers.append(open_tracker(job, f"{job.stage}/{job.name}", (data_name, data_digest), data, resume))
+        return trackers[-1]
 
     # The data's digest is no part of the config but decides the result.
     config.data_digest = data_digest
@@ -111,13 +106,13 @@ def run_training(
         exports[learned] = lambda model: model.distiller.method
     try:
         trained = train(
-            config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*_ENGINE, *job.code],
+            config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*ENGINE, *job.code],
             tracker_for=tracker_for, exports=exports,
         )  # fmt: skip
     except UnfitError as error:
         raise ValueError(f"benchmarks/pairs/{job.pair}.yaml under {job.method}: {error}") from error
     run = Run(
-        stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, seed=job.seed,
+        stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, variant=job.variant, seed=job.seed,
         hparams=job.hparams, hparams_origin=job.hparams_origin, config_changes=job.config_changes, git=git_state(), environment=environment(),
         config_sha256=trained.config_sha256, data={"name": data_name, "digest": data_digest},
         teacher_sha256=job.teacher_sha256, prior_sha256=job.prior_sha256, weights_sha256=file_sha256(weights),
@@ -133,6 +128,31 @@ def run_training(
     trackers[-1].finish()
     print(f"{job.label} done in {duration(trained.wall_s)}, peak memory {trained.peak_memory_mib:.0f} MiB", flush=True)
     return run
+
+
+def open_tracker(
+    job: Job, name: str, data: tuple[str, str], place: Path, resume: str | None, tags: dict[str, Any] | None = None
+) -> Tracker:
+    """A training's MLflow run with its parameters, tags and data set.
+
+    Args:
+        job: what is trained.
+        name: of the run.
+        data: name and digest of the data set.
+        place: folder of its manifest.
+        resume: id of the run of an earlier attempt.
+        tags: further ones.
+    """
+    tracker = Tracker(f"kd-{job.tier}", name, resume=resume)
+    known = {"stage": job.stage, "tier": job.tier, "pair": job.pair, "method": job.method or "-", "seed": job.seed}
+    known |= {"variant": job.variant}
+    tracker.params(known | {f"hparams.{key}": value for key, value in job.hparams.items()})
+    state = git_state()
+    tracker.tags({
+        **known, "git_commit": state["commit"], "git_dirty": state["dirty"], "hparams_origin": job.hparams_origin, **(tags or {})
+    })  # fmt: skip
+    tracker.dataset(*data, str(place))
+    return tracker
 
 
 def _check_batch(config: Config, manifest: Path) -> None:
@@ -166,10 +186,21 @@ def record_fetched(
     return run
 
 
-def dataset_identity(setting: Setting, data: Path) -> tuple[str, str]:
-    """Name and digest of the data set; ValueError where a file is missing or altered since stage ``prepare``."""
-    name = setting.origin.name
-    return (name, verify_scenes(data)) if name == "scenes" else identity(data, name, setting.origin.root)
+def dataset_identity(setting: Setting, data: Path, without: Collection[Literal["test"]] = ()) -> tuple[str, str]:
+    """Name and digest of the data set, after making sure that its files are the same still.
+
+    Args:
+        setting: the pair at its tier.
+        data: folder of the data's manifest.
+        without: splits whose files are neither opened nor missed.
+
+    Raises:
+        ValueError: a file is missing or altered since stage ``prepare``.
+    """
+    origin = setting.origin
+    if origin.name == "scenes":
+        return origin.name, verify_scenes(data, without)
+    return identity(data, origin.name, origin.root, is_of_test(origin) if "test" in without else None)
 
 
 def _cost(trained: Trained) -> dict[str, Any]:

@@ -8,19 +8,20 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import pipelines.engine.distiller
 import pipelines.engine.prior  # noqa: F401  (both register a model)
-from pipelines.engine.hooks import RecorderHook, ReseedHook
+from pipelines.engine.hooks import RecorderHook, ReseedHook, StoppedError
 from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib, sources_sha256
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.workdir import held, newest_checkpoint, noting_failure
@@ -70,6 +71,7 @@ def train(
     sources: list[Path],
     tracker_for: Callable[[str | None], Tracker],
     exports: Mapping[Path, Callable[[nn.Module], nn.Module]],
+    hooks: Sequence[Hook] = (),
 ) -> Trained:
     """Train, and write the weights of what is picked from the model.
 
@@ -80,6 +82,7 @@ def train(
         sources: code that decides the result and is not in the config.
         tracker_for: opens the tracker, given the MLflow run id of an earlier attempt or None.
         exports: file for a state dict, written whole or not at all -> what part of the model it is of.
+        hooks: further ones; they come after the recorder and may end the training with :class:`StoppedError`.
 
     Raises:
         ValueError: the work directory is held or not writable, the loss is not finite, weights do not fit.
@@ -90,7 +93,7 @@ def train(
         config.work_dir = str(directory)
         checkpoint = newest_checkpoint(directory)
         config.resume, config.load_from = checkpoint is not None, checkpoint and str(checkpoint)
-        config.dump(directory / "config.py")
+        Config(config.to_dict()).dump(directory / "config.py")  # laid out, to be read
         id_file = directory / "mlflow_run_id"
         tracker = tracker_for(id_file.read_text() if id_file.exists() else None)
         if tracker.run_id:
@@ -102,8 +105,9 @@ def train(
             with quiet():
                 runner = Runner.from_cfg(config)
             runner.register_hook(ReseedHook(config.randomness.seed), priority="VERY_HIGH")
-            runner.register_hook(recorder)
-            with quiet_coco():
+            for hook in (recorder, *hooks):
+                runner.register_hook(hook)
+            with quiet_coco(), contextlib.suppress(StoppedError):
                 runner.train()
         except KeyboardInterrupt:
             tracker.finish("KILLED")

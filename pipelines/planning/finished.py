@@ -1,7 +1,7 @@
 """Which trainings of a grid are done already."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ class Finished:
     Args:
         means: what was asked to know it, in words.
         cells, teachers, priors: students, pairs, and (pair, method).
+        tuned, studies: students trained with what a study found, and the (pair, method) of studies.
     """
 
     means: str
     cells: set[Cell] = field(default_factory=set)
     teachers: set[str] = field(default_factory=set)
     priors: set[tuple[str, str]] = field(default_factory=set)
+    tuned: set[Cell] = field(default_factory=set)
+    studies: set[tuple[str, str]] = field(default_factory=set)
 
 
 def find_finished(grid: Grid, standing: Grid) -> Finished:
@@ -40,17 +43,27 @@ def find_finished(grid: Grid, standing: Grid) -> Finished:
     return recorded
 
 
+def tuned_cells(grid: Grid) -> list[Cell]:
+    """Students that are trained with what stage ``tune`` finds, among the pairs and methods of the grid."""
+    tuning = grid.tuning
+    return [c for c in cells(grid) if tuning is not None and c.pair in tuning.pairs and c.method in tuning.methods]
+
+
 def _recorded(grid: Grid) -> Finished:
     root = Path("runs") / grid.tier
     means = f"a run.json in runs/{grid.tier} says that it was finished; whether with today's code and recipes is not checked"
     pairs = [pair for pair in grid.pairs if _done(root / pair / "teacher")]
     priors = {(pair, method) for pair in grid.pairs for method in grid.methods if _done(root / pair / method / "prior")}
     done = {cell for cell in cells(grid) if _done(root / cell.pair / cell.method / f"seed{cell.seed}")}
-    return Finished(means, done, set(pairs), priors)
+    wanted = tuned_cells(grid)
+    tuned = {cell for cell in wanted if _done(root / cell.pair / cell.method / "tuned" / f"seed{cell.seed}")}
+    searched = {(cell.pair, cell.method) for cell in wanted}
+    studies = {(pair, method) for pair, method in searched if _done(root / pair / method / "tuned", "study.json")}
+    return Finished(means, done, set(pairs), priors, tuned, studies)
 
 
-def _done(folder: Path) -> bool:
-    path = folder / "run.json"
+def _done(folder: Path, record: str = "run.json") -> bool:
+    path = folder / record
     return path.is_file() and bool(json.loads(path.read_text())["status"] == "done")
 
 
@@ -61,10 +74,12 @@ def _up_to_date(recorded: Finished) -> Finished:
     try:
         waiting: Any = make_plan().before
     except ValueError as error:  # another DVC is at work here
-        return Finished(f"{recorded.means} ({error})", recorded.cells, recorded.teachers, recorded.priors)
+        return replace(recorded, means=f"{recorded.means} ({error})")
     return Finished(
         "DVC says that it is up to date (what stands behind a stale stage is counted as to be run)",
         {cell for cell in recorded.cells if f"distill@{cell.pair}-{cell.method}-{cell.seed}" not in waiting},
         {pair for pair in recorded.teachers if f"teachers@{pair}" not in waiting},
         {(pair, method) for pair, method in recorded.priors if f"masks@{pair}-{method}" not in waiting},
+        {cell for cell in recorded.tuned if f"distill_tuned@{cell.pair}-{cell.method}-{cell.seed}" not in waiting},
+        {(pair, method) for pair, method in recorded.studies if f"tune@{pair}-{method}" not in waiting},
     )

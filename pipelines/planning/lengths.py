@@ -29,6 +29,8 @@ PUBLISHED_IMAGES = {
     "voc": Images(16551, 4952, 4952),
     "cityscapes": Images(2975, 500, 500),
 }
+# Of these, what trials of stage tune are measured on: as pipelines/tuning/holdout.py, which takes seconds to import.
+HELD_OUT = {"coco": 5000, "voc": 1000, "cityscapes": 300}
 
 
 def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
@@ -41,6 +43,12 @@ def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
         return None
     (counts,) = (entry["num_images"] for entry in json.loads(manifest.read_text())["sets"].values())
     return Images(**counts)
+
+
+def trial_images(tier: Tier, pair: Pair, images: Images) -> Images:
+    """The same as a trial of stage ``tune`` finds them: published data have no tune split but a part of the training images."""
+    held = HELD_OUT[pair.dataset] if tier.data == "published" else None
+    return images if held is None else Images(images.train - held, held, images.test)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,9 @@ def _published(name: str) -> dict[str, Any]:
     return {"train_cfg": config.train_cfg.to_dict(), "train_dataloader": config.train_dataloader.to_dict()}
 
 
-def published_length(model: Model, batch: int, changes: dict[str, Any], images: Images, *, own_data: bool = False) -> Length:
+def published_length(
+    model: Model, batch: int, changes: dict[str, Any], images: Images, *, own_data: bool = False, share: float = 1.0
+) -> Length:
     """How long a published config trains a model.
 
     Args:
@@ -81,6 +91,7 @@ def published_length(model: Model, batch: int, changes: dict[str, Any], images: 
         changes: dotted keys of the config -> values, what a method's authors changed beyond the pair.
         images: of the data set.
         own_data: the config's data set, and how often it is repeated an epoch, is replaced by the user's.
+        share: of the schedule that is trained, in whole epochs where it counts them.
 
     Raises:
         ValueError: the config is not installed.
@@ -93,19 +104,25 @@ def published_length(model: Model, batch: int, changes: dict[str, Any], images: 
     loop, loader = config.train_cfg, config.train_dataloader
     if "max_epochs" in loop:
         epoch = images.train // batch if own_data else math.ceil(images.train * loader.dataset.get("times", 1) / batch)
-        iterations, units = loop.max_epochs * epoch, loop.max_epochs
+        units = _part(loop.max_epochs, share)
+        iterations = units * epoch
     else:
-        iterations = units = loop.max_iters
+        iterations = units = _part(loop.max_iters, share)
     return Length(iterations, batch, loader.batch_size, units // loop.get("val_interval", 1))
 
 
-def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images: Images) -> Length:
-    """How long one side of a pair is trained at a tier."""
+def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images: Images, *, share: float = 1.0) -> Length:
+    """How long one side of a pair is trained at a tier, or a share of it."""
     schedule = tier.schedule
     if schedule is None:
         model = pair.teacher if side == "teacher" else pair.student
-        return published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own")
+        return published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own", share=share)
     lengths = schedule.lengths(pair.task)
-    epochs = lengths.teacher_epochs if side == "teacher" else lengths.student_epochs
+    epochs = _part(lengths.teacher_epochs if side == "teacher" else lengths.student_epochs, share)
     # The last, incomplete batch of an epoch is dropped.
     return Length(epochs * (images.train // schedule.batch_size), schedule.batch_size, schedule.batch_size, epochs)
+
+
+def _part(whole: int, share: float) -> int:
+    """Epochs or iterations of a shortened schedule, as trials count them."""
+    return max(1, round(share * whole))

@@ -21,6 +21,7 @@ _GB = 1e9
 _SUMS: dict[Kind | None, str] = {
     "teachers": "teachers trained",
     "masks": "masks learned",
+    "trials": "trials of studies, at most",
     "students": "students trained",
     "evaluation": "evaluations",
     None: "all",
@@ -34,6 +35,7 @@ def show(plan: Plan, *, gpus: int, price: float | None, currency: str, tflops: f
     parts = (
         _cells(plan),
         _reasons(plan),
+        _studies(plan),
         _data(plan),
         _weights(plan),
         _trainings(plan),
@@ -84,6 +86,21 @@ def _reasons(plan: Plan) -> Iterable[Table]:
         table.add_row(str(len(names) * len(pairs) * len(plan.grid.seeds)), reason, methods_shown, ", ".join(pairs))
     if rows:
         yield table
+
+
+def _studies(plan: Plan) -> Iterable[Table]:
+    """What stage ``tune`` and the students behind it come to."""
+    tuning, done = plan.grid.tuning, plan.finished
+    if tuning is None or not plan.tuned:
+        return
+    share = f", each of {tuning.share:g} of the student's schedule" if tuning.share < 1 else ""
+    table = _table("Tuning", "", "to run ", "cached ", "")
+    for title, num_all, num_done, note in (
+        ("studies", len(plan.studies), len(done.studies & set(plan.studies)), f"at most {tuning.trials} trials{share}"),
+        ("students", len(plan.tuned), len(done.tuned & set(plan.tuned)), "trained with what a study found"),
+    ):
+        table.add_row(title, str(num_all - num_done), str(num_done), note)
+    yield table
 
 
 def _data(plan: Plan) -> Iterable[str | Text | Padding]:
@@ -146,7 +163,7 @@ def _trainings(plan: Plan) -> Iterable[Table]:
     factor, unit = _scale(plan)
     columns = ("times ", "iterations ", "batch ", "images ", "images/s ", "which is", "each ", "all ")
     table = _table(f"Trainings to run ({unit}: each, and all of its times)", "pair and training", *columns)
-    names, pair = {"teachers": "teacher", "masks": "{}: masks", "students": "{}"}, None
+    names, pair = {"teachers": "teacher", "masks": "{}: masks", "trials": "{}: trials", "students": "{}"}, None
     for work in plan.work:
         if work.kind == "evaluation":
             continue
@@ -179,6 +196,12 @@ def _short(value: float) -> str:
 
 def _rules(plan: Plan, tflops: float) -> Iterable[str]:
     yield f"Images/s are of one {plan.unit}; an image counts each time that it is seen."
+    if (tuning := plan.grid.tuning) and any(work.kind == "trials" for work in plan.work):
+        hours = "" if tuning.max_hours is None else f", or after {tuning.max_hours:g} hours"
+        yield (
+            "Trials go as fast as their method's trainings, and are counted as if none were pruned; each is measured "
+            f"{tuning.reports} times, which is among the evaluations. A study may end earlier: by pruning{hours}."
+        )
     if plan.unit == "core":
         yield (
             "Estimates go by measured trainings of this tier: a cell's is the mean of its pair's, or of all; masks take a teacher's "

@@ -1,20 +1,20 @@
 """What a grid still needs: trainings, evaluations and files."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from benchmarks.datasets import OwnData
 from benchmarks.pair import Checkpoint, Pair
 from benchmarks.throughput import Complexity, Throughput
 from benchmarks.tier import Tier
 from pipelines.params import Cell, Grid, cell_config, cells, impossible_reason, load_pair, load_parts, load_tier, load_yaml
-from pipelines.planning.finished import Finished
-from pipelines.planning.lengths import Length, length_at, num_images
+from pipelines.planning.finished import Finished, tuned_cells
+from pipelines.planning.lengths import Images, Length, length_at, num_images, trial_images
 from pipelines.planning.speeds import Speed, Speeds, known_speeds
+from pipelines.tuning.settings import Tuning
 
-Kind = Literal["teachers", "masks", "students", "evaluation"]
+Kind = Literal["teachers", "masks", "trials", "students", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Work:
     """The same work some times over, such as one cell's training with several seeds.
 
     Args:
-        what: the method, or which side is evaluated.
+        what: the method, ``mgd/tuned`` where a study chose its values, or which side is evaluated.
         length: of a training; None for an evaluation, and where the number of images is not known.
         images: that pass through the model each time.
         speed: None where nothing tells.
@@ -68,6 +68,7 @@ class Plan:
         all_cells: the grid's, without those that are left out.
         impossible: (pair, method) -> why.
         to_run: cells that are possible and not done.
+        tuned: cells, possible ones, that are trained once more with what stage ``tune`` finds.
     """
 
     grid: Grid
@@ -77,6 +78,7 @@ class Plan:
     impossible: dict[tuple[str, str], str]
     finished: Finished
     to_run: list[Cell]
+    tuned: list[Cell]
     work: list[Work]
     weights: list[WeightFile]
 
@@ -86,6 +88,11 @@ class Plan:
         return [
             cell for cell in self.all_cells if cell in self.finished.cells and (cell.pair, cell.method) not in self.impossible
         ]
+
+    @property
+    def studies(self) -> list[tuple[str, str]]:
+        """Pair and method of each study."""
+        return list(dict.fromkeys((cell.pair, cell.method) for cell in self.tuned))
 
     @property
     def unit(self) -> str:
@@ -117,13 +124,22 @@ def make_plan(grid: Grid, finished: Finished, *, device: str, tflops: float, dow
     complexity = load_yaml(Path("benchmarks/complexity.json"), Complexity)
     speeds = known_speeds(grid.tier, tier, device=device, tflops=tflops, throughput=throughput, complexity=complexity)
     used = {cell.pair: pairs[cell.pair] for cell in every if (cell.pair, cell.method) not in impossible}
-    work = [
-        item
-        for name, pair in used.items()
-        for item in _pair_work(name, pair, grid, tier, Counter(c.method for c in to_run if c.pair == name), finished, speeds)
-    ]
+    tuned = [cell for cell in tuned_cells(grid) if (cell.pair, cell.method) not in impossible]
+    work: list[Work] = []
+    for name, pair in used.items():
+        images = num_images(tier, pair, Path("data") / grid.tier / "manifest.json")
+        needs = _Needs(name, pair, grid, tier, images, finished, speeds)
+        work += needs.teacher()
+        for method in grid.methods:
+            again = [cell for cell in tuned if (cell.pair, cell.method) == (name, method)]
+            work += needs.method(
+                method,
+                published=sum((cell.pair, cell.method) == (name, method) for cell in to_run),
+                tuned=len(set(again) - finished.tuned),
+                is_searched=bool(again) and (name, method) not in finished.studies,
+            )
     weights = _weights(used, tier, grid.own, complexity, downloads)
-    return Plan(grid, tier, pairs, every, impossible, finished, to_run, work, weights)
+    return Plan(grid, tier, pairs, every, impossible, finished, to_run, tuned, work, weights)
 
 
 def trains_teacher(pair: Pair, tier: Tier, own: OwnData | None) -> bool:
@@ -133,42 +149,81 @@ def trains_teacher(pair: Pair, tier: Tier, own: OwnData | None) -> bool:
     return tier.model is not None or pair.teacher.checkpoint is None
 
 
-def _pair_work(
-    name: str, pair: Pair, grid: Grid, tier: Tier, seeds: Counter[str], finished: Finished, speeds: Speeds
-) -> list[Work]:
-    """What one pair still needs, ``seeds`` trainings of each method."""
-    images = num_images(tier, pair, Path("data") / grid.tier / "manifest.json")
+@dataclass(frozen=True)
+class _Needs:
+    """What one pair still needs, by its name; ``images`` is None where their number is not known."""
 
-    def training(kind: Kind, what: str, times: int, length: Length | None, speed: Speed | None) -> Work:
-        return Work(kind, name, what, times, length, length.images if length else None, speed)
+    name: str
+    pair: Pair
+    grid: Grid
+    tier: Tier
+    images: Images | None
+    finished: Finished
+    speeds: Speeds
 
-    def evaluation(what: str, side: str, times: int, seen: int | None) -> Work:
-        return Work("evaluation", name, what, times, None, seen, speeds.forward(name, side))
+    def teacher(self) -> list[Work]:
+        """Its training, where there is one, and its evaluation."""
+        if self.name in self.finished.teachers:
+            return []
+        if not trains_teacher(self.pair, self.tier, self.grid.own):
+            return [self._evaluation("teacher", "teacher", 1, self.images and self.images.test)]
+        length, speed = (
+            self.images and length_at(self.tier, self.pair, "teacher", {}, self.images),
+            self.speeds.teacher(self.name),
+        )
+        return [
+            self._training("teachers", "teacher", 1, length, speed),
+            self._evaluation("teacher", "teacher", 1, self._seen(length, speed)),
+        ]
 
-    def seen(length: Length | None, speed: Speed | None) -> int | None:
+    def method(self, method: str, *, published: int, tuned: int, is_searched: bool) -> list[Work]:
+        """A prior, students as published, a search, and students with what it finds: ``published`` and ``tuned`` seeds."""
+        if not (published or tuned or is_searched):
+            return []
+        speed, changes = self.speeds.student(self.name, method), cell_config(method, self.name, self.pair, self.grid.tier)
+        length = self.images and length_at(self.tier, self.pair, "student", changes, self.images)
+        seen = self._seen(length, speed)
+        work = self._prior(method)
+        if published:
+            work += [
+                self._training("students", method, published, length, speed),
+                self._evaluation(method, "student", published, seen),
+            ]
+        if is_searched:
+            work += self._trials(method, changes, speed)
+        if tuned:
+            what = f"{method}/tuned"
+            work += [self._training("students", what, tuned, length, speed), self._evaluation(what, "student", tuned, seen)]
+        return work
+
+    def _prior(self, method: str) -> list[Work]:
+        iterations = _prior_iterations(method, self.name, self.pair, self.grid.tier)
+        if not iterations or (self.name, method) in self.finished.priors:
+            return []
+        batch = self.tier.schedule.batch_size if self.tier.schedule else self.pair.batch_size
+        return [self._training("masks", method, 1, Length(iterations, batch, batch, 0), self.speeds.prior(self.name, method))]
+
+    def _trials(self, method: str, changes: dict[str, Any], speed: Speed | None) -> list[Work]:
+        """All trials that a study may have, none of them pruned, and what they are measured on."""
+        tuning = cast("Tuning", self.grid.tuning)
+        parted = self.images and trial_images(self.tier, self.pair, self.images)
+        length = parted and length_at(self.tier, self.pair, "student", changes, parted, share=tuning.share)
+        return [
+            self._training("trials", method, tuning.trials, length, speed),
+            self._evaluation(f"{method}/trials", "student", tuning.trials, parted and tuning.reports * parted.tune),
+        ]
+
+    def _training(self, kind: Kind, what: str, times: int, length: Length | None, speed: Speed | None) -> Work:
+        return Work(kind, self.name, what, times, length, length.images if length else None, speed)
+
+    def _evaluation(self, what: str, side: str, times: int, seen: int | None) -> Work:
+        return Work("evaluation", self.name, what, times, None, seen, self.speeds.forward(self.name, side))
+
+    def _seen(self, length: Length | None, speed: Speed | None) -> int | None:
         """Images that are predicted on: the test split, and validation where the training's time is without it."""
-        if images is None or length is None:
+        if self.images is None or length is None:
             return None
-        return images.test + (0 if speed and speed.whole else length.validations * images.tune)
-
-    work = []
-    if name not in finished.teachers:
-        length, speed, test = None, speeds.teacher(name), images and images.test
-        if trains_teacher(pair, tier, grid.own):
-            length = images and length_at(tier, pair, "teacher", {}, images)
-            work.append(training("teachers", "teacher", 1, length, speed))
-            test = seen(length, speed)
-        work.append(evaluation("teacher", "teacher", 1, test))
-    for method, times in seeds.items():
-        prior = _prior_iterations(method, name, pair, grid.tier)
-        if prior and (name, method) not in finished.priors:
-            batch = tier.schedule.batch_size if tier.schedule else pair.batch_size
-            length = Length(prior, batch, batch, 0)
-            work.append(training("masks", method, 1, length, speeds.prior(name, method)))
-        changes = cell_config(method, name, pair, grid.tier)
-        length, speed = images and length_at(tier, pair, "student", changes, images), speeds.student(name, method)
-        work += [training("students", method, times, length, speed), evaluation(method, "student", times, seen(length, speed))]
-    return work
+        return self.images.test + (0 if speed and speed.whole else length.validations * self.images.tune)
 
 
 def _prior_iterations(method: str, pair_name: str, pair: Pair, tier_name: str) -> int:

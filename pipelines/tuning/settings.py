@@ -1,0 +1,45 @@
+"""What the user asks of stage ``tune``: ``tuning:`` of params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+
+from methods.recipe import Range
+
+Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
+
+
+class Tuning(BaseModel):
+    """What is searched, and what may be spent on each pair and method."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pairs: list[Id]
+    methods: list[MethodId] = Field(description="each gets a tuned row beside its published one")
+    study: Id = Field(default="default", description="another name begins anew, beside what there is")
+    space: dict[MethodId, dict[str, Range]] = Field(
+        default_factory=dict, description="by method, what is searched in place of what its recipe calls tunable"
+    )
+    trials: int = Field(ge=1, description="at most, by pair and method")
+    max_hours: float | None = Field(
+        default=None, gt=0, description="of trials by pair and method, all workers together; none is begun when they are spent"
+    )
+    share: float = Field(gt=0, le=1, description="of the student's schedule that a trial trains, all of it shortened alike")
+    reports: int = Field(ge=1, description="measurements on the tune split in a trial, evenly spaced; the last is its result")
+    objectives: list[Literal["score", "train_s"]] = Field(default=["score"])
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup_trials: int = Field(default=4, ge=1, description="that TPE draws at random before it has seen enough")
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    seed: StrictInt = Field(ge=0, description="of the sampler, and of every trial's training; none of the grid's seeds")
+    workers: int = Field(default=1, ge=1, description="trials at a time, in one stage")
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Tuning":
+        if self.objectives not in (["score"], ["score", "train_s"]):
+            raise ValueError(f"objectives are [score] or [score, train_s], not {self.objectives}")
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(
+                f"two objectives cannot be pruned: set pruner to none, or objectives to [score] (pruner is {self.pruner})"
+            )
+        return self

@@ -1,0 +1,343 @@
+"""One Optuna study on a journal file: several workers share it, and any of them may be killed at any moment.
+
+A trial is handed out under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
+worker is gone stays RUNNING for ever, so each worker first looks for such trials, by host and process; their result is
+taken over where it was left behind, else they are failed and tried again.
+The sampler is seeded anew for each trial by how many were handed out before it (lost ones not counted), so that neither
+a second worker nor a second attempt repeats the draws of the first.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import psutil
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from pipelines.tuning.settings import Tuning
+from pipelines.tuning.space import as_record
+
+_MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is want of memory
+_SILENT_S = 600.0  # after which a worker on another host is taken for dead
+_ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
+_MEDIAN_STARTUP = 2  # complete trials before the median says anything
+_LEAST_TO_RANK = 4  # complete trials; fewer fit any ranking
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Args:
+        values: of the study's objectives; complete trials only.
+        reports: (iteration, points on the tune split).
+        full_iterations: what it would have trained unpruned; 0 where it never got to know.
+    """
+
+    state: Literal["complete", "pruned", "failed", "lost"]
+    values: list[float] | None = None
+    reports: list[tuple[int, float]] = field(default_factory=list)
+    iterations: int = 0
+    full_iterations: int = 0
+    train_s: float = 0.0
+    wall_s: float = 0.0
+    energy_kj: float | None = None
+    reason: str | None = None
+    mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process is to run; ``position`` counts from 1."""
+
+    number: int
+    trial_id: int
+    hparams: dict[str, Any]
+    position: int
+    of: int
+
+
+def sampler_for(tuning: Tuning, index: int) -> BaseSampler:
+    """The sampler that draws the trial before which ``index`` others were handed out."""
+    seed = tuning.seed * 100_003 + index
+    if tuning.sampler == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(n_startup_trials=tuning.startup_trials, multivariate=True, constant_liar=True, seed=seed)
+
+
+def pruner_for(tuning: Tuning) -> BasePruner:
+    """The pruner; a trial's steps are its reports, counted from 1."""
+    if tuning.pruner == "median":
+        return MedianPruner(n_startup_trials=_MEDIAN_STARTUP)
+    if tuning.pruner == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=tuning.reports, reduction_factor=2)
+    return NopPruner()
+
+
+def storage_at(folder: Path) -> JournalStorage:
+    """The journal in a study's folder; ValueError where it cannot be read."""
+    journal = folder / "journal.log"
+    try:
+        return JournalStorage(JournalFileBackend(str(journal)))
+    except (ValueError, KeyError) as error:
+        number = _first_bad_line(journal)
+        raise ValueError(
+            f"{journal}: line {number or '?'} is damaged ({' '.join(str(error).split())}); take it out of the file, or set another name as "
+            "tuning.study in params.yaml to begin anew"
+        ) from error
+
+
+def _first_bad_line(journal: Path) -> int | None:
+    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
+        try:
+            json.loads(line)
+        except ValueError:
+            return number
+    return None
+
+
+def mend(journal: Path) -> bool:
+    """Cut off a last line that was not written to its end; only while nobody else can be writing. Whether there was one."""
+    content = journal.read_bytes() if journal.is_file() else b""
+    if not content or content.endswith(b"\n"):
+        return False
+    with journal.open("r+b") as file:
+        file.truncate(content.rfind(b"\n") + 1)
+    return True
+
+
+class SharedStudy:
+    """A study as one worker sees it.
+
+    Args:
+        folder: of the journal; another for everything that makes trials comparable but the space.
+        name: what the user reads.
+        tuning: as asked for.
+        space: what is searched.
+        start: the recipe's values, tried first.
+
+    Raises:
+        ValueError: the space has changed since the study began, or the journal is damaged.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, tuning: Tuning, space: Mapping[str, BaseDistribution], start: dict[str, Any]
+    ) -> None:
+        self.folder, self.tuning, self._space = folder, tuning, dict(space)
+        folder.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)
+        with self._alone():
+            with contextlib.suppress(FileNotFoundError):
+                self._mend()
+            self.storage = storage_at(folder)
+            directions = ["maximize", "minimize"][: len(tuning.objectives)]
+            self.study = optuna.create_study(
+                study_name=name, storage=self.storage, directions=directions, load_if_exists=True, pruner=pruner_for(tuning)
+            )
+            self._check_space(name)
+            if not any(trial.user_attrs.get("is_recipe") for trial in self._trials()):
+                self.study.enqueue_trial(start, user_attrs={"is_recipe": True})
+
+    def _mend(self) -> None:
+        # Optuna's own lock: workers that write do not ask for ours.
+        lock = JournalFileBackend(str(self.folder / "journal.log"))._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
+        lock.acquire()
+        try:
+            if mend(self.folder / "journal.log"):
+                print(
+                    f"[tune] {self.folder / 'journal.log'}: a line that was cut off when its writer was killed is taken out",
+                    flush=True,
+                )
+        finally:
+            lock.release()
+
+    def _check_space(self, name: str) -> None:
+        now = {key: distribution_to_json(one) for key, one in self._space.items()}
+        begun = self.study.user_attrs.get("space")
+        if begun is None:
+            self.study.set_user_attr("space", now)
+            return
+        changed = [
+            f"{key} ({'not searched' if key not in begun else _told(begun[key])} then, "
+            f"{'not searched' if key not in now else _told(now[key])} now)"
+            for key in sorted(begun.keys() | now.keys())
+            if begun.get(key) != now.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"study {name} in {self.folder} began with another space: {'; '.join(changed)}; put it back, or begin a new study: "
+                f"tuning: {{study: {self.tuning.study}_2}} in params.yaml"
+            )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the study against other workers; the lock goes with its process."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def counted(self) -> list[FrozenTrial]:
+        """Finished trials that were not lost."""
+        return [trial for trial in self._trials() if trial.state in _FINISHED and outcome_of(trial).state != "lost"]
+
+    def claim(self) -> Claim | Literal["wait"] | None:
+        """The next trial; ``wait`` while others work on the last ones; None when all is done.
+
+        Raises:
+            ValueError: the first trials have all failed.
+        """
+        with self._alone():
+            self._recover()
+            counted = self.counted()
+            running = [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+            self._check_failures(counted)
+            hours = sum(outcome_of(trial).wall_s for trial in counted) / 3600
+            index = len(counted) + len(running)
+            if index >= self.tuning.trials or (self.tuning.max_hours is not None and hours >= self.tuning.max_hours):
+                return "wait" if running else None
+            self.study.sampler = sampler_for(self.tuning, index)
+            trial = self.study.ask(self._space)
+            claim = Claim(trial.number, trial._trial_id, dict(trial.params), index + 1, self.tuning.trials)  # noqa: SLF001 (what storages go by)
+            self.storage.set_trial_user_attr(claim.trial_id, "owner", _process(os.getpid()))
+            return claim
+
+    def _check_failures(self, counted: list[FrozenTrial]) -> None:
+        outcomes = [outcome_of(trial) for trial in counted]
+        if len(outcomes) >= min(_ALL_FAILED, self.tuning.trials) and all(outcome.state == "failed" for outcome in outcomes):
+            raise ValueError(
+                f"all {len(outcomes)} trials of the study in {self.folder} have failed, the first with: {outcomes[0].reason}; mend the cause and "
+                f"begin a new study: tuning: {{study: {self.tuning.study}_2}} in params.yaml"
+            )
+
+    def working_on(self, claim: Claim, pid: int) -> None:
+        """Note the process that runs a trial."""
+        self.storage.set_trial_user_attr(claim.trial_id, "process", _process(pid))
+
+    def still_at(self, claim: Claim) -> None:
+        """Tell workers on other hosts that this one is alive."""
+        (self.folder / f"trial{claim.number}.alive").touch()
+
+    def note_path(self, number: int) -> Path:
+        """Where a trial's process leaves its outcome, for whoever outlives it."""
+        return self.folder / f"trial{number}.json"
+
+    def finish(self, claim: Claim, outcome: Outcome | None, exit_code: int | None = None) -> None:
+        """Tell the study how a trial ended; None where its process was killed, and it is tried again."""
+        with self._alone():
+            (frozen,) = (trial for trial in self._trials() if trial.number == claim.number)
+            if outcome is not None:
+                self._tell(frozen, outcome)
+                return
+            kills = int(frozen.user_attrs.get("kills", 0)) + 1
+            reason = (
+                f"its process was killed ({f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'})"
+            )
+            if kills >= _MOST_KILLS:
+                self._tell(frozen, Outcome("failed", reason=f"{reason}, {kills} times; it may want more memory than there is"))
+            else:
+                self._again(frozen, reason, kills)
+
+    def _recover(self) -> None:
+        """See to trials whose worker is gone."""
+        for trial in self._trials():
+            if trial.state != TrialState.RUNNING:
+                continue
+            owner, process = trial.user_attrs.get("owner"), trial.user_attrs.get("process")
+            if any(one and self._is_alive(one, trial.number) for one in (owner, process)):
+                continue
+            note = self.note_path(trial.number)
+            if note.is_file():
+                self._tell(trial, Outcome(**json.loads(note.read_text())))
+            else:
+                by = f"process {owner['pid']} on {owner['host']}" if owner else "its worker"
+                self._again(trial, f"{by} was killed", int(trial.user_attrs.get("kills", 0)))
+                print(f"[tune] trial {trial.number}: {by} is gone; it is tried again", flush=True)
+
+    def _is_alive(self, one: dict[str, Any], number: int) -> bool:
+        if one["host"] == socket.gethostname():
+            try:
+                return abs(psutil.Process(one["pid"]).create_time() - one["created"]) < 1
+            except psutil.Error:
+                return False
+        alive = self.folder / f"trial{number}.alive"
+        since = alive.stat().st_mtime if alive.is_file() else one["asked"]
+        return time.time() - since < _SILENT_S
+
+    def _again(self, trial: FrozenTrial, reason: str, kills: int) -> None:
+        hparams = trial.params if trial.params.keys() == self._space.keys() else trial.system_attrs.get("fixed_params")
+        known = {other.user_attrs.get("again") for other in self._trials()}
+        if hparams and trial.number not in known:  # killed before it had any: the next one draws the same
+            attrs = {"again": trial.number, "kills": kills, "is_recipe": bool(trial.user_attrs.get("is_recipe"))}
+            self.study.enqueue_trial(hparams, user_attrs=attrs)
+        self._tell(trial, Outcome("lost", reason=reason))
+
+    def _tell(self, trial: FrozenTrial, outcome: Outcome) -> None:
+        self.storage.set_trial_user_attr(trial._trial_id, "outcome", asdict(outcome))  # noqa: SLF001
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(outcome.state, TrialState.FAIL)
+        self.study.tell(trial.number, outcome.values if state == TrialState.COMPLETE else None, state=state)
+
+    def finished(self) -> list[tuple[FrozenTrial, Outcome]]:
+        """Every finished trial, lost ones among them, in the order of their numbers."""
+        return [(trial, outcome_of(trial)) for trial in self._trials() if trial.state in _FINISHED]
+
+    def front(self) -> list[int]:
+        """Numbers of the complete trials that none betters in every objective; of the best one where there is one objective."""
+        if len(self.tuning.objectives) > 1:
+            return sorted(trial.number for trial in self.study.best_trials)
+        complete = [(trial, outcome) for trial, outcome in self.finished() if outcome.state == "complete" and outcome.values]
+        best = max(complete, key=lambda found: (found[1].values or [])[0], default=None)
+        return [best[0].number] if best else []
+
+    def said(self) -> str:
+        """How far it is, in words."""
+        counted, running = len(self.counted()), sum(trial.state == TrialState.RUNNING for trial in self._trials())
+        under_way = f", {running} under way" if running else ""
+        return f"{counted} of {self.tuning.trials} trials done{under_way}"
+
+    def importance(self) -> dict[str, float] | None:
+        """Share of the score's variance that each hyper-parameter explains (fANOVA); None where too few trials tell."""
+        complete = [outcome.values for _, outcome in self.finished() if outcome.state == "complete" and outcome.values]
+        if len(complete) < _LEAST_TO_RANK or len({values[0] for values in complete}) == 1:
+            return None
+        found = optuna.importance.get_param_importances(
+            self.study,
+            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self.tuning.seed),
+            target=lambda trial: trial.values[0],
+        )
+        return {name: round(float(share), 4) for name, share in found.items()}
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome:
+    """How a finished trial ended."""
+    return Outcome(**trial.user_attrs.get("outcome", {"state": "lost"}))
+
+
+def _process(pid: int) -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": pid, "created": psutil.Process(pid).create_time(), "asked": time.time()}
+
+
+def _told(distribution: str) -> str:
+    (one,) = as_record({"": optuna.distributions.json_to_distribution(distribution)}).values()
+    return f"one of {one.choices}" if one.choices else f"{one.low:g} to {one.high:g}, {one.scale}"

@@ -1,0 +1,28 @@
+"""Published figures with what our trainings say to them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from reports import statistics
+from reports.board import Against, Margin, PublishedFigure
+
+
+def half_digit(value: float) -> float:
+    """Half a unit of the last digit that a figure was printed with, at least one digit after the point."""
+    return float(0.5 * 10.0 ** -max(1, len(repr(value).partition(".")[2])))
+
+
+def judged(figure: PublishedFigure, scores: Sequence[float], control: Sequence[float], margin: Margin | None) -> PublishedFigure:
+    """The figure with what our trainings say to it."""
+    if margin is None:
+        return figure
+    how = {"margin": margin.margin, "planning_sd": margin.planning_sd}
+    found = {"score_verdict": _against(statistics.compare_mean(scores, figure.value, half_digit=half_digit(figure.value), **how))}
+    if control and figure.gain is not None:
+        half = half_digit(figure.value) + half_digit(round(figure.value - figure.gain, 4))
+        found["gain_verdict"] = _against(statistics.compare_gain(scores, control, figure.gain, half_digit=half, **how))
+    return figure.model_copy(update=found)
+
+
+def _against(found: statistics.Comparison) -> Against:
+    return Against(**asdict(found), p_holm=None)
