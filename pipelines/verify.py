@@ -172,10 +172,10 @@ def main() -> None:
     of_studies = [list(study_disagreements(study, runs, lock)) for study in board.studies]
     for problem in [*problems, *(problem for of_study in of_studies for problem in of_study)]:
         print(problem)
-    agree = len(found) - len({problem.partition(":")[0] for problem in problems})
-    print(f"{agree} of {len(found)} trainings agree in leaderboard, records, weights, dvc.lock and MLflow")
     if of_studies:
         print(f"{of_studies.count([])} of {len(of_studies)} studies agree in leaderboard, record and dvc.lock")
+    agree = len(found) - len({problem.partition(":")[0] for problem in problems})
+    print(f"{agree} of {len(found)} trainings agree in leaderboard, records, weights, dvc.lock and MLflow")
     if problems or any(of_studies):
         sys.exit(1)
 

@@ -128,7 +128,9 @@ class Row(Frozen):
     images_per_s: float | None = None
     energy_kj: float | None = None
     command: str | None = Field(default=None, description="makes this row again")
-    published: list[PublishedFigure] = Field(default_factory=list, description="none at a tuned row: they are the other's")
+    published: list[PublishedFigure] = Field(
+        default_factory=list, description="none of a tuned row: they are its method's own row's"
+    )
     tuning: Tuning | None = Field(default=None, description="of a tuned row whose search has ended")
 
     @property

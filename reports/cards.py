@@ -14,7 +14,7 @@ def model_card(board: Leaderboard, table: Table, row: Row, seed: SeedResult) -> 
     """One student's card: a ``model-index`` block with all its figures on the test split, and a page of text."""
     from huggingface_hub import EvalResult, ModelCardData  # noqa: PLC0415 (half a second, and only the stage needs it)
 
-    name = f"{table.pair}-{row.slug}-seed{seed.seed}-{board.tier}"
+    name = f"{table.pair}-{row.slug.replace('+', '-')}-seed{seed.seed}-{board.tier}"  # as the hub allows
     dataset = table.dataset if board.full_size else board.tier_title
     results = [
         EvalResult(

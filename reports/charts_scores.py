@@ -57,6 +57,9 @@ def forest(board: Leaderboard) -> Iterator[Drawn]:
         else f"measured by their authors at full size on {datasets(board)} and therefore on an axis of their own (shaded), "
         "which is not to be compared with ours"
     )
+    none = "a row without one has none for its pair"
+    if any(row.is_tuned for table in board.tables for row in table.rows):
+        none += ", and nobody publishes a tuned one"
     # A diamond below each mark, or an axis named in two lines.
     frame, line = (_FRAME_INCHES, 1.4 * ROW_INCHES) if board.full_size else (_FRAME_INCHES + 0.15, ROW_INCHES)
     chart = Chart(
@@ -65,7 +68,7 @@ def forest(board: Leaderboard) -> Iterator[Drawn]:
         caption=(
             "Gain over the student trained without distillation, on the test split, in points of each pair's metric. Filled marks: "
             "difference of the means over seeds; bars: Welch's 95 % interval, none where a side has one seed; arrow heads: "
-            f"the interval goes on beyond the axis. Open diamonds: published gains, {apart}; a row without one has none for its pair."
+            f"the interval goes on beyond the axis. Open diamonds: published gains, {apart}; {none}."
         ),
         panel=lambda axes, table: _forest_panel(axes, table, style, board),
         inches=lambda table: frame + line * len(_distilled(table)),

@@ -34,7 +34,7 @@ _COLOUR = "#0072B2"
 _PANEL_INCHES, _BAR_INCHES = 1.9, 0.8
 _LETTER_INCHES = 0.085  # of a panel's title
 _AIR = 0.05  # of the range that was searched, on either side
-_DECADES = 100  # from which on whole powers of ten are ticks enough
+_DECADES = 50  # from which on whole powers of ten are ticks enough
 _MARKS: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "linestyle": "none", "color": _COLOUR, "markersize": 4},
     "pruned": {"marker": "x", "linestyle": "none", "color": GREY, "markersize": 4.5},

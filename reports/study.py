@@ -96,7 +96,11 @@ class Study(Frozen):
     def saved_share(self) -> float | None:
         """Share of the iterations that pruning spared the trials that did not fail; None where none are left."""
         ran = [trial for trial in self.trials if trial.state in ("complete", "pruned")]
-        return 1 - sum(trial.iterations for trial in ran) / (len(ran) * self.full_iterations) if ran else None
+        return (
+            1 - sum(trial.iterations for trial in ran) / (len(ran) * self.full_iterations)
+            if ran and self.full_iterations
+            else None
+        )
 
     def trial(self, number: int) -> Trial:
         """By its number."""

@@ -267,9 +267,11 @@ def test_a_tuned_students_card():
     from huggingface_hub.utils import validate_repo_id  # noqa: PLC0415
 
     found = tuned_board()
-    card = ModelCard(model_card(found, found.tables[0], row_of(found), row_of(found).seeds[0]))
+    row = row_of(found)
+    card = ModelCard(model_card(found, found.tables[0], row, row.seeds[0]))
+    joined = ModelCard(model_card(found, found.tables[0], row.model_copy(update={"method": "crosskd+pkd/tuned"}), row.seeds[0]))
 
-    validate_repo_id(card.data.model_name)
+    validate_repo_id(joined.data.model_name)
     assert card.data.model_name == "pair-mgd-tuned-seed0-mini"
     assert card.data.tags == ["knowledge-distillation", "mgd", "tuned", "pair"]
     assert "of a search of 4 trials, 31.0 min of training, that chose by the tune split" in " ".join(card.text.split())

@@ -1,0 +1,194 @@
+"""What may be searched: ranges of recipes and params.yaml against the values in force."""
+
+import math
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import ValidationError
+
+from methods.recipe import Range
+from pipelines import params
+from pipelines.check import check_tuning
+from pipelines.params import Grid, impossible_reason, load_pair, load_parts, with_hparams
+from pipelines.tuning.settings import Tuning
+from pipelines.tuning.space import as_record, distribution, search_space
+from reports.study import Range as Searched
+from tests.conftest import PAIR, ROOT, tuning
+from tests.published import RUNNABLE, read_once
+from tests.test_recipes import METHODS, TIERS
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Files are named from the project's root; each is read once."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(params, "load_yaml", read_once)
+
+
+def asked(**changes):
+    """A ``tuning:`` of params.yaml."""
+    return Tuning(**tuning(**changes))
+
+
+def grid(**changes):
+    """A grid of one pair that is tuned."""
+    return Grid(
+        **{"tier": "mini", "pairs": [PAIR], "methods": ["none", "mgd", "crosskd"], "seeds": [0], "tuning": tuning(), **changes}
+    )
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_recipe_has_a_space_where_it_runs(tier):
+    """On each pair: the recipe's value lies inside, and a weight of 0, a term switched off there, is not searched."""
+    for pair_name in RUNNABLE:
+        pair = load_pair(pair_name)
+        for method in (name for name in METHODS if name != "none"):
+            if impossible_reason(pair_name, pair, method, tier) is None:
+                space, start = search_space(asked(methods=[method]), method, pair_name, pair, tier)
+
+                assert space.keys() == start.keys() <= load_parts(method)[0].recipe.tunable.keys()
+                assert all(one._contains(one.to_internal_repr(start[name])) for name, one in space.items())
+                assert all(value > 0 for value in start.values())
+
+
+def test_bounds_are_multiples_of_what_is_in_force():
+    """MGD's weight at tier mini is the tier's; a share has bounds of its own."""
+    space, start = search_space(asked(), "mgd", PAIR, load_pair(PAIR), "mini")
+
+    assert start == {"alpha": 0.0284, "share_masked": 0.65}
+    assert (space["alpha"].low, space["alpha"].high) == pytest.approx((0.00284, 0.284))
+    assert as_record(space)["share_masked"] == Searched(low=0.2, high=0.8, scale="linear")
+    assert as_record(space)["alpha"].scale == "log"
+
+
+def test_joined_methods_are_searched_together():
+    """Names carry their part, and what is found goes back to it."""
+    space, start = search_space(asked(methods=["crosskd+pkd"]), "crosskd+pkd", PAIR, load_pair(PAIR), "paper")
+    parts = [{"name": "crosskd", "hparams": {"box_weight": 4.0}}, {"name": "pkd", "hparams": {"loss_weight": 10.0}}]
+
+    assert set(space) == {"crosskd.class_weight", "crosskd.box_weight", "pkd.loss_weight"}
+    assert start["crosskd.box_weight"] == 4.0
+    assert [part["hparams"] for part in with_hparams(parts, {"pkd.loss_weight": 6.0})] == [
+        {"box_weight": 4.0},
+        {"loss_weight": 6.0},
+    ]
+    with pytest.raises(ValueError, match=r"crosskd\+pkd has no hyper-parameter loss_weight"):
+        with_hparams(parts, {"loss_weight": 6.0})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "expected"),
+    [
+        ({"times": (0.5, 2)}, 4.0, FloatDistribution(2.0, 8.0, log=True)),
+        ({"times": (0.5, 2), "scale": "linear"}, 4.0, FloatDistribution(2.0, 8.0)),
+        ({"between": (0, 1)}, 0.5, FloatDistribution(0.0, 1.0)),
+        ({"between": (1, 6)}, 3, IntDistribution(1, 6)),
+        ({"times": (0.1, 2.5)}, 3, IntDistribution(1, 8, log=True)),
+        ({"choices": ["a", "b"]}, "a", CategoricalDistribution(["a", "b"])),
+        ({"choices": [True, False]}, True, CategoricalDistribution([True, False])),
+    ],
+)
+def test_distributions(bounds, value, expected):
+    """A value's type decides: whole numbers stay whole."""
+    assert distribution("there", Range(**bounds), value) == expected
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "said"),
+    [
+        ({"times": (0.5, 2)}, 0.0, "multiples of 0.0 are no range"),
+        ({"times": (0.5, 2)}, "kl", "'kl' is no number; give choices"),
+        ({"between": (0, 1)}, True, "True is no number"),
+        ({"between": (0, 1)}, 3.0, "the recipe's value 3 lies outside of 0 to 1; widen"),
+        ({"between": (1.5, 6)}, 3, "counts in whole numbers, and 1.5 to 6 are not"),
+        ({"choices": ["a", "b"]}, "c", "'c' is not among the choices"),
+    ],
+)
+def test_ranges_that_do_not_fit_a_value(bounds, value, said):
+    """One line that begins with where."""
+    with pytest.raises(ValueError, match=r"^there: ") as caught:
+        distribution("there", Range(**bounds), value)
+
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({}, "give one of times, between and choices"),
+        ({"times": (0.5, 2), "between": (0, 1)}, "give one of times"),
+        ({"between": (2, 1)}, "the range 2 to 1 is empty"),
+        ({"between": (1, 1)}, "is empty"),
+        ({"between": (0, math.inf)}, "is empty"),
+        ({"between": (0, 1), "scale": "log"}, "must be above 0"),
+        ({"times": (-1, 2)}, "must be above 0"),
+        ({"choices": ["a"]}, "two or more different values"),
+        ({"choices": ["a", "b"], "scale": "log"}, "without a scale"),
+        ({"between": "wide"}, "valid tuple"),
+    ],
+)
+def test_ranges_that_are_none(bounds, said):
+    """Refused where they are read."""
+    with pytest.raises(ValidationError) as caught:
+        Range(**bounds)
+
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"tuning": tuning(space={"mgd": {"alfa": {"times": [0.1, 10]}}})},
+            "tuning.space.mgd.alfa: mgd has no such hyper-parameter; it has: alpha,",
+        ),
+        ({"tuning": tuning(space={"pkd": {}})}, "tuning.space names pkd, which tuning.methods does not"),
+        ({"tuning": tuning(space={"mgd": {}})}, "mgd has nothing to tune"),
+        ({"tuning": tuning(methods=["none"])}, "names the control 'none'"),
+        ({"tuning": tuning(methods=["pkd"])}, "tuning.methods names pkd, which the grid's methods do not"),
+        ({"tuning": tuning(pairs=["atss_r101_r50"])}, "tuning.pairs names atss_r101_r50"),
+        ({"tuning": tuning(seed=0)}, "tuning.seed 0 is one of the grid's seeds"),
+        (
+            {"tuning": tuning(methods=["crosskd"], space={"crosskd": {"centerness_weight": {"times": [0.1, 10]}}})},
+            "tuning.space.crosskd.centerness_weight: multiples of 0.0 are no range",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_grid(changes, said):
+    """One line each, before anything runs."""
+    with pytest.raises(ValueError, match=r"params\.yaml: tuning") as caught:
+        check_tuning(grid(**changes))
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_searched_where_nothing_is_wanted():
+    """Empty lists switch tuning off, whatever else stands there; what is left out or impossible is no error."""
+    check_tuning(grid(tuning=tuning(methods=[], seed=0)))
+    check_tuning(grid(tuning=tuning(pairs=[], methods=["pkd"])))
+    check_tuning(
+        grid(leave_out={PAIR: ["crosskd"]}, tuning=tuning(methods=["crosskd"], space={"crosskd": {"x": {"times": [1, 2]}}}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objectives": ["train_s"]}, "objectives are [score] or [score, train_s]"),
+        ({"objectives": ["score", "train_s"]}, "two objectives cannot be pruned: set pruner to none"),
+        ({"share": 0}, "greater than 0"),
+        ({"trials": 0}, "greater than or equal to 1"),
+        ({"max_hours": 0}, "greater than 0"),
+        ({"sampler": "grid"}, "'tpe' or 'random'"),
+        ({"seed": "a"}, "valid integer"),
+        ({"study": "my study"}, "match pattern"),
+        ({"budget": 3}, "Extra inputs"),
+    ],
+)
+def test_settings_that_are_none(changes, said):
+    """Refused where params.yaml is read."""
+    with pytest.raises(ValidationError) as caught:
+        asked(**changes)
+
+    assert said in str(caught.value)
