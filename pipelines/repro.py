@@ -175,6 +175,9 @@ class Screen:
 # A DVC that ends when this process is killed; with it its stage ends, see pipelines/lifeline.py.
 _DVC = "import sys; from pipelines.lifeline import die_with_parent; die_with_parent(); from dvc.cli import main; sys.exit(main())"
 
+_ALONE = ("-c", _DVC, "--wait-for-lock", "repro", "--single-item")
+_TOGETHER = ("-m", "pipelines.together")
+
 # DVC's own talk about a stage; what the stage itself prints is shown.
 _DVC_CHATTER = (
     "Running stage",
@@ -223,7 +226,7 @@ def run_plan(plan: Plan, jobs: int, idle: set[str]) -> list[str]:
                     screen.spared()
             certain = [name for name in plan.ready() if name not in plan.doubtful]
             for job in next_jobs(certain, idle, jobs - len(plan.running)):
-                command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", "--single-item", *job]
+                command = [sys.executable, *(_TOGETHER if job[0] in idle else _ALONE), *job]
                 process = subprocess.Popen(  # noqa: S603
                     command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
                 )

@@ -6,6 +6,7 @@ hand: it takes trials until none are left, and writes nothing but the study.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.distill import Sources
-from pipelines.lifeline import die_with_dvc, die_with_parent
+from pipelines.lifeline import die_with_dvc
 from pipelines.params import impossible_reason, load_grid, load_pair
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.processes import call
@@ -56,11 +57,16 @@ def main() -> None:
         write(args.out, Study(status=status, reason=why, tier=args.tier, pair=args.pair, method=args.method))
         return
     die_with_dvc()
-    if args.join:
-        die_with_parent()
     tuning = grid.tuning if args.workers is None else grid.tuning.model_copy(update={"workers": args.workers})
     task = Task(args.tier, args.pair, args.method, Sources(args.data, args.teacher, args.prior), tuning)
-    search(task, args.out, is_joining=args.join)
+    (task.work / "failed.txt").unlink(missing_ok=True)
+    try:
+        search(task, args.out, is_joining=args.join)
+    except Exception:
+        from pipelines.engine.workdir import noting_failure  # noqa: PLC0415 (seconds)
+
+        with noting_failure(task.work):
+            raise
 
 
 def search(task: Task, out: Path, *, is_joining: bool) -> None:
@@ -80,7 +86,9 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
         return
     parent = _called("pipelines.tuning.tracked:open_parent", task, folder)
     join = [sys.executable, "-m", "pipelines.tune", *sys.argv[1:], "--join"]
-    helpers = [subprocess.Popen(join) for _ in range(task.tuning.workers - 1)]  # noqa: S603
+    # As a stage that DVC runs ends with DVC, they end with this one.
+    bound = {**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "tune")}
+    helpers = [subprocess.Popen(join, env=bound) for _ in range(task.tuning.workers - 1)]  # noqa: S603
     try:
         work(task, study, parent)
         for helper in helpers:

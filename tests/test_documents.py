@@ -29,13 +29,15 @@ def test_readme_shows_the_committed_table(board):
 
 
 def test_committed_results_are_of_the_committed_grid(board):
-    """Tier, pairs, methods and seeds of the default grid, all of them run."""
+    """Tier, pairs, methods, tuned rows and seeds of the default grid, all of them run."""
     grid = load_grid(ROOT / "params.yaml")
 
     assert board.tier == grid.tier
     assert [table.pair for table in board.tables] == grid.pairs
     for table in board.tables:
-        assert [row.method for row in table.rows] == [m for m in grid.methods if m not in grid.leave_out.get(table.pair, [])]
+        methods = [m for m in grid.methods if m not in grid.leave_out.get(table.pair, [])]
+        tuned = grid.tuning.methods if table.pair in grid.tuning.pairs else []
+        assert [row.method for row in table.rows] == [row for m in methods for row in ([m, f"{m}/tuned"] if m in tuned else [m])]
         assert all([result.seed for result in row.seeds] == sorted(grid.seeds) for row in table.rows if row.status == "done")
         assert not any(row.status == "not run" for row in table.rows)
 
