@@ -21,7 +21,7 @@ def main() -> None:
         try:
             for name in sys.argv[1:]:
                 if stages[name].reproduce() is not None:
-                    done.append(stages[name])
+                    done.append(stages[name])  # noqa: PERF401 (kept where a later one fails)
         finally:
             if done:
                 done[0].dvcfile.dump_stages(done, update_pipeline=False)
