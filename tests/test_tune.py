@@ -146,11 +146,14 @@ def shared(tuned):
     with started(tuned, *command("tune", "shared")) as stage:
         assert waited(lambda: list((tuned / WORK).glob("shared-*/journal.log")))
 
-        def helped():
-            processes = noted(tuned, "shared", "process")
-            return {pid for number, pid in noted(tuned, "shared", "owner").items() if pid != stage.pid and number in processes}
+        def helping():
+            """The other worker, once its trial trains: while it writes to the journal it has better not be killed, see test_tune_ends."""
+            processes, held = noted(tuned, "shared", "process"), (tuned / WORK / "trials").glob("*/lock")
+            training = {lock.read_text() for lock in held}
+            workers = noted(tuned, "shared", "owner")
+            return {pid for number, pid in workers.items() if pid != stage.pid and str(processes.get(number)) in training}
 
-        (helper,) = waited(helped)
+        (helper,) = waited(helping)
         assert "--join" in psutil.Process(helper).cmdline()
         os.kill(helper, signal.SIGKILL)
         code = stage.wait(timeout=300)
