@@ -123,28 +123,32 @@ def test_the_same_records_give_the_same_report(finished_copy):
         assert (finished_copy / "again" / path).read_bytes() == (finished_copy / "reports" / path).read_bytes(), path
     assert partial.returncode == 1
     assert re.search(rf"^error: runs/smoke/{PAIR}/mgd/seed0/run\.json: stage: Field required; .*$", partial.stderr, re.MULTILINE)
-    assert {row["method"]: row["status"] for row in rows} == {**dict.fromkeys(METHODS, "done"), "mgd": "failed"}
+    assert {row["method"]: row["status"] for row in rows} == {
+        **dict.fromkeys(METHODS, "done"),
+        "mgd": "failed",
+        "mgd/tuned": "done",
+    }
     assert (finished_copy / "partial/leaderboard.pdf").stat().st_size > 0
 
 
 def test_leaderboard_records_weights_lock_and_mlflow_agree(finished_copy):
-    """All five trainings; a score changed by hand is found in the records, the lock and MLflow."""
+    """All six trainings; a score changed by hand is found in the records, the lock and MLflow."""
     agree = run_stage(finished_copy, "pipelines.verify")
     metrics = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/metrics.json"
     metrics.write_text(re.sub(r'"AP75": [0-9.]+', '"AP75": 88.0', metrics.read_text()))
     found = run_stage(finished_copy, "pipelines.verify")
 
-    assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "5 of 5"), agree.stdout
+    assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "6 of 6"), agree.stdout
     assert found.returncode == 1
     changed = f"{metrics.relative_to(finished_copy)} is not the file that dvc.lock records"
     assert [line.split(": ")[1].split(";")[0] for line in found.stdout.splitlines()[:-1]] == [
         "metrics.json's digest", "figures", changed, "AP75",
     ]  # fmt: skip
-    assert found.stdout.splitlines()[-1].startswith("4 of 5 trainings agree")
+    assert found.stdout.splitlines()[-1].startswith("5 of 6 trainings agree")
 
 
 def test_mlflow_has_one_run_a_training(finished, monkeypatch):
-    """Teacher, masks and three cells, each with parameters, data set, losses, result, artifacts, all FINISHED."""
+    """Teacher, masks, every cell, the study and its trials, each with parameters, data set, losses, result, artifacts, all FINISHED."""
     monkeypatch.chdir(finished)
     from mlflow import MlflowClient  # noqa: PLC0415
 
@@ -154,11 +158,13 @@ def test_mlflow_has_one_run_a_training(finished, monkeypatch):
     run = runs[f"distill/{PAIR}/mgd/seed0"]
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
 
-    assert set(runs) == {f"teacher/{PAIR}/teacher", f"masks/{PAIR}/maskd", *(f"distill/{PAIR}/{m}/seed0" for m in METHODS)}
+    cells = {f"distill/{PAIR}/{row}/seed0" for row in (*METHODS, "mgd/tuned")}
+    search = {f"tune/{PAIR}/mgd", *(f"tune/{PAIR}/mgd/trial{number}" for number in range(3))}
+    assert set(runs) == {f"teacher/{PAIR}/teacher", f"masks/{PAIR}/maskd", *cells, *search}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert run.info.run_id == read(finished / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["mlflow_run_id"]
     assert {key: value for key, value in run.data.params.items() if not key.startswith("hparams.")} == {
-        "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "seed": "0",
+        "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "variant": "published", "seed": "0",
     }  # fmt: skip
     joined = runs[f"distill/{PAIR}/crosskd+pkd/seed0"].data.params
     assert {"hparams.alpha", "hparams.share_masked"} <= run.data.params.keys()
@@ -204,7 +210,7 @@ def test_nothing_to_do_is_quick(finished):
     begun = time.monotonic()
     done = run_stage(finished, "pipelines.repro")
 
-    assert "nothing to do: all 17 stages are up to date" in done.stdout
+    assert "nothing to do: all 20 stages are up to date" in done.stdout
     assert time.monotonic() - begun < 5
 
 
@@ -228,7 +234,7 @@ def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
         return found
 
     assert after(lambda text: text.replace("2.0e-5", "3.0e-5"), "methods/mgd.yaml") == {
-        f"masks@{PAIR}-mgd", f"distill@{PAIR}-mgd-0", "report",
+        f"masks@{PAIR}-mgd", f"tune@{PAIR}-mgd", f"distill@{PAIR}-mgd-0", f"distill_tuned@{PAIR}-mgd-0", "report",
     }  # fmt: skip
     assert after(lambda text: text + "\n# a remark\n", "methods/pkd.py") == {
         f"masks@{PAIR}-crosskd+pkd", f"distill@{PAIR}-crosskd+pkd-0", "report",

@@ -9,8 +9,8 @@ from reports import wording
 from reports.board import Margin, Missing, Recipe
 from reports.cards import model_card
 from reports.export import trainings_csv, write_csv
-from reports.record import Data
 from reports.judging import half_digit
+from reports.record import Data
 from reports.rows import Cells
 from reports.tables import by_seed, markdown, overview
 from tests.boards import board, figure, made_up, result

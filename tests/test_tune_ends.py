@@ -232,7 +232,6 @@ os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.xfail(strict=True, reason="Optuna's lock is a link; by a relative path it dangles, and is never seen to be old")
 def test_a_lock_on_the_journal_goes_with_its_process(monkeypatch, capsys):
     """A worker that is killed while it writes keeps nobody from going on."""
     ask(trials=2)

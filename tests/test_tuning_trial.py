@@ -215,7 +215,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.xfail(strict=True, reason="the fork server lives as long as the trial, which therefore outlives a killed worker")
 def test_a_trials_process_ends_with_its_worker(tmp_path):
     """Kill -9 of the worker ends what it was waiting for, too, within seconds."""
     (tmp_path / "worker.py").write_text(WORKER)

@@ -8,15 +8,15 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import select
 import signal
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-from pipelines.lifeline import die_with_parent
 
 _TRACE = Path("work") / "last_error.txt"
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -76,8 +76,19 @@ def call(
     return Ended(result, error, process.exitcode)
 
 
+def _end_with_reader(pipe: int) -> None:
+    """End this process when the one that waits for its result is gone, however it went (POSIX: the pipe has no reader).
+
+    The kernel's own signal is of no use: the parent is the fork server, which lives as long as any of its children.
+    """
+    broken = select.poll()
+    broken.register(pipe, 0)
+    broken.poll()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _run(function: str, arguments: tuple[Any, ...], sender: Connection) -> None:
-    die_with_parent()
+    threading.Thread(target=_end_with_reader, args=(sender.fileno(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker is interrupted, too, and ends this process
     os.environ.pop("DVC_STAGE", None)
     try:

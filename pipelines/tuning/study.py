@@ -26,12 +26,13 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import as_record
 
+_WRITING_S = 5  # that a line may take to be written; who holds the lock for longer was killed
 _MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is want of memory
 _SILENT_S = 600.0  # after which a worker on another host is taken for dead
 _ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
@@ -92,11 +93,17 @@ def pruner_for(tuning: Tuning) -> BasePruner:
     return NopPruner()
 
 
+def _backend(journal: Path) -> JournalFileBackend:
+    # By its whole path: the lock is a link to the file, and Optuna takes an old one away only where the link leads there.
+    path = str(journal.resolve())
+    return JournalFileBackend(path, JournalFileSymlinkLock(path, grace_period=_WRITING_S))
+
+
 def storage_at(folder: Path) -> JournalStorage:
     """The journal in a study's folder; ValueError where it cannot be read."""
     journal = folder / "journal.log"
     try:
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(_backend(journal))
     except (ValueError, KeyError) as error:
         number = _first_bad_line(journal)
         raise ValueError(
@@ -159,7 +166,7 @@ class SharedStudy:
 
     def _mend(self) -> None:
         # Optuna's own lock: workers that write do not ask for ours.
-        lock = JournalFileBackend(str(self.folder / "journal.log"))._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
+        lock = _backend(self.folder / "journal.log")._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
         lock.acquire()
         try:
             if mend(self.folder / "journal.log"):
