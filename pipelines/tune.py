@@ -82,7 +82,7 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
     study = SharedStudy(folder, task.study_name, task.tuning, space, start)
     print(f"[tune {task.pair}/{task.method}] {study.said()}; journal in {folder}", flush=True)
     if is_joining:
-        work(task, study, _parent(folder))
+        work(task, study, None)
         return
     parent = _called("pipelines.tuning.tracked:open_parent", task, folder)
     join = [sys.executable, "-m", "pipelines.tune", *sys.argv[1:], "--join"]
@@ -110,13 +110,13 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
 
 
 def work(task: Task, study: SharedStudy, parent: str | None) -> None:
-    """Run trials, one after the other, until none are left and none are under way."""
+    """Run trials, one after the other, until none are left and none are under way; None where the stage opens the parent."""
     while (claim := study.claim()) is not None:
         if claim == "wait":
             time.sleep(_WAIT_S)
             continue
         ended = call(
-            "pipelines.tuning.trial:run_trial", task, claim, study.folder, parent,
+            "pipelines.tuning.trial:run_trial", task, claim, study.folder, parent or _parent(study.folder),
             started=lambda pid, of=claim: study.working_on(of, pid), every_s=_ALIVE_S, meanwhile=lambda of=claim: study.still_at(of),
         )  # fmt: skip
         if ended.error is not None:

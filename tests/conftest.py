@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
-LONGEST = ("test_pipeline", "test_smoke", "test_engine", "test_own_grid", "test_contributing", "test_bench")
+LONGEST = ("test_pipeline", "test_tune", "test_smoke", "test_engine", "test_own_grid", "test_contributing", "test_bench")
 
 
 def pytest_collection_modifyitems(items):

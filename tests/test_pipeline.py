@@ -141,9 +141,10 @@ def test_leaderboard_records_weights_lock_and_mlflow_agree(finished_copy):
     assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "6 of 6"), agree.stdout
     assert found.returncode == 1
     changed = f"{metrics.relative_to(finished_copy)} is not the file that dvc.lock records"
-    assert [line.split(": ")[1].split(";")[0] for line in found.stdout.splitlines()[:-1]] == [
+    assert [line.split(": ")[1].split(";")[0] for line in found.stdout.splitlines()[:-2]] == [
         "metrics.json's digest", "figures", changed, "AP75",
     ]  # fmt: skip
+    assert found.stdout.splitlines()[-2].startswith("1 of 1 studies agree")
     assert found.stdout.splitlines()[-1].startswith("5 of 6 trainings agree")
 
 

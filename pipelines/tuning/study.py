@@ -285,7 +285,9 @@ class SharedStudy:
     def _is_alive(self, one: dict[str, Any], number: int) -> bool:
         if one["host"] == socket.gethostname():
             try:
-                return abs(psutil.Process(one["pid"]).create_time() - one["created"]) < 1
+                process = psutil.Process(one["pid"])
+                # One that was killed stays in the list until whoever started it looks.
+                return abs(process.create_time() - one["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
             except psutil.Error:
                 return False
         alive = self.folder / f"trial{number}.alive"
