@@ -113,7 +113,9 @@ class Recipe(_Frozen):
     source: Source | None
     code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
     hparams: dict[str, Value]
-    tunable: dict[str, Range] = Field(default_factory=dict, description="hyper-parameters that stage tune may change, and how far")
+    tunable: dict[str, Range] = Field(
+        default_factory=dict, description="hyper-parameters that stage tune may change, and how far"
+    )
     prior: PriorRecipe | None = None
     inherits: list[str] = Field(default_factory=list, description="modules that the student takes over from the teacher")
     config: dict[str, Any] = Field(
