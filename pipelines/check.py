@@ -27,7 +27,7 @@ from pipelines.params import (
     load_tier,
     method_sources,
 )
-from pipelines.tuning.space import search_space, tunable
+from pipelines.tuning.space import ranges_of, search_space
 
 
 def check_recipe(part: Part) -> None:
@@ -110,7 +110,7 @@ def check_tuning(grid: Grid) -> None:
     for axis in ("pairs", "methods"):
         if unknown := [name for name in getattr(tuning, axis) if name not in getattr(grid, axis)]:
             raise ValueError(
-                f"params.yaml: tuning.{axis} names {', '.join(unknown)}, which the grid's {axis} do not; add it there"
+                f"params.yaml: tuning.{axis} names {', '.join(unknown)}, which the grid's {axis} do not; take it out, or add it there"
             )
     if "none" in tuning.methods:
         raise ValueError("params.yaml: tuning.methods names the control 'none', which has nothing to tune; take it out")
@@ -148,8 +148,7 @@ def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
 
 def searched(method_name: str, grid: Grid) -> dict[str, Any]:
     """What stage ``tune`` searches for a method: not among its decisive values, for no other training depends on it."""
-    named = grid.tuning.space.get(method_name) if grid.tuning else None
-    ranges = tunable(method_name) if named is None else named
+    ranges = ranges_of(grid.tuning, method_name) if grid.tuning else {}
     return {name: bounds.model_dump(mode="json", exclude_none=True) for name, bounds in ranges.items()}
 
 

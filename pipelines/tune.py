@@ -98,7 +98,7 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
     finally:
         for helper in helpers:
             helper.terminate()
-    record = record_of(task, study, about, parent)
+    record = record_of(task, study, start, about, parent)
     write(out, record)
     _called("pipelines.tuning.tracked:close_parent", task, record, folder, round(time.monotonic() - begun, 1))
     best = best_of(record)
@@ -139,9 +139,8 @@ def _parent(folder: Path) -> str | None:
     return noted.read_text() or None if noted.is_file() else None
 
 
-def record_of(task: Task, study: SharedStudy, about: dict[str, Any], parent: str | None) -> Study:
+def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict[str, Any], parent: str | None) -> Study:
     """Everything that is known of a finished study; ValueError where no trial was completed."""
-    space, start = search_space(task.tuning, task.method, task.pair, load_pair(task.pair), task.tier)
     finished = study.finished()
     trials = [
         Trial(
@@ -156,7 +155,7 @@ def record_of(task: Task, study: SharedStudy, about: dict[str, Any], parent: str
     scores = {trial.number: trial.values[0] for trial in trials if trial.values}
     return Study(
         status="done", tier=task.tier, pair=task.pair, method=task.method, name=task.tuning.study,
-        objectives=task.tuning.objectives, space=as_record(space), recipe_hparams=start, sampler=task.tuning.sampler,
+        objectives=task.tuning.objectives, space=as_record(study.space), recipe_hparams=start, sampler=task.tuning.sampler,
         pruner=task.tuning.pruner, seed=task.tuning.seed, schedule_share=task.tuning.share,
         full_iterations=max(outcome.full_iterations for _, outcome in finished), trials=trials,
         best=max(front, key=lambda number: scores[number]), front=front, importance=study.importance(),

@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
 METHODS = ("none", "mgd", "maskd", "crosskd+pkd")  # of the grid that tests run: control, plain, with a prior, joined
 REPORTS = (*(f"leaderboard.{form}" for form in ("csv", "html", "json", "md", "pdf")), "trainings.csv", "*.svg", "*.png")
+CHECK = (
+    "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--spaces", "runs/spaces", "--settings", "runs/settings",
+)  # fmt: skip
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

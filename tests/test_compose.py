@@ -9,7 +9,7 @@ from pipelines.engine.compose import Distillation, Weights, compose_cell, compos
 from pipelines.engine.mmlab import published_config
 from pipelines.engine.sources import dicts
 from pipelines.params import cell_config, cell_parts, load_pair, load_parts
-from tests.conftest import ROOT, copy_project, edit_yaml, run_stage, setting
+from tests.conftest import CHECK, ROOT, copy_project, edit_yaml, run_stage, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
 TEACHER = Weights(Path("teacher.pth"), "0" * 64)
@@ -191,17 +191,7 @@ def test_two_authors_who_disagree(tmp_path):
     recipe.write_text(yaml.safe_dump({**content, "config": {"optim_wrapper.optimizer.lr": 0.5}}))
     grid = {"tier": "paper", "pairs": ["retinanet_r101_r50"], "methods": ["none", "maskd+pkd"]}
     edit_yaml(project / "params.yaml", **grid, leave_out={})
-    arguments = (
-        "pipelines.check",
-        "--out",
-        "runs/checked.txt",
-        "--recipes",
-        "runs/recipes",
-        "--spaces",
-        "runs/spaces",
-        "--settings",
-        "runs/settings",
-    )
+    arguments = ("pipelines.check", *CHECK)
     refused = run_stage(project, *arguments)
     edit_yaml(project / "params.yaml", leave_out={"retinanet_r101_r50": ["maskd+pkd"]})
     left_out = run_stage(project, *arguments)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.conftest import ROOT, edit_yaml, run_stage
+from tests.conftest import CHECK, ROOT, edit_yaml, run_stage
 
 
 def test_worked_example(project):
@@ -28,17 +28,6 @@ def test_worked_example(project):
     for command in lint:
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-    check = run_stage(
-        project,
-        "pipelines.check",
-        "--out",
-        "runs/checked.txt",
-        "--recipes",
-        "runs/recipes",
-        "--spaces",
-        "runs/spaces",
-        "--settings",
-        "runs/settings",
-    )
+    check = run_stage(project, "pipelines.check", *CHECK)
     assert check.returncode == 0, check.stderr
     assert (project / "runs/recipes/cosine+crosskd.json").is_file()

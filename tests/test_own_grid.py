@@ -13,7 +13,7 @@ from pipelines.engine import stage, tracking
 from pipelines.engine.weights import file_sha256
 from reports.record import Metrics, Run
 from tests import trees
-from tests.conftest import edit_yaml, read
+from tests.conftest import CHECK, edit_yaml, read
 from tests.test_teachers import NoTracker
 from tests.trees import refused
 
@@ -68,18 +68,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     """Teacher trained here, control and method, each judged on the user's test images by the user's classes; a row each."""
     pair, method = grid
     at, teacher = ("--tier", "mine"), Path("runs/mine") / pair / "teacher"
-    run(
-        monkeypatch,
-        check,
-        "--out",
-        "runs/checked.txt",
-        "--recipes",
-        "runs/recipes",
-        "--spaces",
-        "runs/spaces",
-        "--settings",
-        "runs/settings",
-    )
+    run(monkeypatch, check, *CHECK)
     run(monkeypatch, prepare, *at, "--out", "data/mine")
     run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--out", teacher)
     judge(monkeypatch, pair, "teacher", teacher / "weights.pth", teacher)

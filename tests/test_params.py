@@ -10,7 +10,7 @@ from benchmarks.published import Registry
 from methods.recipe import Override
 from pipelines.check import check_all, check_recipe
 from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
-from tests.conftest import ROOT, edit_yaml, run_stage
+from tests.conftest import CHECK, ROOT, edit_yaml, run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +45,7 @@ def at_root(monkeypatch):
 def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
-    done = run_stage(
-        project,
-        "pipelines.check",
-        "--out",
-        "runs/checked.txt",
-        "--recipes",
-        "runs/recipes",
-        "--spaces",
-        "runs/spaces",
-        "--settings",
-        "runs/settings",
-    )
+    done = run_stage(project, "pipelines.check", *CHECK)
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
@@ -144,18 +133,7 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
 def test_pair_file(project, change, message):
     """What is wrong in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
-    done = run_stage(
-        project,
-        "pipelines.check",
-        "--out",
-        "runs/checked.txt",
-        "--recipes",
-        "runs/recipes",
-        "--spaces",
-        "runs/spaces",
-        "--settings",
-        "runs/settings",
-    )
+    done = run_stage(project, "pipelines.check", *CHECK)
 
     assert done.returncode == 2
     assert re.fullmatch(rf"error: {PAIR_FILE}: {message}\n", done.stderr), done.stderr
@@ -192,18 +170,7 @@ def test_settings_change_with_what_they_decide(project):
     """Another schedule is another training and no other evaluation; other sizes of objects the other way round."""
 
     def settings():
-        done = run_stage(
-            project,
-            "pipelines.check",
-            "--out",
-            "runs/checked.txt",
-            "--recipes",
-            "runs/recipes",
-            "--spaces",
-            "runs/spaces",
-            "--settings",
-            "runs/settings",
-        )
+        done = run_stage(project, "pipelines.check", *CHECK)
         assert done.returncode == 0, done.stderr
         return {name: (project / f"runs/settings/{name}.json").read_bytes() for name in ("training", "evaluation")}
 

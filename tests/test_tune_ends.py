@@ -225,7 +225,7 @@ def test_a_changed_space_is_one_line_and_another_name_works(monkeypatch, capsys)
 KILLED_WRITING = """
 import os, sys
 from pathlib import Path
-from pipelines.tuning.study import storage_at
+from pipelines.tuning.journal import storage_at
 
 storage_at(Path(sys.argv[1]))._backend._lock.acquire()
 os.kill(os.getpid(), 9)

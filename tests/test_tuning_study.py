@@ -12,8 +12,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from pipelines.tuning import study as module
+from pipelines.tuning.journal import mend
 from pipelines.tuning.settings import Tuning
-from pipelines.tuning.study import Claim, Outcome, SharedStudy, mend, outcome_of
+from pipelines.tuning.study import Claim, Outcome, SharedStudy, outcome_of
 from tests.conftest import tuning
 
 SPACE = {"x": FloatDistribution(0.1, 10.0, log=True), "y": FloatDistribution(0.0, 1.0)}

@@ -27,6 +27,12 @@ def tunable(method: str) -> dict[str, Range]:
     }
 
 
+def ranges_of(tuning: Tuning, method: str) -> dict[str, Range]:
+    """What is searched: what params.yaml names for the method, else what its recipes call tunable."""
+    named = tuning.space.get(method)
+    return tunable(method) if named is None else named
+
+
 def search_space(
     tuning: Tuning, method: str, pair_name: str, pair: Pair, tier: str
 ) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
@@ -38,7 +44,7 @@ def search_space(
     values = flat_hparams(cell_parts(method, pair_name, pair, tier)[0])
     named = tuning.space.get(method)
     where = f"params.yaml: tuning.space.{method}" if named is not None else f"methods/{method}.yaml: tunable"
-    ranges = tunable(method) if named is None else named
+    ranges = ranges_of(tuning, method)
     if unknown := [name for name in ranges if name not in values]:
         has = f"it has: {', '.join(values)}" if values else "it has none"
         raise ValueError(f"{where}.{unknown[0]}: {method} has no such hyper-parameter; {has}")

@@ -23,20 +23,16 @@ import optuna
 import psutil
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.tuning.journal import backend, mend, storage_at
+from pipelines.tuning.samplers import pruner_for, sampler_for
 from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import as_record
 
-_WRITING_S = 5  # that a line may take to be written; who holds the lock for longer was killed
 _MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is want of memory
 _SILENT_S = 600.0  # after which a worker on another host is taken for dead
 _ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
-_MEDIAN_STARTUP = 2  # complete trials before the median says anything
 _LEAST_TO_RANK = 4  # complete trials; fewer fit any ranking
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -74,63 +70,6 @@ class Claim:
     of: int
 
 
-def sampler_for(tuning: Tuning, index: int) -> BaseSampler:
-    """The sampler that draws the trial before which ``index`` others were handed out."""
-    seed = tuning.seed * 100_003 + index
-    if tuning.sampler == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(n_startup_trials=tuning.startup_trials, multivariate=True, constant_liar=True, seed=seed)
-
-
-def pruner_for(tuning: Tuning) -> BasePruner:
-    """The pruner; a trial's steps are its reports, counted from 1."""
-    if tuning.pruner == "median":
-        return MedianPruner(n_startup_trials=_MEDIAN_STARTUP)
-    if tuning.pruner == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=tuning.reports, reduction_factor=2)
-    return NopPruner()
-
-
-def _backend(journal: Path) -> JournalFileBackend:
-    # By its whole path: the lock is a link to the file, and Optuna takes an old one away only where the link leads there.
-    path = str(journal.resolve())
-    return JournalFileBackend(path, JournalFileSymlinkLock(path, grace_period=_WRITING_S))
-
-
-def storage_at(folder: Path) -> JournalStorage:
-    """The journal in a study's folder; ValueError where it cannot be read."""
-    journal = folder / "journal.log"
-    try:
-        return JournalStorage(_backend(journal))
-    except (ValueError, KeyError) as error:
-        number = _first_bad_line(journal)
-        raise ValueError(
-            f"{journal}: line {number or '?'} is damaged ({' '.join(str(error).split())}); take it out of the file, or set another name as "
-            "tuning.study in params.yaml to begin anew"
-        ) from error
-
-
-def _first_bad_line(journal: Path) -> int | None:
-    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
-        try:
-            json.loads(line)
-        except ValueError:
-            return number
-    return None
-
-
-def mend(journal: Path) -> bool:
-    """Cut off a last line that was not written to its end; only while nobody else can be writing. Whether there was one."""
-    content = journal.read_bytes() if journal.is_file() else b""
-    if not content or content.endswith(b"\n"):
-        return False
-    with journal.open("r+b") as file:
-        file.truncate(content.rfind(b"\n") + 1)
-    return True
-
-
 class SharedStudy:
     """A study as one worker sees it.
 
@@ -148,7 +87,7 @@ class SharedStudy:
     def __init__(
         self, folder: Path, name: str, tuning: Tuning, space: Mapping[str, BaseDistribution], start: dict[str, Any]
     ) -> None:
-        self.folder, self.tuning, self._space = folder, tuning, dict(space)
+        self.folder, self.tuning, self.space = folder, tuning, dict(space)
         folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -166,7 +105,7 @@ class SharedStudy:
 
     def _mend(self) -> None:
         # Optuna's own lock: workers that write do not ask for ours.
-        lock = _backend(self.folder / "journal.log")._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
+        lock = backend(self.folder / "journal.log")._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
         lock.acquire()
         try:
             if mend(self.folder / "journal.log"):
@@ -178,7 +117,7 @@ class SharedStudy:
             lock.release()
 
     def _check_space(self, name: str) -> None:
-        now = {key: distribution_to_json(one) for key, one in self._space.items()}
+        now = {key: distribution_to_json(one) for key, one in self.space.items()}
         begun = self.study.user_attrs.get("space")
         if begun is None:
             self.study.set_user_attr("space", now)
@@ -225,7 +164,7 @@ class SharedStudy:
             if index >= self.tuning.trials or (self.tuning.max_hours is not None and hours >= self.tuning.max_hours):
                 return "wait" if running else None
             self.study.sampler = sampler_for(self.tuning, index)
-            trial = self.study.ask(self._space)
+            trial = self.study.ask(self.space)
             claim = Claim(trial.number, trial._trial_id, dict(trial.params), index + 1, self.tuning.trials)  # noqa: SLF001 (what storages go by)
             self.storage.set_trial_user_attr(claim.trial_id, "owner", _process(os.getpid()))
             return claim
@@ -295,7 +234,7 @@ class SharedStudy:
         return time.time() - since < _SILENT_S
 
     def _again(self, trial: FrozenTrial, reason: str, kills: int) -> None:
-        hparams = trial.params if trial.params.keys() == self._space.keys() else trial.system_attrs.get("fixed_params")
+        hparams = trial.params if trial.params.keys() == self.space.keys() else trial.system_attrs.get("fixed_params")
         known = {other.user_attrs.get("again") for other in self._trials()}
         if hparams and trial.number not in known:  # killed before it had any: the next one draws the same
             attrs = {"again": trial.number, "kills": kills, "is_recipe": bool(trial.user_attrs.get("is_recipe"))}

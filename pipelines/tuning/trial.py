@@ -18,8 +18,10 @@ from pipelines.engine.stage import ENGINE, Job, dataset_identity, open_setting, 
 from pipelines.engine.training import WORK, config_sha256, prepare_process, train
 from pipelines.params import cell_parts, flat_hparams, load_pair, method_sources, with_hparams
 from pipelines.tuning.holdout import hold_out
+from pipelines.tuning.journal import storage_at
+from pipelines.tuning.samplers import pruner_for
 from pipelines.tuning.schedule import ReportHook, shorten
-from pipelines.tuning.study import Claim, Outcome, pruner_for, storage_at
+from pipelines.tuning.study import Claim, Outcome
 from pipelines.tuning.task import Task
 
 _CODE = [*ENGINE, Path("pipelines/tuning/schedule.py")]

@@ -1,0 +1,30 @@
+"""What draws a study's trials, and what ends those that lag behind."""
+
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+from pipelines.tuning.settings import Tuning
+
+_MEDIAN_STARTUP = 2  # complete trials before the median says anything
+
+
+def sampler_for(tuning: Tuning, index: int) -> BaseSampler:
+    """The sampler that draws the trial before which ``index`` others were handed out."""
+    seed = tuning.seed * 100_003 + index
+    if tuning.sampler == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(n_startup_trials=tuning.startup_trials, multivariate=True, constant_liar=True, seed=seed)
+
+
+def pruner_for(tuning: Tuning) -> BasePruner:
+    """The pruner; a trial's steps are its reports, counted from 1."""
+    if tuning.pruner == "median":
+        return MedianPruner(n_startup_trials=_MEDIAN_STARTUP)
+    if tuning.pruner == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=tuning.reports, reduction_factor=2)
+    return NopPruner()
