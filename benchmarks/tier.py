@@ -65,6 +65,7 @@ class ModelScale(_Frozen):
     strides: tuple[int, ...] = Field(min_length=1, description="pyramid levels, pixels, the finest first")
     stacked_convs: int = Field(ge=1, description="convolutions in each tower of the head")
     octave_base_scale: int = Field(ge=1, description="side of an anchor, in strides of its level")
+    detections: int = Field(ge=1, description="at most, an image; published detectors give 100")
     roi: RoiScale
     solo_grids: tuple[int, ...] = Field(description="cells a side that SOLO parts an image into, by level")
     segmenter: SegmenterScale

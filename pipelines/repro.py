@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pipelines import cli
+from pipelines import cli, warm
 from pipelines.check import check_all
 from pipelines.params import Grid, impossible_reason, load_grid, load_pair, load_parts
 
@@ -172,12 +172,6 @@ class Screen:
             self._live.stop()
 
 
-# A DVC that ends when this process is killed; with it its stage ends, see pipelines/lifeline.py.
-_DVC = "import sys; from pipelines.lifeline import die_with_parent; die_with_parent(); from dvc.cli import main; sys.exit(main())"
-
-_ALONE = ("-c", _DVC, "--wait-for-lock", "repro", "--single-item")
-_TOGETHER = ("-m", "pipelines.together")
-
 # DVC's own talk about a stage; what the stage itself prints is shown.
 _DVC_CHATTER = (
     "Running stage",
@@ -205,7 +199,16 @@ def _title(job: Job) -> str:
     return job[0] if len(job) == 1 else f"{job[0]} and {len(job) - 1} more with nothing to do"
 
 
-def run_plan(plan: Plan, jobs: int, idle: set[str]) -> list[str]:
+def _start(job: Job, server: warm.Server, *, is_idle: bool) -> subprocess.Popen[str]:
+    with server.connected() as (environment, fds):
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "pipelines.job", *(["--idle"] if is_idle else []), *job],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            env={**os.environ, **environment}, pass_fds=fds,
+        )  # fmt: skip
+
+
+def run_plan(plan: Plan, jobs: int, idle: set[str], server: warm.Server) -> list[str]:
     """Run all stages of a plan, ``jobs`` at a time (``idle`` ones together), and return those that failed.
 
     A failed stage stops what comes behind it and nothing else.
@@ -226,10 +229,7 @@ def run_plan(plan: Plan, jobs: int, idle: set[str]) -> list[str]:
                     screen.spared()
             certain = [name for name in plan.ready() if name not in plan.doubtful]
             for job in next_jobs(certain, idle, jobs - len(plan.running)):
-                command = [sys.executable, *(_TOGETHER if job[0] in idle else _ALONE), *job]
-                process = subprocess.Popen(  # noqa: S603
-                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-                )
+                process = _start(job, server, is_idle=job[0] in idle)
                 log = (logs / f"{job[0]}.log").open("w")
                 follower = threading.Thread(target=_follow, args=(_title(job), process.stdout, screen, log), daemon=True)
                 follower.start()
@@ -273,7 +273,8 @@ def main() -> None:
     num_stale = len(plan.before) - len(plan.doubtful)
     behind = f", up to {len(plan.doubtful)} behind them" if plan.doubtful else ""
     print(f"{num_stale} stages to run{behind}, {plan.num_fresh} up to date, {args.jobs} at a time; logs in work/logs", flush=True)
-    failed = run_plan(plan, args.jobs, idle_stages(grid))
+    with warm.Server() as server:
+        failed = run_plan(plan, args.jobs, idle_stages(grid), server)
     if failed:
         waiting = len(plan.before) - len(failed)
         raise ValueError(

@@ -36,6 +36,8 @@ def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None) 
     # SOLO's pyramid begins a level finer than those of other one-stage models.
     strides = [*([scale.strides[0] // 2] if is_solo else []), *scale.strides]
     _scale_neck(scaled.neck, scale, widths, strides)
+    last = scaled.test_cfg.rcnn if "roi_head" in scaled else scaled.test_cfg
+    last.max_per_img = scale.detections
     if "roi_head" in scaled:
         _scale_two_stage(scaled, scale)
     elif is_solo:

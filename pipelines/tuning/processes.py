@@ -20,6 +20,8 @@ from typing import Any
 
 _TRACE = Path("work") / "last_error.txt"
 _CONTEXT = multiprocessing.get_context("forkserver")
+# Asking CUDA itself whether there is a GPU, as MMEngine does when imported, would leave it unusable after a fork.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 _CONTEXT.set_forkserver_preload(["pipelines.tuning.preload"])
 
 
