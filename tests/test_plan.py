@@ -147,13 +147,13 @@ def test_unknown_config_is_one_line():
 
 
 def test_a_tier_with_a_schedule(project):
-    """4000 scenes at 16 a step, two epochs of a student and eight of a teacher."""
+    """3200 scenes at 16 a step, two epochs of a student and seven of a teacher."""
     tier, pair = load_tier("mini"), Pair.model_validate(a_pair())
     images = num_images(tier, pair, project / "none.json")
 
-    assert images.train == 4000
-    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 250
-    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 250
+    assert images.train == 3200
+    assert length_at(tier, pair, "student", {}, images).iterations == tier.schedule.student_epochs * 200
+    assert length_at(tier, pair, "teacher", {}, images).iterations == tier.schedule.teacher_epochs * 200
 
 
 def test_user_data_are_counted_by_their_manifest(project):
