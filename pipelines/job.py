@@ -38,9 +38,11 @@ def fork_stages(server: warm.Connection) -> None:
 
     def start_warm(executable: str | None, cmd: str, **kwargs: Any) -> None:
         words = shlex.split(cmd)
-        if words[:3] != ["exec", "python", "-m"] or Path(kwargs["cwd"]) != Path.cwd():
+        is_ours = words[:3] == ["exec", "python", "-m"] and Path(kwargs["cwd"]) == Path.cwd()
+        code = server.run(words[3], words[4:], kwargs["env"]) if is_ours else None
+        if code is None:
             start(executable, cmd, **kwargs)
-        elif code := server.run(words[3], words[4:], kwargs["env"]):
+        elif code:
             raise StageCmdFailedError(cmd, code)
 
     run._run = start_warm  # noqa: SLF001

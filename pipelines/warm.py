@@ -1,8 +1,8 @@
 """A process that has MMLab imported, and from which ``make repro`` forks its stages: importing takes longer than some do.
 
 The runner starts it, and gives each DVC a connection to it.  A stage so started is what it would be in a process of its
-own: it has its own environment and arguments, writes where its DVC writes, and ends when its DVC is gone.  Every
-connection has a process between, forked before DVC has any thread.
+own: it has its own environment and arguments, writes where its DVC writes, and ends when its DVC is gone.  Once a file
+of what is imported has been edited, stages start in processes of their own again: DVC records the code as it is now.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pipelines.lifeline import die_with_parent
@@ -27,7 +28,7 @@ _MOST_BYTES = 2**20
 _PRELOADED = ("pipelines.tuning.preload", "mlflow")
 # Asking CUDA itself whether there is a GPU, as MMEngine does when imported, would leave it unusable after a fork.
 _ASKS_NVML = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-_KILLED = 1
+_EDITED = b"edited"
 
 
 class Connection:
@@ -36,14 +37,21 @@ class Connection:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
 
-    def run(self, module: str, arguments: list[str], environment: dict[str, str]) -> int:
-        """Run ``python -m module arguments`` in a forked process that writes where this one does; its exit code."""
+    def run(self, module: str, arguments: list[str], environment: dict[str, str]) -> int | None:
+        """Run ``python -m module arguments`` in a forked process that writes where this one does.
+
+        Returns:
+            Its exit code, negative for a signal; None where it must be started otherwise.
+        """
         request = json.dumps({"module": module, "arguments": arguments, "environment": environment})
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        socket.send_fds(self._socket, [request.encode()], [1, 2])
+        try:
+            socket.send_fds(self._socket, [request.encode()], [1, 2])
+        except OSError:  # it is gone
+            return None
         answer = self._socket.recv(64)
-        return int(answer) if answer else _KILLED
+        return None if answer == _EDITED else int(answer or -signal.SIGKILL)
 
 
 def connection() -> Connection | None:
@@ -65,7 +73,7 @@ class Server:
                     pass_fds=[theirs.fileno()], start_new_session=True, env={**os.environ, **_ASKS_NVML},
                 )  # fmt: skip
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> "Server":  # noqa: PYI034 (Python 3.10 has no Self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,8 +98,17 @@ class Server:
                 yield {_FD: str(ours.fileno())}, (ours.fileno(),)
 
 
+def _edits() -> dict[str, int]:
+    """When the files of the project's imported modules were last written."""
+    root = Path(__file__).parents[1]
+    names = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
+    ours = [name for name in names if Path(name).is_relative_to(root) and "site-packages" not in name]
+    return {name: Path(name).stat().st_mtime_ns if Path(name).exists() else 0 for name in ours}
+
+
 def _serve(server: socket.socket) -> None:
     """Fork a process for every connection, until the runner is gone."""
+    imported = _edits()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those processes
     while True:
         message, fds, _, _ = socket.recv_fds(server, 16, 1)
@@ -101,17 +118,20 @@ def _serve(server: socket.socket) -> None:
             server.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             die_with_parent()
-            _attend(socket.socket(fileno=fds[0]))
+            _attend(socket.socket(fileno=fds[0]), imported)
             os._exit(0)
         os.close(fds[0])
 
 
-def _attend(dvc: socket.socket) -> None:
+def _attend(dvc: socket.socket, imported: dict[str, int]) -> None:
     """Run what one DVC asks for, until it is gone; a stage that runs then is ended."""
     while True:
         message, fds, _, _ = socket.recv_fds(dvc, _MOST_BYTES, 2)
         if not message:
             return
+        if _edits() != imported:
+            dvc.send(_EDITED)
+            continue
         pid = os.fork()
         if pid == 0:
             dvc.close()

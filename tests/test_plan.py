@@ -147,7 +147,7 @@ def test_unknown_config_is_one_line():
 
 
 def test_a_tier_with_a_schedule(project):
-    """3200 scenes at 16 a step, two epochs of a student and seven of a teacher."""
+    """3200 scenes at 16 a step, two epochs of a student and nine of a teacher."""
     tier, pair = load_tier("mini"), Pair.model_validate(a_pair())
     images = num_images(tier, pair, project / "none.json")
 
