@@ -1,5 +1,6 @@
 """The searches behind tuned rows, in the words and figures that every form of the report shares."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from reports import wording
 from reports.board import Leaderboard, Row, Table
 from reports.study import Range, Study, Trial
 
+_CLOSE = 0.05  # to an end of a range, as a share of its length on its scale
 _SAMPLERS = {"tpe": "TPE", "random": "random draws"}
 
 
@@ -115,8 +117,21 @@ def account(search: Search) -> str:
     beside = "" if recipe is None or recipe.values is None else f", the recipe's values {recipe.values[0]:.1f}"
     return (
         f"{begun}. Chosen by the tune split: trial {best.number} with {best.values[0]:.1f} {search.metric} there{beside}; the best "
-        "of several on the split that chose it flatters."
+        f"of several on the split that chose it flatters.{_ends(study, best)}"
     )
+
+
+def _ends(study: Study, best: Trial) -> str:
+    """Names what was handed out close to an end of its range: what is beyond may be better still."""
+    close = []
+    for name, bounds in study.space.items():
+        if bounds.low is not None and bounds.high is not None:
+            low, here, high = (
+                math.log(float(v)) if bounds.scale == "log" else float(v) for v in (bounds.low, best.hparams[name], bounds.high)
+            )
+            if min(here - low, high - here) < _CLOSE * (high - low):
+                close.append(f"{name} lies close to the {'lower' if here - low < high - here else 'upper'} end of its range")
+    return f" {'; '.join(close)}: what is beyond was not tried." if close else ""
 
 
 def searched(study: Study) -> list[Searched]:

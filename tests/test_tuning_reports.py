@@ -150,6 +150,27 @@ def test_a_search_that_found_nothing_better_says_so():
         assert words in account(search_of(found))
 
 
+@pytest.mark.parametrize(
+    ("alpha", "scale", "words"),
+    [
+        # A twentieth of two decades: 0.1 to 0.126, and 7.94 to 10; linear, 0.1 to 0.595 and 9.505 to 10.
+        (0.125, "log", "alpha lies close to the lower end of its range: what is beyond was not tried."),
+        (0.127, "log", None), (7.9, "log", None), (0.6, "linear", None), (9.5, "linear", None),
+        (8.0, "log", "alpha lies close to the upper end of its range"),
+        (0.59, "linear", "alpha lies close to the lower end of its range"),
+    ],
+)  # fmt: skip
+def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
+    """The best may lie beyond."""
+    of = study(
+        trials=[trial(0, score=9.0, is_recipe=True), trial(1, score=11.0, alpha=alpha)], best=1, front=[1],
+        space={"alpha": Range(low=0.1, high=10.0, scale=scale), "kind": Range(choices=["l1", "l2"])},
+    )  # fmt: skip
+    said = account(search_of(tuned_board(tuned_table(of=of), studies=[of])))
+
+    assert words in said if words else "lies close" not in said
+
+
 def test_a_clear_gain_by_tuning_is_called_one():
     """Above zero, or below."""
     for scores, word in (((30.0, 30.1), "above"), ((1.0, 1.1), "below")):
