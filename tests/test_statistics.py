@@ -1,6 +1,7 @@
 """Statistics against numbers worked out by hand, by other formulas, and by simulation."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -195,3 +196,13 @@ def test_gains_of_unequal_spread_at_the_margin():
 
     # Welch and Satterthwaite approximate: a point above 5 % is allowed beyond the simulation's own error.
     assert words.count("reproduced") / num_draws <= 0.06 + 3 * math.sqrt(0.05 * 0.95 / num_draws)
+
+
+def test_a_side_that_does_not_vary_is_no_trouble():
+    """Welch by hand: the other's standard error is 1, one degree of freedom, whose t is tan of 0.475 pi."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = welch([1.0, 3.0], [5.0, 5.0])
+
+    assert (found.low, found.high) == pytest.approx((-3 - math.tan(0.475 * math.pi), -3 + math.tan(0.475 * math.pi)))
+    assert found.p == pytest.approx(1 - 2 * math.atan(3) / math.pi)
