@@ -98,8 +98,8 @@ class Server:
                 yield {_FD: str(ours.fileno())}, (ours.fileno(),)
 
 
-def _edits() -> dict[str, int]:
-    """When the files of the project's imported modules were last written."""
+def _last_written() -> dict[str, int]:
+    """Files of the project's imported modules, and when each was written, ns since the epoch; 0 for one that is gone."""
     root = Path(__file__).parents[1]
     names = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
     ours = [name for name in names if Path(name).is_relative_to(root) and "site-packages" not in name]
@@ -108,7 +108,7 @@ def _edits() -> dict[str, int]:
 
 def _serve(server: socket.socket) -> None:
     """Fork a process for every connection, until the runner is gone."""
-    imported = _edits()
+    imported = _last_written()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those processes
     while True:
         message, fds, _, _ = socket.recv_fds(server, 16, 1)
@@ -124,12 +124,17 @@ def _serve(server: socket.socket) -> None:
 
 
 def _attend(dvc: socket.socket, imported: dict[str, int]) -> None:
-    """Run what one DVC asks for, until it is gone; a stage that runs then is ended."""
+    """Run what one DVC asks for, until it is gone; a stage that runs then is ended.
+
+    Args:
+        dvc: the other end of its connection.
+        imported: of :func:`_last_written`, when this process's parent had imported everything.
+    """
     while True:
         message, fds, _, _ = socket.recv_fds(dvc, _MOST_BYTES, 2)
         if not message:
             return
-        if _edits() != imported:
+        if _last_written() != imported:
             dvc.send(_EDITED)
             continue
         pid = os.fork()

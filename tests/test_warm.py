@@ -99,7 +99,7 @@ def test_a_stage_ends_with_its_dvc_and_dvc_hears_of_its_end(ask, project, ended)
 
 
 def test_edited_code_is_not_run_as_it_was(project, ask):
-    """Once a module's file has been written to, the stage is to be started otherwise; this comes last in the file."""
+    """Once a module's file has been written to, the stage is to be started otherwise; the last test that asks."""
     assert ask("none").communicate(timeout=120)[0] == "said none\n0\n"
     assert ask("none", "pipelines/engine/stage.py").communicate(timeout=120)[0] == "null\n"
 
