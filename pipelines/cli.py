@@ -1,11 +1,14 @@
 """How every stage ends: with its work done, or with one clear line and exit code 2."""
 
 import contextlib
+import os
 import shutil
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+from pipelines import lockfile
 
 _TRACE = Path("work") / "last_error.txt"
 FULL_MIB = 16  # with less than this free, whatever failed failed for want of room
@@ -18,6 +21,8 @@ def run(main: Callable[[], None]) -> None:
     with its type. The traceback goes to ``work/last_error.txt``.
     """
     try:
+        if "DVC_STAGE" in os.environ:
+            lockfile.keep()  # DVC writes it when the stage has ended
         main()
     except KeyboardInterrupt:
         print("stopped; the next dvc repro goes on from the last checkpoint", file=sys.stderr, flush=True)

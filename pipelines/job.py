@@ -4,7 +4,7 @@ It is ``dvc repro --single-item``, and three things shorter.  A stage's process 
 (:mod:`pipelines.warm`), where there is one.  dvc.lock is read by libyaml before it is written, not by the parser that
 keeps comments, of which it has none: with some hundred stages that takes longer than a short stage.  And stages that only
 write down that there is nothing to do (``--idle``) are run by one DVC, which writes dvc.lock once, after the last.
-What is written is the same, byte for byte.
+What is written is the same, byte for byte; but dvc.lock is replaced, not written in place (:mod:`pipelines.lockfile`).
 """
 
 import shlex
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines import cli, warm
+from pipelines import cli, lockfile, warm
 from pipelines.lifeline import die_with_parent
 
 
@@ -27,6 +27,21 @@ def read_lock_fast() -> None:
         return (_yaml.parse_yaml if Path(path).name == "dvc.lock" else keep_comments)(text, path)
 
     _yaml.parse_yaml_for_update = parse
+
+
+def write_lock_whole() -> None:
+    """Let DVC write dvc.lock beside it and rename it, for whatever command; other files as ever."""
+    from dvc.utils.serialize import _common, _yaml  # noqa: PLC0415
+
+    in_place = _common._dump_data  # noqa: SLF001 (what DVC writes every YAML file by)
+
+    def dump(path: str, data: Any, dumper: Callable[..., Any], fs: Any = None, **arguments: Any) -> None:
+        if Path(path).name == "dvc.lock":
+            lockfile.replace(path, lambda stream: dumper(data, stream, **arguments))
+        else:
+            in_place(path, data, dumper, fs=fs, **arguments)
+
+    _common._dump_data = _yaml._dump_data = dump  # noqa: SLF001 (to change, and to replace)
 
 
 def fork_stages(server: warm.Connection) -> None:
@@ -68,6 +83,7 @@ def main() -> None:
     """Run the stages that are stale."""
     die_with_parent()
     read_lock_fast()
+    write_lock_whole()
     if server := warm.connection():
         fork_stages(server)
     if sys.argv[1] == "--idle":

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pipelines import cli, warm
+from pipelines import cli, lockfile, warm
 from pipelines.check import check_all
 from pipelines.params import Grid, impossible_reason, load_grid, load_pair, load_parts
 
@@ -71,6 +71,7 @@ def _ask_dvc() -> Plan:
     from dvc.repo import Repo  # noqa: PLC0415 (a second)
 
     with contextlib.redirect_stderr(io.StringIO()), Repo() as repo, repo.lock:  # no bars of DVC's
+        lockfile.repair()
         graph = repo.index.graph  # an edge leads from a stage to one that it depends on
         before: dict[str, set[str]] = {}
         doubtful: set[str] = set()
@@ -249,10 +250,18 @@ def run_plan(plan: Plan, jobs: int, idle: set[str], server: warm.Server) -> list
                     else:
                         plan.done(name)
     finally:
-        for process in plan.running.values():
-            os.killpg(process.pid, signal.SIGTERM)
+        _end(list(plan.running.values()))
         screen.close()
     return failed
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    """End jobs and what they run, and wait for them: DVC's locks are free then, and nothing is printed any more."""
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        process.wait()
 
 
 def main() -> None:
@@ -260,6 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="stages at a time")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the jobs end first
     grid = load_grid()
     # The stages call `python`; one thread a training, see pipelines/engine/training.py.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -156,6 +156,7 @@ def _attend(dvc: socket.socket, imported: dict[str, int]) -> None:
 def _become(request: dict[str, Any], fds: Sequence[int]) -> NoReturn:
     """Be ``python -m module``, and end with its exit code."""
     code: object = 1
+    die_with_parent()
     random.seed()
     try:
         for target, fd in enumerate(fds, start=1):

@@ -82,16 +82,16 @@ def test_a_stage_is_what_it_would_be_in_a_process_of_its_own(ask, project, word,
     assert not psutil.pid_exists(about["pid"])
 
 
-@pytest.mark.parametrize("ended", ["DVC", "stage"])
+@pytest.mark.parametrize("ended", ["DVC", "stage", "between"])
 def test_a_stage_ends_with_its_dvc_and_dvc_hears_of_its_end(ask, project, ended):
-    """A kill -9 of the one that asked ends the stage; of the stage, is told as its exit code."""
+    """A kill -9 of the one that asked, or of the process between, ends the stage; DVC gets an exit code for it."""
     (project / "asleep").unlink(missing_ok=True)
     asking = ask("sleep")
     deadline = time.monotonic() + 120
     while not (project / "asleep").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     stage = psutil.Process(json.loads((project / "about.json").read_text())["pid"])
-    (asking if ended == "DVC" else stage).kill()
+    {"DVC": asking, "stage": stage, "between": stage.parent()}[ended].kill()
     out, _ = asking.communicate(timeout=20)
 
     stage.wait(timeout=20)
@@ -115,28 +115,34 @@ def test_a_server_that_is_gone_is_done_without(project, monkeypatch):
 
 
 def test_dvc_writes_the_same_lock_from_what_libyaml_reads(tmp_path):
-    """The committed dvc.lock, one stage changed: the same bytes; and a dvc.yaml keeps its comments."""
+    """The committed dvc.lock, one stage changed: the same bytes, in a new file; and a dvc.yaml keeps its comments."""
     change = """
-import sys
-from pipelines.job import read_lock_fast
-from dvc.utils.serialize import modify_yaml
+import os, sys
+from pipelines.job import read_lock_fast, write_lock_whole
+from dvc.utils.serialize import dump_yaml, load_yaml, modify_yaml
 if sys.argv[1] == "fast":
     read_lock_fast()
+    write_lock_whole()
+files = {name: os.stat(name).st_ino for name in ("dvc.lock", "dvc.yaml")}
 with modify_yaml("dvc.lock") as lock:
     first = next(iter(lock["stages"].values()))
     first["cmd"] = first["cmd"] + " --more words that make the line longer still and fold it anew"
     lock["stages"]["added"] = {"cmd": "true", "outs": [{"path": "a", "md5": "01234567890123456789012345678901", "size": 1}]}
 with modify_yaml("dvc.yaml") as stages:
     stages["more"] = 1
+print(*(name for name, file in files.items() if os.stat(name).st_ino != file))
+dump_yaml("dvc.lock", load_yaml("dvc.lock"))
 """
-    written = []
+    written, replaced = [], []
     for way in ("slow", "fast"):
         for name in ("dvc.lock", "dvc.yaml"):
             shutil.copy(ROOT / name, tmp_path)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", change, way], cwd=tmp_path, env=environment, check=True)
+        command = [sys.executable, "-c", change, way]
+        replaced += [subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE).stdout.split()]
         written.append([(tmp_path / name).read_text() for name in ("dvc.lock", "dvc.yaml")])
 
     assert written[0] == written[1]
+    assert replaced == [[], [b"dvc.lock"]]
     assert written[0][0] != (ROOT / "dvc.lock").read_text()
     assert "# One stage per file of pipelines/" in written[1][1]
