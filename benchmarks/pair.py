@@ -14,12 +14,13 @@ DatasetName = Literal["coco", "voc", "cityscapes", "imagenet"]
 Metric = Literal["box AP", "mask AP", "box AP50", "mIoU", "top-1"]
 
 # Roles by family of heads: the path of the module that plays it, in teacher and student alike.
-_ONE_STAGE = {"backbone": "backbone", "neck": "neck", "anchors": "bbox_head", "dense_head": "bbox_head"}
+_DENSE = {"backbone": "backbone", "neck": "neck", "dense_head": "bbox_head", "predictions": "bbox_head"}
+_ONE_STAGE = {**_DENSE, "anchors": "bbox_head"}
 TAPS: dict[str, dict[str, str]] = {
-    "gfl": {**_ONE_STAGE, "box_maps": "bbox_head.gfl_reg"},
+    "gfl": {**_ONE_STAGE, "box_distributions": "bbox_head", "box_maps": "bbox_head.gfl_reg"},
     "retinanet": {**_ONE_STAGE, "box_maps": "bbox_head.retina_reg"},
     "atss": {**_ONE_STAGE, "box_maps": "bbox_head.atss_reg"},
-    "fcos": {"backbone": "backbone", "neck": "neck", "box_maps": "bbox_head.conv_reg", "dense_head": "bbox_head"},
+    "fcos": {**_DENSE, "box_maps": "bbox_head.conv_reg"},
     "reppoints": {
         "backbone": "backbone",
         "neck": "neck",
@@ -28,25 +29,39 @@ TAPS: dict[str, dict[str, str]] = {
     },
     "faster_rcnn": {"backbone": "backbone", "neck": "neck", "anchors": "rpn_head", "roi_head": "roi_head"},
     "solo": {"backbone": "backbone", "neck": "neck"},
-    "segmenter": {"backbone": "backbone", "logits": "decode_head.conv_seg", "aux_logits": "auxiliary_head.conv_seg"},
+    "segmenter": {
+        "backbone": "backbone",
+        "decoded": "decode_head.dropout",
+        "logits": "decode_head.conv_seg",
+        "aux_logits": "auxiliary_head.conv_seg",
+    },
     "classifier": {"backbone": "backbone", "logits": "head"},
 }
 
 # Why a family has no module for a role; what is not named here is answered by _NEVER.
+_NO_DISTRIBUTIONS = "predicts a box's sides as numbers, not as distributions"
 _LACKS: dict[str, dict[str, str]] = {
-    "fcos": {"anchors": "predicts from points, without anchors"},
+    "retinanet": {"box_distributions": _NO_DISTRIBUTIONS},
+    "atss": {"box_distributions": _NO_DISTRIBUTIONS},
+    "fcos": {"anchors": "predicts from points, without anchors", "box_distributions": _NO_DISTRIBUTIONS},
     "reppoints": {
+        "predictions": "classes and boxes come from two sets of points, not from one tower's outputs",
+        "box_distributions": _NO_DISTRIBUTIONS,
         "anchors": "predicts from points, without anchors",
         "dense_head": "boxes come from two sets of points, not from one tower's outputs",
         "box_maps": "boxes come from points",
     },
     "faster_rcnn": {
         "dense_head": "a two-stage detector has no towers of convolutions that predict classes and boxes",
+        "predictions": "a two-stage detector predicts by proposals, not at every location",
+        "box_distributions": _NO_DISTRIBUTIONS,
         "box_maps": "its boxes come from the RoI head",
     },
     "solo": {
         "anchors": "predicts masks by grid cell, without anchors",
         "dense_head": "predicts masks, no boxes",
+        "predictions": "predicts masks, no boxes",
+        "box_distributions": "predicts masks, no boxes",
         "box_maps": "predicts masks, no boxes",
     },
 }
@@ -54,10 +69,13 @@ _NEVER = {
     "neck": "has no pyramid of features",
     "anchors": "has no anchors",
     "dense_head": "has no dense head of a detector",
+    "predictions": "has no dense head of a detector",
+    "box_distributions": "has no dense head of a detector",
     "roi_head": "has no RoI head",
     "box_maps": "predicts no boxes",
     "points_init": "has no point-based head",
     "points_refine": "has no point-based head",
+    "decoded": "a detector has no decode head",
     "logits": "a detector has no logits of pixels",
     "aux_logits": "has no auxiliary head",
 }
@@ -102,6 +120,9 @@ class Teacher(Model):
     checkpoint: Checkpoint | None
     no_checkpoint: str | None = Field(default=None, description="why there is none to fetch")
     stated: float | None = Field(description="points of the pair's metric that the publisher of the checkpoint states")
+    inferred: str | None = Field(
+        default=None, description="why this is taken to be the authors' teacher, where no source of theirs names it"
+    )
 
     @model_validator(mode="after")
     def _explained(self) -> "Teacher":
@@ -113,7 +134,7 @@ class Teacher(Model):
 class Pair(_Frozen):
     """One row of the benchmark.
 
-    ``schedule`` is prose for reports; what is run stands in the configs.  ``taps`` and ``lacks`` add to what the
+    ``schedule`` is prose for reports, its length is compared with reported results'; both are the configs'.  ``taps`` and ``lacks`` add to what the
     family of heads says (:data:`TAPS`): for a role the path of the module whose output plays it in both models,
     or the reason why this pair cannot offer it.
     """
@@ -124,6 +145,8 @@ class Pair(_Frozen):
     metric: Metric
     head: HeadFamily
     schedule: str
+    epochs: int | None = Field(default=None, ge=1, description="of the student's schedule, repeated data counted")
+    iterations: int | None = Field(default=None, ge=1, description="of a schedule that is not counted in epochs")
     batch_size: int = Field(ge=1, description="images a step over all GPUs, to which the config's learning rate belongs")
     reported: Literal["last", "best"] = Field(default="last", description="which epoch's weights the authors report")
     teacher: Teacher
@@ -131,6 +154,12 @@ class Pair(_Frozen):
     taps: dict[str, str] = Field(default_factory=dict)
     lacks: dict[str, str] = Field(default_factory=dict)
     not_run: str | None = Field(default=None, description="why no cell of this pair can run at any tier")
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "Pair":
+        if (self.epochs is None) == (self.iterations is None):
+            raise ValueError("give the length of the student's schedule as either epochs or iterations")
+        return self
 
     @model_validator(mode="after")
     def _roles_are_known(self) -> "Pair":

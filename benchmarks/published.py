@@ -1,18 +1,19 @@
-"""The schema of ``published.yaml``, the registry of published figures.
+"""The schema of ``published.yaml``, the registry of reported results.
 
 The registry only grows: ``PUBLISHED_CHANGES.md`` keeps the digest of each version's claims, and a test recomputes it.
+What this suite says of a result (whether its own run is comparable, and beside which row it is shown) may be completed.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from benchmarks.pair import Metric
 
-# What a record claims, and what never changes; rivals, variants and notes may be completed later.
+# What a record claims, and what never changes; all else may be completed later.
 CLAIM = ("id", "pair", "setting", "what", "method", "other_method", "metric", "value", "baseline", "teacher", "source", "read")
 
 
@@ -44,6 +45,38 @@ class Details(_Frozen):
     test_baseline_mIoU: float | None = None
 
 
+class Beside(_Frozen):
+    """The row that a result is shown in, where that was found out after it was recorded."""
+
+    pair: str | None = Field(default=None, description="where the record has none")
+    method: str | None = Field(default=None, description="the recipe that it fits")
+    why: str = Field(min_length=10)
+
+
+class Settings(_Frozen):
+    """Settings behind a result that a machine can compare with a run's; what the source does not state is left out."""
+
+    teacher: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,64}$", description="leading digits of its file's sha256")
+    epochs: int | None = Field(default=None, ge=1)
+    iterations: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1, description="images per step, over all GPUs")
+    images_per_gpu: int | None = Field(default=None, ge=1)
+    hparams: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="by the recipe's names; of a combination with the part's name before them"
+    )
+    inherits: list[str] | None = Field(default=None, description="modules that the student takes over from the teacher")
+    config: dict[str, Any] = Field(default_factory=dict, description="of the student's training: dotted key -> value")
+
+
+class Difference(_Frozen):
+    """A way in which the suite's run is not the one behind a result."""
+
+    kind: Literal[
+        "teacher", "student", "schedule", "data", "method", "hyper-parameters", "world size", "code base", "not stated", "not run"
+    ]
+    why: str = Field(min_length=5)
+
+
 class Figure(_Frozen):
     """One published figure, in points (0-100), and where it was read.
 
@@ -69,6 +102,14 @@ class Figure(_Frozen):
     read: Literal["verbatim", "second-hand"]
     kind: Literal["published", "reimplementation", "user_reproduction"] = "published"
     disagrees_with: list[str] = Field(default_factory=list, description="figures that contradict or qualify it; they name it too")
+    beside: Beside | None = None
+    comparable: bool | None = Field(
+        default=None,
+        description="whether the suite's run at full size has this result's settings; None where the suite has no such row",
+    )
+    differs: list[Difference] = Field(default_factory=list, description="why it is not comparable")
+    gain_differs: str | None = Field(default=None, description="why the gain is not comparable although the score is")
+    settings: Settings = Settings()
     note: str | None = None
 
     @model_validator(mode="after")
@@ -83,7 +124,20 @@ class Figure(_Frozen):
             raise ValueError(f"{self.id}: method 'none' is what a control has")
         if (self.gain is None and self.derived is not None) or (self.gain is not None and self.baseline is None):
             raise ValueError(f"{self.id}: a gain needs a baseline, and what is derived needs a gain")
+        has_row = self.what != "teacher" and None not in self.place
+        if (self.comparable is not None) != has_row:
+            raise ValueError(
+                f"{self.id}: say whether it is comparable exactly where a pair and a method of the suite stand for it"
+            )
+        if self.comparable is not None and self.comparable == bool(self.differs):
+            raise ValueError(f"{self.id}: what is comparable differs in nothing, and what is not says in what")
         return self
+
+    @property
+    def place(self) -> tuple[str | None, str | None]:
+        """Pair and method whose row it is shown in; None where the suite has none."""
+        beside = self.beside or Beside(why="as recorded")
+        return beside.pair or self.pair, beside.method or self.method
 
     @property
     def method_name(self) -> str:

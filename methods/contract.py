@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-# Role -> for each of its levels (student channels, teacher channels).
+# Input -> for each of its levels (student channels, teacher channels).
 Channels = Mapping[str, tuple[tuple[int, int], ...]]
 Levels = tuple[Tensor, ...]
 
@@ -23,6 +23,7 @@ class DensePrediction:
 
     Args:
         class_logits_NPK: before the sigmoid.
+        num_locations: locations per level, the finest first; P in all.
         boxes: gives the decoded boxes (N, P, 4), not clipped.
         sides: gives GFL's distribution over B distances of each box side (N, P, 4, B), before the softmax;
             None for heads without.
@@ -32,11 +33,12 @@ class DensePrediction:
     def __init__(
         self,
         class_logits_NPK: Tensor,
+        num_locations: tuple[int, ...],
         boxes: Callable[[], Tensor],
         sides: Callable[[], Tensor] | None = None,
         centerness: Callable[[], Tensor] | None = None,
     ) -> None:
-        self.class_logits_NPK = class_logits_NPK
+        self.class_logits_NPK, self.num_locations = class_logits_NPK, num_locations
         self._boxes, self._sides, self._centerness = boxes, sides, centerness
 
     @cached_property
@@ -74,7 +76,7 @@ class DenseTargets:
 
 
 class DenseHead(Protocol):
-    """One model's dense head on the current batch; role ``dense_head``.
+    """One model's dense head on the current batch; inputs ``dense_head``, ``predictions`` and ``box_distributions``.
 
     ``towers`` are the class tower's and the box tower's features: the output of convolution number
     ``BaseMethod.tower_position``, after its norm and before its activation, one map a level.
@@ -87,7 +89,11 @@ class DenseHead(Protocol):
 
     @property
     def prediction(self) -> DensePrediction:
-        """What this head says on its own features (asked of the teacher only)."""
+        """Predictions on the model's own features.
+
+        Of the student, those that its own losses were computed from, so that no layer runs twice; they take input
+        ``predictions`` or ``box_distributions``.
+        """
 
     @property
     def targets(self) -> DenseTargets:
@@ -136,7 +142,7 @@ class View:
     Args:
         features: per role a feature map (N, C, H, W) a level, float32 (or float64) whatever precision the
             models ran in.
-        dense_head: handle on its dense head, where the method needs that role.
+        dense_head: handle on its dense head, where the method needs one of that head's inputs.
         roi_head: handle on its RoI head, where the method needs that role.
     """
 
@@ -167,6 +173,25 @@ class Batch:
     anchors_xyxy: Levels | None = None
 
 
+@dataclass(frozen=True)
+class Picture:
+    """Maps over an image for a reader, in columns, with the words that a report needs to show them.
+
+    Args:
+        what: a noun phrase behind "the first images:", such as "the masks learned on the teacher's features".
+        value: the quantity that a colour stands for.
+        columns: column title -> a map (N, H, W) per level.
+        common: titles of the columns that share one scale of colours; each other column has its own.
+        translucent: whether the image shows through.
+    """
+
+    what: str
+    value: str
+    columns: Mapping[str, Levels]
+    common: tuple[str, ...]
+    translucent: bool = False
+
+
 class BasePrior(nn.Module, ABC):
     """Something a method learns on the frozen teacher before any student is trained.
 
@@ -188,13 +213,17 @@ class BasePrior(nn.Module, ABC):
 class BaseMethod(nn.Module, ABC):
     """A distillation method: losses from what student and teacher showed on the same batch.
 
-    A subclass is named ``Method``, states the roles it ``needs`` and takes its hyper-parameters as
+    A subclass is named ``Method``, states the inputs it ``needs`` and takes its hyper-parameters as
     keyword-only arguments without defaults: their values stand in the recipe beside it.
-    Roles are feature maps (``neck``, ``backbone``, ``logits``, ...), one of the handles ``dense_head`` and
-    ``roi_head`` of :class:`View`, or ``anchors`` of :class:`Batch`.
+    Inputs are feature maps (``neck``, ``backbone``, ``logits``, ...), the handles of :class:`View` (``dense_head``:
+    towers, what finishes them, targets, and the teacher's predictions; ``predictions``: both models' predictions and
+    the student's targets; ``box_distributions``: the same of heads that predict distributions of distances;
+    ``roi_head``), or ``anchors`` of :class:`Batch`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    # Whether a loss depends on which images are on one GPU, so that the same batch on more GPUs is another loss.
+    per_gpu: ClassVar[bool] = False
     prior: ClassVar[type[BasePrior] | None] = None
     tower_position: int | None = None  # which convolution's output a dense head keeps; see DenseHead
 
@@ -214,8 +243,8 @@ class BaseMethod(nn.Module, ABC):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         """Return scalar losses by name; a name starts with ``loss``."""
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: ARG002
-        """What can be looked at, by name: per level maps (N, M, H, W), M pictures of an image; of feature maps alone."""
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
+        """Pictures by a name of one lower-case word each; made of feature maps alone."""
         return {}
 
 
@@ -239,8 +268,18 @@ class Composition(BaseMethod):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
         return {key: value for part in self.parts.values() for key, value in part(student, teacher, batch).items()}
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: D102
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: D102
         return {key: value for part in self.parts.values() for key, value in part.pictures(student, teacher, generator).items()}
+
+
+def require_equal_channels(levels: Sequence[tuple[int, int]], where: str) -> None:
+    """Raise ValueError unless student and teacher are equally wide on every level; ``where`` begins the message."""
+    if any(student != teacher for student, teacher in levels):
+        widths = ", ".join(f"{student} and {teacher}" for student, teacher in levels)
+        raise ValueError(
+            f"{where}: student and teacher must have the same number of channels on every level, they have {widths}; "
+            "choose a pair with equal ones or another method"
+        )
 
 
 def align_convs(channels: Sequence[tuple[int, int]], *, only_where_needed: bool) -> nn.ModuleList:

@@ -1,7 +1,8 @@
 """CrossKD: the teacher's head finishes the student's tower features and must say what it says on its own (Wang et al., CVPR 2024).
 
 Source: section 3 of arXiv:2306.11369 and jbwang1997/CrossKD ``mmdet/models/detectors/crosskd_*.py`` and
-``mmdet/models/losses/kd_loss.py`` at 87e156a4.
+``mmdet/models/losses/kd_loss.py`` at 87e156a4.  What crosses over there is rectified, although the code keeps it before
+the activation: that activation works in place (``crosskd_retinanet.py`` lines 59 and 60, and the same in the others).
 Shapes: N images, C channels, H x W positions of a level, P locations, K classes, B bins of a box side.
 """
 
@@ -77,6 +78,8 @@ class Method(BaseMethod):
     Args:
         channels: not looked at: towers are compared when they are seen.
         position: tower convolution whose output crosses over, counted from 1; 0 is the neck's output.
+        rectified: whether a convolution's output is standardised and crossed behind its ReLU, as the source does, or
+            before it.
         class_weight: weight of the class term.
         box_loss: ``kl`` (for heads with distributions of distances), ``giou`` or ``iou``.
         box_weight: weight of the box term.
@@ -86,9 +89,10 @@ class Method(BaseMethod):
     """
 
     needs = ("dense_head",)
+    per_gpu = True
 
     def __init__(
-        self, channels: Channels, *, position: int, class_weight: float, box_loss: str, box_weight: float,
+        self, channels: Channels, *, position: int, rectified: bool, class_weight: float, box_loss: str, box_weight: float,
         centerness_weight: float, normaliser: str, box_normaliser: str,
     ) -> None:  # fmt: skip
         super().__init__(channels)
@@ -96,13 +100,15 @@ class Method(BaseMethod):
             choices = f"one of {sorted(BOX_ERRORS)}, {NORMALISERS} and {BOX_NORMALISERS}"
             raise ValueError(f"crosskd: no {box_loss=}, {normaliser=}, {box_normaliser=}; choose {choices}")
         self.tower_position, self.box_loss = position, box_loss
+        self.rectified = rectified and position > 0  # the neck's output has no activation behind it
         self.class_weight, self.box_weight, self.centerness_weight = class_weight, box_weight, centerness_weight
         self.normaliser, self.box_normaliser = normaliser, box_normaliser
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
         learner, model = cast("DenseHead", student.dense_head), cast("DenseHead", teacher.dense_head)
         targets, theirs = learner.targets, model.prediction
-        crossed = model.finish(*(tuple(map(cross, *towers)) for towers in zip(learner.towers, model.towers, strict=True)))
+        both = zip(learner.towers, model.towers, strict=True)
+        crossed = model.finish(*(tuple(map(self._cross, *towers)) for towers in both))
         divisors = {"positives": targets.num_positives, "centerness": targets.centerness_sum}
         divisor = cast("Tensor", divisors[self.normaliser])
         scores_NPK = theirs.class_logits_NPK.sigmoid()
@@ -117,3 +123,6 @@ class Method(BaseMethod):
             entropy_NP = F.binary_cross_entropy_with_logits(ours_NP, theirs_NP.sigmoid(), reduction="none")
             losses["loss_crosskd_centerness"] = self.centerness_weight * (entropy_NP * targets.positive_NP).sum() / divisor
         return losses
+
+    def _cross(self, student_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
+        return cross(student_NCHW.relu(), teacher_NCHW.relu()) if self.rectified else cross(student_NCHW, teacher_NCHW)

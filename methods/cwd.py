@@ -1,27 +1,18 @@
 """CWD: each channel's distribution over positions is brought to the teacher's (Shu et al., ICCV 2021).
 
-Source: section 3.2 of arXiv:2011.13256 and open-mmlab/mmrazor ``mmrazor/models/losses/cwd.py`` at 90c7af1f.
+Source: section 3.2 of arXiv:2011.13256 and open-mmlab/mmrazor ``mmrazor/models/losses/cwd.py`` at 90c7af1f; with the
+term on the decoded feature winycg/CIRKD ``losses/cwd.py`` and ``train_kd.py`` at 91735ef.
 Shapes: N images, C channels, H x W positions of a level, P = H * W.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, View
-
-
-def require_equal_channels(levels: Sequence[tuple[int, int]], where: str) -> None:
-    """ValueError unless student and teacher are equally wide on every level."""
-    if any(student != teacher for student, teacher in levels):
-        widths = ", ".join(f"{student} and {teacher}" for student, teacher in levels)
-        raise ValueError(
-            f"{where}: student and teacher must have the same number of channels on every level, they have {widths}; "
-            "choose a pair with equal ones or another method"
-        )
+from methods.contract import BaseMethod, Batch, Channels, View, require_equal_channels
 
 
 def channel_kl(student_NCHW: Tensor, teacher_NCHW: Tensor, temperature: float) -> Tensor:
@@ -34,13 +25,15 @@ def channel_kl(student_NCHW: Tensor, teacher_NCHW: Tensor, temperature: float) -
 
 
 class Method(BaseMethod):
-    """Channel-wise divergence on all levels of one role.
+    """Channel-wise divergence on all levels of one input, and on a segmenter's decoded feature.
 
     Args:
-        channels: role -> per level (student channels, teacher channels).
+        channels: input -> per level (student channels, teacher channels).
         loss_weight: weight of the sum over levels.
         tau: temperature of the softmax over positions.
-        role: whose maps are compared: "neck", "logits", or any other role of feature maps.
+        role: whose maps are compared: "neck", "logits", or any other input of feature maps.
+        decoded_weight: weight of the same divergence of the feature that the logits are made from, behind a 1x1
+            convolution without bias where the widths differ; 0 leaves it out.
 
     Raises:
         ValueError: student and teacher differ in channels.
@@ -48,15 +41,24 @@ class Method(BaseMethod):
 
     needs = ("neck",)
 
-    def __init__(self, channels: Channels, *, loss_weight: float, tau: float, role: str) -> None:
+    def __init__(self, channels: Channels, *, loss_weight: float, tau: float, role: str, decoded_weight: float) -> None:
         super().__init__(channels)
         require_equal_channels(channels[role], f"cwd, role '{role}'")
-        self.loss_weight, self.tau, self.role = loss_weight, tau, role
+        self.loss_weight, self.tau, self.role, self.decoded_weight = loss_weight, tau, role, decoded_weight
+        self.align: nn.Module = nn.Identity()
+        if decoded_weight:
+            ((student_width, teacher_width),) = channels["decoded"]
+            if student_width != teacher_width:
+                self.align = nn.Conv2d(student_width, teacher_width, kernel_size=1, bias=False)
 
     @classmethod
     def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
-        return (hparams["role"],)
+        return (hparams["role"], *(["decoded"] if hparams["decoded_weight"] else []))
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
         levels = zip(student.features[self.role], teacher.features[self.role], strict=True)
-        return {"loss_cwd": self.loss_weight * torch.stack([channel_kl(*pair, self.tau) for pair in levels]).sum()}
+        losses = {"loss_cwd": self.loss_weight * torch.stack([channel_kl(*pair, self.tau) for pair in levels]).sum()}
+        if self.decoded_weight:
+            (student_NCHW,), (teacher_NCHW,) = student.features["decoded"], teacher.features["decoded"]
+            losses["loss_cwd_decoded"] = self.decoded_weight * channel_kl(self.align(student_NCHW), teacher_NCHW, self.tau)
+        return losses

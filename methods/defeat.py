@@ -43,6 +43,7 @@ class Method(BaseMethod):
     """
 
     needs = ("neck",)
+    per_gpu = True
 
     def __init__(
         self,

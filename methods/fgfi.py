@@ -47,6 +47,7 @@ class Method(BaseMethod):
     """
 
     needs = ("neck", "anchors")
+    per_gpu = True
 
     def __init__(self, channels: Channels, *, weight: float, share: float, finest_px: float) -> None:
         super().__init__(channels)

@@ -16,8 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, Levels, RoiHead, View, align_convs
-from methods.cwd import require_equal_channels
+from methods.contract import (
+    BaseMethod,
+    BasePrior,
+    Batch,
+    Channels,
+    Levels,
+    Picture,
+    RoiHead,
+    View,
+    align_convs,
+    require_equal_channels,
+)
 
 _DICE_EPS = 1e-12  # added to each mask's squared norm, as in the source
 # The box outputs that a head has, by the value of ``box_loss``.
@@ -27,6 +37,12 @@ _BOX_ROLES = {"none": (), "box_maps": ("box_maps",), "roi_head": ("roi_head",), 
 def token_masks(tokens_TC: Tensor, feature_NCHW: Tensor) -> Tensor:
     """Sigmoid of the inner product of each token with each position's feature: (N, T, H, W)."""
     return torch.einsum("tc,nchw->nthw", tokens_TC, feature_NCHW).sigmoid()
+
+
+def mask_picture(masks: Levels, of: str) -> Picture:
+    """Masks (N, T, H, W) per level, learned on the teacher's ``of``, as columns of tokens."""
+    columns = {f"token {token + 1}": tuple(level[:, token] for level in masks) for token in range(masks[0].shape[1])}
+    return Picture(f"the masks learned on the teacher's {of}", "value of the mask", columns, tuple(columns), translucent=True)
 
 
 def dice_overlap(masks_NTHW: Tensor) -> Tensor:
@@ -210,10 +226,10 @@ class Method(BaseMethod):
             losses[f"loss_maskd_{role}"] = weight * self._box_error(role, student, teacher)
         return losses
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: ARG002
-        """The teacher's masks, one a token."""
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
+        """The teacher's masks, one column per token."""
         levels = zip(self.mask_modules, teacher.features["neck"], strict=True)
-        return {"mask": tuple(tokens.masks(feature_NCHW) for tokens, feature_NCHW in levels)}
+        return {"masks": mask_picture(tuple(tokens.masks(feature_NCHW) for tokens, feature_NCHW in levels), "features")}
 
     def _box_error(self, role: str, student: View, teacher: View) -> Tensor:
         if role == "roi_head":

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, Levels, View
-from methods.cwd import require_equal_channels
-from methods.maskd import dice_overlap, masked_error, token_masks
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Picture, View, require_equal_channels
+from methods.maskd import dice_overlap, mask_picture, masked_error, token_masks
 
 _EPS = 1e-5  # added to each mask's sum, as in the source
 
@@ -103,6 +102,6 @@ class Method(BaseMethod):
             for role, weight in self.weights.items()
         }
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:  # noqa: ARG002
-        """The teacher's masks, one a token."""
-        return {"mask": (token_masks(self.mask_token, teacher.features["logits"][0]),)}
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
+        """The teacher's masks, one column per token."""
+        return {"masks": mask_picture((token_masks(self.mask_token, teacher.features["logits"][0]),), "class logits")}

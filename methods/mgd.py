@@ -4,11 +4,13 @@ Source: section 3.1 of arXiv:2205.01529 and yzd-v/MGD ``det/mmdet/distillation/l
 Shapes: N images, C channels, H x W positions of a level.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, Levels, View, align_convs
+from methods.contract import BaseMethod, Batch, Channels, Levels, Picture, View, align_convs
 
 
 def restoration_error(restored_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
@@ -41,14 +43,29 @@ def restore(block: nn.Module, feature_NCHW: Tensor, share_masked: float, generat
     return restored_NCHW
 
 
-def strengths(
-    block: nn.Module, aligned_NCHW: Tensor, teacher_NCHW: Tensor, share_masked: float, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """What one draw of the mask leaves, what is restored from it, and the aim: mean |feature| over channels, (N, 1, H, W) each."""
-    num, _, height, width = aligned_NCHW.shape
-    masked_NCHW = aligned_NCHW * keep_mask((num, 1, height, width), share_masked, generator)
-    shown = {"masked student": masked_NCHW, "restored": block(masked_NCHW), "teacher": teacher_NCHW}
-    return {name: feature_NCHW.abs().mean(1, keepdim=True) for name, feature_NCHW in shown.items()}
+def restoration_picture(
+    levels: Iterable[tuple[nn.Module, Tensor, Tensor]], share_masked: float, generator: torch.Generator
+) -> Picture:
+    """One draw of the mask, the feature restored from it, and the teacher's; of each the mean |feature| over channels.
+
+    Args:
+        levels: a block, the student's feature at the teacher's width, and the teacher's feature.
+        share_masked: probability that a position is zeroed.
+        generator: of the draw.
+    """
+    columns: dict[str, Levels] = {"student,\nmasked": (), "student,\nrestored": (), "teacher": ()}
+    for block, aligned_NCHW, teacher_NCHW in levels:
+        num, _, height, width = aligned_NCHW.shape
+        masked_NCHW = aligned_NCHW * keep_mask((num, 1, height, width), share_masked, generator)
+        for title, feature_NCHW in zip(columns, (masked_NCHW, block(masked_NCHW), teacher_NCHW), strict=True):
+            columns[title] += (feature_NCHW.abs().mean(1),)
+    return Picture(
+        "the student's feature after masking, the feature restored from it, and the teacher's; mean over channels of the "
+        "absolute activation",
+        "mean absolute activation",
+        columns,
+        ("student,\nrestored", "teacher"),
+    )
 
 
 class Method(BaseMethod):
@@ -78,11 +95,11 @@ class Method(BaseMethod):
         ]
         return {"loss_mgd": self.alpha * torch.stack(errors).sum()}
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:
-        """The student's masked feature, what is restored of it, and the teacher's."""
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
+        """The student's masked feature, the restored one, and the teacher's."""
         maps = (view.features["neck"][: self.num_levels] for view in (student, teacher))
-        levels = [
-            strengths(block, align(student_NCHW), teacher_NCHW, self.share_masked, generator)
+        levels = (
+            (block, align(student_NCHW), teacher_NCHW)
             for align, block, student_NCHW, teacher_NCHW in zip(self.align, self.generation, *maps, strict=True)
-        ]
-        return {name: tuple(level[name] for level in levels) for name in levels[0]}
+        )
+        return {"features": restoration_picture(levels, self.share_masked, generator)}

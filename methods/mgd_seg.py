@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.contract import BaseMethod, Batch, Channels, Levels, View, align_convs
-from methods.cwd import channel_kl, require_equal_channels
-from methods.mgd import generation_block, restoration_error, restore, strengths
+from methods.contract import BaseMethod, Batch, Channels, Picture, View, align_convs, require_equal_channels
+from methods.cwd import channel_kl
+from methods.mgd import generation_block, restoration_error, restoration_picture, restore
 
 
 class Method(BaseMethod):
@@ -54,8 +54,8 @@ class Method(BaseMethod):
             losses["loss_mgd_seg_logits"] = self.logit_weight * divergence
         return losses
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Levels]:
-        """The student's masked map, what is restored of it, and the teacher's."""
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
+        """The student's masked map, the restored one, and the teacher's."""
         student_NCHW, teacher_NCHW = (view.features["backbone"][-1] for view in (student, teacher))
-        shown = strengths(self.generation, self.align(student_NCHW), teacher_NCHW, self.share_masked, generator)
-        return {name: (level,) for name, level in shown.items()}
+        levels = [(self.generation, self.align(student_NCHW), teacher_NCHW)]
+        return {"features": restoration_picture(levels, self.share_masked, generator)}

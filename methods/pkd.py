@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, View, standardise
-from methods.cwd import require_equal_channels
+from methods.contract import BaseMethod, Batch, Channels, View, require_equal_channels, standardise
 
 _EPS = 1e-6  # added to each deviation, as in the source
 
@@ -37,6 +36,7 @@ class Method(BaseMethod):
     """
 
     needs = ("neck",)
+    per_gpu = True
 
     def __init__(self, channels: Channels, *, loss_weight: float, num_levels: int) -> None:
         super().__init__(channels)

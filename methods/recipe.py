@@ -44,6 +44,7 @@ class PriorTraining(_Frozen):
     lr: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     optimizer: Literal["Adam", "SGD"] = Field(default="Adam", description="SGD has momentum 0.9")
+    clip_grad_norm: float | None = Field(default=None, gt=0, description="gradients are clipped at this norm; None: not at all")
 
 
 class PriorRecipe(_Frozen):
@@ -85,13 +86,15 @@ class Range(_Frozen):
 class Override(_Frozen):
     """Hyper-parameters that stand in for the recipe's own where all given conditions hold.
 
-    With ``pair`` or ``head`` it is what the authors ran there; with ``tier`` it is this suite's own
-    choice for a scaled tier, whose features and losses have other sizes.
+    With ``pair`` or ``head`` it is what the authors ran there; with ``combined_with`` what was run where another method
+    stands beside it; with ``tier`` it is this suite's own choice for a scaled tier, whose features and losses have other
+    sizes.
     """
 
     tier: str | None = None
     head: str | None = Field(default=None, description="a pair's head family")
     pair: str | None = None
+    combined_with: str | None = Field(default=None, description="another method's recipe, in a combination of the two")
     hparams: dict[str, Value] = Field(default_factory=dict)
     inherits: list[str] | None = None
     config: dict[str, Any] = Field(default_factory=dict, description="as the recipe's own, on top of it")
@@ -100,8 +103,8 @@ class Override(_Frozen):
 
     @model_validator(mode="after")
     def _conditional(self) -> "Override":
-        if (self.tier, self.head, self.pair) == (None, None, None):
-            raise ValueError("an override names at least one of tier, head and pair")
+        if (self.tier, self.head, self.pair, self.combined_with) == (None, None, None, None):
+            raise ValueError("an override names at least one of tier, head, pair and combined_with")
         return self
 
 

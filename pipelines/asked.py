@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # Names that join methods cannot be listed from the folder; this is the one that was published.
-JOINED = ("crosskd+pkd",)
+JOINED = ("crosskd+pkd", "kd+ld_vlr", "cwd+kd")
 
 
 def all_pairs() -> list[str]:
@@ -13,7 +13,7 @@ def all_pairs() -> list[str]:
 
 
 def all_methods() -> list[str]:
-    """Every method's name, the control first, and the published composition."""
+    """Every method's name, the baseline first, and the published combinations."""
     names = {path.stem for path in Path("methods").glob("*.yaml")}
     return ["none", *sorted(names - {"none"}), *JOINED]
 

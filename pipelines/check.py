@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.published import Registry
 from pipelines import cli
+from pipelines.comparable import check_comparable
 from pipelines.engine.provenance import sources_sha256
 from pipelines.params import (
     Grid,
@@ -25,6 +27,7 @@ from pipelines.params import (
     load_pair,
     load_parts,
     load_tier,
+    load_yaml,
     method_sources,
 )
 from pipelines.tuning.space import ranges_of, search_space
@@ -59,6 +62,12 @@ def check_recipe(part: Part) -> None:
             f"overrides.{number}.hparams.{key} is not among hparams"
             for key in sorted(override.hparams.keys() - recipe.hparams.keys())
         ]
+        other = override.combined_with
+        if other is not None and (other in (name, "none") or not Path(f"methods/{other}.yaml").is_file()):
+            known = ", ".join(sorted(path.stem for path in Path("methods").glob("*.yaml") if path.stem not in (name, "none")))
+            problems.append(
+                f"overrides.{number}.combined_with is {other!r}, which it cannot be combined with; there are: {known}"
+            )
     if problems:
         raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
 
@@ -89,6 +98,9 @@ def check_all(grid: Grid) -> None:
         for name in grid.methods:
             if not impossible_reason(pair_name, pair, name, grid.tier) and name not in grid.leave_out.get(pair_name, []):
                 cell_config(name, pair_name, pair, grid.tier)
+    if load_tier(grid.tier).data == "published":
+        figures = load_yaml(Path("benchmarks/published.yaml"), Registry).root
+        check_comparable(figures, grid.pairs, grid.methods)
     check_tuning(grid)
 
 
@@ -138,7 +150,7 @@ def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
             "overrides": [
                 override.model_dump(exclude={"why"}, exclude_none=True)
                 for override in part.recipe.overrides
-                if override.tier in (None, grid.tier)
+                if override.tier in (None, grid.tier) and part.applicable(override)
             ],
         }
         for part in load_parts(method_name)

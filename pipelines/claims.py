@@ -22,11 +22,11 @@ def overview(figures: list[Figure], pairs: list[str]) -> Table:
     """How many figures there are for each pair, and for which of the suite's methods."""
     table = Table("pair", "figures", "teacher", "control", "method", "of the suite's methods", title="published figures")
     for pair in pairs:
-        found = [figure for figure in figures if figure.pair == pair]
+        found = [figure for figure in figures if _pair_of(figure) == pair]
         counts = Counter(figure.what for figure in found)
-        methods = sorted({figure.method for figure in found if figure.what == "method" and figure.method})
+        methods = sorted({figure.place[1] for figure in found if figure.what == "method" and figure.place[1]})
         table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _ORDER), ", ".join(methods))
-    elsewhere = sum(figure.pair is None for figure in figures)
+    elsewhere = sum(_pair_of(figure) is None for figure in figures)
     table.caption = f"{len(figures)} in all; {elsewhere} belong to none of the suite's pairs: python -m pipelines.claims --other"
     return table
 
@@ -45,6 +45,7 @@ def claims(figures: list[Figure], title: str, *, settings: bool) -> Table:
         "teacher",
         "source",
         "read",
+        "comparable",
         "disagrees with",
         title=title,
     )
@@ -54,7 +55,7 @@ def claims(figures: list[Figure], title: str, *, settings: bool) -> Table:
         rivals = "; ".join(f"{by_id[name].value} ({name})" for name in figure.disagrees_with)
         cells = [
             *([figure.setting] if settings else []),
-            figure.method_name,
+            figure.place[1] or figure.method_name,
             ", ".join(f"{key}: {value}" for key, value in figure.variant.model_dump(exclude_none=True).items()),
             figure.metric,
             str(figure.value),
@@ -63,10 +64,22 @@ def claims(figures: list[Figure], title: str, *, settings: bool) -> Table:
             str(figure.teacher or ""),
             figure.source if figure.kind == "published" else f"{figure.source} [{figure.kind.replace('_', ' ')}]",
             figure.read,
+            _comparable(figure),
             rivals,
         ]
         table.add_row(*(Text(cell or "") for cell in cells), style="yellow" if rivals else None)
     return table
+
+
+def _pair_of(figure: Figure) -> str | None:
+    return figure.pair or figure.place[0]
+
+
+def _comparable(figure: Figure) -> str:
+    """``yes``, or in what the suite's run at full size differs; empty where it has no such row."""
+    if figure.comparable is None:
+        return ""
+    return "yes" if figure.comparable else "; ".join(f"{difference.kind}: {difference.why}" for difference in figure.differs)
 
 
 def main() -> None:
@@ -76,14 +89,14 @@ def main() -> None:
     parser.add_argument("--other", action="store_true", help="the figures that belong to none of the suite's pairs")
     args = parser.parse_args()
     figures = load_yaml(Path("benchmarks/published.yaml"), Registry).root
-    pairs = sorted({*all_pairs()} | {f.pair for f in figures if f.pair})
+    pairs = sorted({*all_pairs()} | {pair for f in figures if (pair := _pair_of(f))})
     if args.pair and args.other:
         raise ValueError("give either a pair or --other")
     if args.pair and args.pair not in pairs:
         raise ValueError(f"unknown pair '{args.pair}'; there are: {', '.join(pairs)}")
     if args.pair or args.other:
         title = args.pair or "on none of the suite's pairs"
-        table = claims([f for f in figures if f.pair == args.pair], title, settings=args.other)
+        table = claims([f for f in figures if _pair_of(f) == args.pair], title, settings=args.other)
     else:
         table = overview(figures, pairs)
     Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)

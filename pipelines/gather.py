@@ -10,8 +10,9 @@ from pydantic import BaseModel, RootModel, ValidationError
 
 from benchmarks.pair import Pair
 from benchmarks.published import Figure, Registry
+from pipelines.comparable import contradictions, settings_here, split_differs
 from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
-from pipelines.quoted import pair_notes, published_figures, recipe_of
+from pipelines.quoted import pair_notes, published_figures, recipe_of, stated_differences
 from reports.assembly import leaderboard
 from reports.board import Leaderboard, Margin, Missing, Table
 from reports.record import Metrics, Run
@@ -227,8 +228,8 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         margin = declared.get((dataset, pair.metric)) if full_size else None
         if margin is not None:
             used[dataset, pair.metric] = margin
-        of_pair = [figure for figure in registry if figure.pair == pair_name]
-        tables.append(_table(found, pair_name, pair, methods, grid.seeds, of_pair, margin))
+        of_pair = [figure for figure in registry if pair_name in (figure.pair, figure.place[0])]
+        tables.append(_table(found, pair_name, pair, methods, grid, of_pair, margin))
     return leaderboard(
         grid.tier,
         tier.title,
@@ -247,10 +248,23 @@ def _table(
     name: str,
     pair: Pair,
     methods: Sequence[str],
-    seeds: Sequence[int],
+    grid: Grid,
     figures: Sequence[Figure],
     margin: Margin | None,
 ) -> Table:
+    cells = {method: found.cells(name, pair, method, grid.seeds) for method in methods}
+
+    def differences(figure: Figure) -> list[str]:
+        """Those that the registry names, and at full size those of the runs as they were."""
+        stated = stated_differences(figure)
+        method = figure.place[1]
+        if stated or margin is None or method is None or method not in cells or cells[method].impossible:
+            return stated
+        processes = max((result.run.processes for result in cells[method].results), default=1)
+        here = settings_here(name, pair, method, tier=grid.tier, batch_size=grid.batch_size, processes=processes)
+        split = split_differs(figure.settings, here, method)
+        return contradictions(figure.settings, here) + ([split] if split else [])
+
     info = PairInfo(
         name=name,
         title=pair.title,
@@ -265,7 +279,7 @@ def _table(
         info,
         {method: _title(method) for method in methods},
         teacher=found.teacher(name),
-        cells={method: found.cells(name, pair, method, seeds) for method in methods},
-        published=published_figures(figures, name, pair.metric),
+        cells=cells,
+        published=published_figures(figures, name, pair.metric, differences),
         margin=margin,
     )

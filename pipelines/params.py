@@ -7,6 +7,7 @@ import ast
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -105,10 +106,12 @@ class Part:
     Args:
         name: of the recipe, ``methods/<name>.yaml``.
         recipe: its content.
+        others: names of the methods that it is combined with.
     """
 
     name: str
     recipe: Recipe
+    others: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:
@@ -121,12 +124,23 @@ class Part:
         return importlib.import_module(f"methods.{self.code}").Method
 
     def resolve(self, pair_name: str, head: str, tier_name: str) -> tuple[dict[str, Any], list[str]]:
-        """What the distilling model is built of, ``{name, code, hparams, inherits}``; and why it is not the recipe's own."""
-        hparams, inherits, why = dict(self.recipe.hparams), self.recipe.inherits, []
-        for override in self._overrides(pair_name, head, tier_name):
+        """What the distilling model is built of, ``{name, code, hparams, inherits}``; and why it is not the recipe's own.
+
+        An override all of whose values a later one replaces is no reason.
+
+        Raises:
+            ValueError: the recipe has different values for two of the methods that it is combined with.
+        """
+        hparams, inherits = dict(self.recipe.hparams), self.recipe.inherits
+        applied = self._overrides(pair_name, head, tier_name)
+        self._check_others(applied)
+        last: dict[str, Override] = {}  # the override that a value is from
+        for override in applied:
             hparams |= override.hparams
             inherits = inherits if override.inherits is None else override.inherits
-            why.append(override.why)
+            last |= dict.fromkeys([*override.hparams, *([] if override.inherits is None else ["inherits"])], override)
+        in_force = [id(override) for override in last.values()]
+        why = [o.why for o in applied if id(o) in in_force or not (o.hparams or o.inherits is not None)]
         return {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}, why
 
     def config_changes(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
@@ -143,9 +157,35 @@ class Part:
         schedule = load_tier(tier_name).schedule
         return training.model_copy(update={"iterations": schedule.prior_iterations}) if schedule else training
 
+    def applicable(self, override: Override) -> bool:
+        """Whether an override holds for what the method is combined with, here nothing or :attr:`others`."""
+        return override.combined_with in (None, *self.others)
+
     def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:
         asked = {"tier": tier_name, "head": head, "pair": pair_name}
-        return [o for o in self.recipe.overrides if all(getattr(o, key) in (None, value) for key, value in asked.items())]
+        return [
+            override
+            for override in filter(self.applicable, self.recipe.overrides)
+            if all(getattr(override, key) in (None, value) for key, value in asked.items())
+        ]
+
+    def _check_others(self, applied: list[Override]) -> None:
+        """ValueError where overrides for two of the methods beside this one set something differently."""
+        found: dict[str, dict[str, Any]] = {}
+        for override in applied:
+            if override.combined_with is not None:
+                values = {**override.hparams, **override.config}
+                values |= {} if override.inherits is None else {"inherits": override.inherits}
+                values |= {} if override.prior is None else {"prior": override.prior}
+                found.setdefault(override.combined_with, {}).update(values)
+        for one, other in combinations(found, 2):
+            for key in found[one].keys() & found[other].keys():
+                if found[one][key] != found[other][key]:
+                    raise ValueError(
+                        f"methods/{self.name}.yaml: {key} is {found[one][key]} combined with {one} and {found[other][key]} combined "
+                        f"with {other}, and {'+'.join((self.name, *self.others))} combines all of them; write a recipe of its own "
+                        "for this combination"
+                    )
 
 
 def load_parts(method_name: str) -> list[Part]:
@@ -153,9 +193,15 @@ def load_parts(method_name: str) -> list[Part]:
     names = method_name.split("+")
     if len(set(names)) < len(names):
         raise ValueError(f"params.yaml: method '{method_name}' joins a method to itself")
-    parts = [Part(name, _load_named("methods", "method", name, Recipe)) for name in names]
+    parts = [
+        Part(name, _load_named("methods", "method", name, Recipe), tuple(other for other in names if other != name))
+        for name in names
+    ]
     if len(parts) > 1 and "none" in names:
         raise ValueError(f"params.yaml: method '{method_name}' joins the control, which is no distillation")
+    codes = [part.code for part in parts]
+    if twice := next((code for code in codes if codes.count(code) > 1), None):
+        raise ValueError(f"params.yaml: method '{method_name}' combines two recipes of methods/{twice}.py; choose one of them")
     if sum(part.recipe.prior is not None for part in parts) > 1:
         raise ValueError(f"params.yaml: method '{method_name}' joins two methods that learn a prior; only one can")
     return parts

@@ -3,8 +3,10 @@
 The first ones, so that nobody chose them.  One ``samples.npz`` a model; arrays, where N images are shown:
 ``paths`` (N,) file names; ``classes`` (K,) names; ``boxes`` (D, 6) of image number, xyxy in pixels of the image
 file and score, ``box_labels`` (D,) class indices; ``labels_<n>`` (H, W) predicted class of each pixel, or for
-instance masks the number of the instance from 1, the surest first; ``map/<name>/<level>`` (N, M, H, W) what the
-method shows, ``covered`` (N, 2) what share of those maps' height and width is image and not padding.
+instance masks the number of the instance from 1, the surest first; ``map/<picture>/<column>/<level>`` (N, H, W) a map
+of the method's, the columns numbered from 0, ``about/<picture>`` a JSON text that describes it (keys ``what``, ``value``,
+``columns``, ``common``, ``translucent``), ``covered`` (N, 2) the ratio of those maps' height and width that is image and
+not padding.
 The teacher's also holds ``image_<n>`` (H, W, 3) RGB, and the truth as ``true_boxes`` (D, 5), ``true_box_labels``,
 ``true_labels_<n>``.
 """
@@ -21,6 +23,7 @@ from pipelines.params import cell_parts, load_parts, with_hparams
 from reports.record import Run
 
 if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
+    from methods.contract import Picture
     from pipelines.engine.compose import Setting, Side
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -99,12 +102,21 @@ def shown_by_method(setting: "Setting", run: Run, folder: Path, teacher: Path, p
     data = model.student.data_preprocessor(batch, training=False)
     height, width = data["inputs"].shape[2:]
     covered = [(sample.img_shape[0] / height, sample.img_shape[1] / width) for sample in data["data_samples"]]
-    maps = model.look(data["inputs"])
-    return {"covered": np.array(covered, np.float32)} | {
-        f"map/{name}/{level}": values.cpu().numpy().astype(np.float16)
-        for name, levels in maps.items()
-        for level, values in enumerate(levels)
-    }
+    return {"covered": np.array(covered, np.float32), **picture_arrays(model.look(data["inputs"]))}
+
+
+def picture_arrays(pictures: "dict[str, Picture]") -> Arrays:
+    """Arrays of a method's pictures, by the names that the module docstring gives."""
+    arrays: Arrays = {}
+    for name, picture in pictures.items():
+        about = {"what": picture.what, "value": picture.value, "columns": [*picture.columns], "common": picture.common}
+        arrays[f"about/{name}"] = np.array(json.dumps({**about, "translucent": picture.translucent}))
+        arrays |= {
+            f"map/{name}/{column}/{level}": values.cpu().numpy().astype(np.float16)
+            for column, levels in enumerate(picture.columns.values())
+            for level, values in enumerate(levels)
+        }
+    return arrays
 
 
 def _dataset(setting: "Setting", side: "Side", changes: dict[str, Any]) -> Any:

@@ -36,7 +36,14 @@ class PublishedFigure(Frozen):
     read: Literal["verbatim", "second-hand"]
     variant: dict[str, str] = Field(default_factory=dict, description="what tells it from others of its method and pair")
     disagrees_with: list[str] = Field(default_factory=list, description="ids")
-    score_verdict: Against | None = Field(default=None, description="None at tiers where no figure was published")
+    differs: list[str] = Field(
+        default_factory=list,
+        description="in what the suite's run at full size is another than the one behind it; judged only if empty",
+    )
+    gain_differs: str | None = Field(default=None, description="why the gain is not judged although the score is")
+    score_verdict: Against | None = Field(
+        default=None, description="None at tiers where no figure was published, and where the run differs"
+    )
     gain_verdict: Against | None = None
 
 
@@ -221,7 +228,7 @@ class Margin(Frozen):
 class Leaderboard(Frozen):
     """Everything that the report says."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     tier: str
     tier_title: str
     full_size: bool = Field(description="whether data and models are the published ones, so that figures may be compared")

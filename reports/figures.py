@@ -53,6 +53,6 @@ def _all(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]]) -> Itera
     for chart in _CHARTS:
         yield from chart(board)
     read = {table.pair: pictures.read_samples(samples.get(table.pair, {})) for table in board.tables}
-    for kind in (pictures.masks, pictures.features, pictures_found.found):
+    for kind in (pictures.maps, pictures_found.found):
         for table in board.tables:
             yield from kind(board, table, read[table.pair])

@@ -13,12 +13,12 @@ def half_digit(value: float) -> float:
 
 
 def judged(figure: PublishedFigure, scores: Sequence[float], control: Sequence[float], margin: Margin | None) -> PublishedFigure:
-    """The figure with what our trainings say to it."""
-    if margin is None:
+    """The figure with what our trainings say to it; as it is where our run has other settings."""
+    if margin is None or figure.differs:
         return figure
     how = {"margin": margin.margin, "planning_sd": margin.planning_sd}
     found = {"score_verdict": _against(statistics.compare_mean(scores, figure.value, half_digit=half_digit(figure.value), **how))}
-    if control and figure.gain is not None:
+    if control and figure.gain is not None and figure.gain_differs is None:
         half = half_digit(figure.value) + half_digit(round(figure.value - figure.gain, 4))
         found["gain_verdict"] = _against(statistics.compare_gain(scores, control, figure.gain, half_digit=half, **how))
     return figure.model_copy(update=found)

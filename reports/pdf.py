@@ -84,7 +84,7 @@ def _table(table: Table, board: Leaderboard) -> dict[str, Any]:
         "outcomes": _outcomes(table, board),
         "num_done": sum(row.num_seeds for row in table.rows),
         "num_asked": sum(row.num_seeds + len(row.missing) for row in table.rows),
-        "readings": _readings(table),
+        "readings": _readings(table) if board.full_size else [],
         "missing": [line for row in table.rows for line in _missing(row)],
         "trainings": _trainings(table),
         "searches": [_search(search, board) for search in searches.searches(table, board)],
@@ -212,6 +212,7 @@ def _figure(title: str, figure: PublishedFigure) -> dict[str, Any]:
         "variant": "; ".join(f"{key}\N{NO-BREAK SPACE}{value}" for key, value in figure.variant.items()),
         "source": source(figure.source),
         "second_hand": figure.read == "second-hand",
+        "orientation": words(wording.orientation(figure)),
     }
 
 

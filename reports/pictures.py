@@ -1,8 +1,10 @@
-"""Pictures of what methods learned, on test images: MasKD's masks, and MGD's masked and restored features."""
+"""Methods' own pictures on test images, such as MasKD's masks and MGD's restored features; each says its words itself."""
 
+import json
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,14 @@ from reports.drawing import WIDTH_INCHES, Drawn, scale_note
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _NUM_IMAGES = 2
-_MOST_TOKENS = 6
+_MOST_COLUMNS = 6
+_MOST_BESIDE = 3  # columns with which images are side by side
 _COLOURS = "cividis"  # even in grey print, and to the colour-blind
 _OVER = 0.7  # opacity of a mask over its image
 _IMAGE_SHARE = 1.6  # of a map's width
 _NOTHING = 0.001  # of a range's upper end
 _LEAST_INCHES = 0.56  # of a level's line, for its words
 _ABOVE_INCHES, _GAP_INCHES, _BELOW_INCHES = 0.35, 0.2, 0.45  # for titles, a title, and the bar of colours
-_FEATURES = {"masked student": "student,\nmasked", "restored": "student,\nrestored", "teacher": "teacher"}
 
 
 def read_samples(files: Mapping[str, Path]) -> dict[str, Arrays]:
@@ -42,71 +44,101 @@ def read_samples(files: Mapping[str, Path]) -> dict[str, Arrays]:
     return found
 
 
-def masks(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
-    """The masks that a method learned for the teacher's features, by level and token."""
-    row = _row_with(table, samples, "map/mask/0")
-    if row is None:
-        return
-    images, shown, levels = _images(samples), samples[row.method], _levels(samples[row.method], "mask")
-    tokens = [f"map/mask/{level}" for level in levels]
-    num = min(_MOST_TOKENS, shown[tokens[0]].shape[1])
-    sheet = _Sheet(images, len(levels), num, 1.0, side_by_side=False)
-    for n, image in enumerate(images):
-        for level, name in enumerate(tokens):
-            values = shown[name][: len(images), :num].astype(float)
-            limits = float(values.min()), float(values.max())
-            sheet.write(n, level, f"level {level + 1}\n{_size(values)}\n{_range(limits)}")
-            for token in range(num):
-                axis = sheet.axis(n, level, token)
-                axis.imshow(_faint(image), cmap="gray", vmin=0, vmax=1)
-                _overlay(axis, values[n, token], image, shown["covered"][n], limits, _OVER)
-                if level == 0 and n == 0:
-                    axis.set_title(f"token {token + 1}", fontsize=8)
-    sheet.bar("value of the mask, from each level's least to its greatest", _OVER)
-    of_tokens = f"its {num} tokens" if num == shown[tokens[0]].shape[1] else f"{num} of its {shown[tokens[0]].shape[1]} tokens"
-    yield Drawn(
-        f"masks-{table.pair}",
-        f"Masks learned by {row.title}, {table.title}",
-        f"{_which(images)}: the masks that {row.title} learned on the teacher's features, {of_tokens} on each level, laid over the "
-        "image in grey. Beside each level: positions, and the least and the greatest value, which are the ends of its colours "
-        f"(dark to bright). {table.title}, first seed. {scale_note(board)}",
-        sheet.figure,
-        "png",
-    )
+@dataclass(frozen=True)
+class _About:
+    """A picture's words, as :mod:`pipelines.samples` writes them.
+
+    Args:
+        name: of the picture.
+        what: a noun phrase.
+        value: the quantity that a colour stands for.
+        columns: titles.
+        common: titles of the columns that share a scale of colours.
+        translucent: whether the image shows through.
+    """
+
+    name: str
+    what: str
+    value: str
+    columns: list[str]
+    common: list[str]
+    translucent: bool
 
 
-def features(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
-    """The student's masked feature, what is restored of it, and the teacher's."""
-    row = _row_with(table, samples, "map/restored/0")
-    if row is None:
+def maps(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
+    """Every picture that a method gives, by level and column; of a tuned row none, as its method's are there."""
+    if "image_0" not in samples.get("teacher", {}):
         return
-    images, shown, levels = _images(samples), samples[row.method], _levels(samples[row.method], "restored")
-    sheet = _Sheet(images, len(levels), len(_FEATURES), 1.3, side_by_side=True)
-    for level in levels:
-        maps = {name: shown[f"map/{name}/{level}"][: len(images), 0].astype(float) for name in _FEATURES}
-        own = float(maps["masked student"].min()), float(maps["masked student"].max())
-        both = np.stack([maps["restored"], maps["teacher"]])
-        shared = float(both.min()), float(both.max())
-        words = f"level {level + 1}\n{_size(both)}\nmasked: {_range(own)}\nothers: {_range(shared)}"
-        sheet.write(0, level, words)
+    for row in table.rows:
+        shown = {} if row.is_tuned else samples.get(row.method, {})
+        for key in sorted(key for key in shown if key.startswith("about/")):
+            about = _About(name=key.removeprefix("about/"), **json.loads(str(shown[key])))
+            yield _maps(board, table, row, about, shown, _images(samples))
+
+
+def _maps(board: Leaderboard, table: Table, row: Row, about: _About, shown: Arrays, images: Sequence[npt.NDArray[Any]]) -> Drawn:
+    columns = about.columns[:_MOST_COLUMNS]
+    num_levels = sum(key.startswith(f"map/{about.name}/0/") for key in shown)
+    beside = len(columns) <= _MOST_BESIDE
+    sheet = _Sheet(images, num_levels, len(columns), 1.3 if beside else 1.0, side_by_side=beside)
+    for level in range(num_levels):
+        values = {
+            title: shown[f"map/{about.name}/{column}/{level}"][: len(images)].astype(float)
+            for column, title in enumerate(columns)
+        }
+        limits = _limits(values, about.common)
+        lines = [f"level {level + 1}", _size(next(iter(values.values()))), *_range_lines(limits, about.common)]
         for n, image in enumerate(images):
-            for k, (name, title) in enumerate(_FEATURES.items()):
-                axis = sheet.axis(n, level, k)
-                limits = own if name == "masked student" else shared
-                _overlay(axis, maps[name][n], image, shown["covered"][n], limits, 1.0)
-                if level == 0:
+            if n == 0 or not beside:
+                sheet.write(n, level, "\n".join(lines))
+            for column, title in enumerate(columns):
+                axis = sheet.axis(n, level, column)
+                if about.translucent:
+                    axis.imshow(_faint(image), cmap="gray", vmin=0, vmax=1)
+                alpha = _OVER if about.translucent else 1.0
+                _overlay(axis, values[title][n], image, shown["covered"][n], limits[title], alpha)
+                if level == 0 and (n == 0 or beside):
                     axis.set_title(title, fontsize=8)
-    sheet.bar("mean absolute activation, from the least to the greatest that is named beside the level", 1.0)
-    yield Drawn(
-        f"features-{table.pair}",
-        f"Features masked and restored by {row.title}, {table.title}",
-        f"{_which(images)}: the student's feature after masking, what {row.title} restores of it, and the teacher's; mean over "
-        "channels of the absolute activation, by level. Restored and teacher share a level's colours, the masked feature has its "
-        "own; their ends, least (dark) and greatest (bright), stand beside the level in the feature's own unit. "
-        f"{table.title}, first seed. {scale_note(board)}",
+    sheet.bar(f"{about.value}, from the least to the greatest named beside the level", _OVER if about.translucent else 1.0)
+    fewer = "" if len(columns) == len(about.columns) else f", {len(columns)} of {len(about.columns)} columns"
+    over = ", laid over the image in grey" if about.translucent else ""
+    scales = "" if len(about.common) == len(about.columns) else f" {_scales(about)}"
+    return Drawn(
+        f"{about.name}-{row.method}-{table.pair}",
+        f"{about.name.capitalize()} of {row.title}, {table.title}",
+        f"{_which(images)}: {about.what} ({row.title}), by level{fewer}{over}. Beside each level: positions, and the least and the "
+        f"greatest value, which are the ends of its colours (dark to bright).{scales} {table.title}, first seed. {scale_note(board)}",
         sheet.figure,
         "png",
     )
+
+
+def _limits(values: Mapping[str, npt.NDArray[Any]], common: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Ends of each column's colours."""
+    own = {title: (float(found.min()), float(found.max())) for title, found in values.items()}
+    together = [own[title] for title in common if title in own]
+    shared = (min(low for low, _ in together), max(high for _, high in together)) if together else (0.0, 0.0)
+    return {title: shared if title in common else ends for title, ends in own.items()}
+
+
+def _range_lines(limits: Mapping[str, tuple[float, float]], common: Sequence[str]) -> list[str]:
+    """Ends of the colours, a line per scale; one alone needs no name."""
+    alone = [title for title in limits if title not in common]
+    if not alone:
+        return [_range(next(iter(limits.values())))]
+    lines = [f"{_one_line(title)}: {_range(limits[title])}" for title in alone]
+    shared = next((limits[title] for title in common if title in limits), None)
+    return lines + ([f"others: {_range(shared)}"] if shared else [])
+
+
+def _scales(about: _About) -> str:
+    """A sentence on the columns that share a scale of colours."""
+    shared = " and ".join(_one_line(title) for title in about.common)
+    return f"The columns {shared} share a level's colours, each other column has its own."
+
+
+def _one_line(title: str) -> str:
+    return " ".join(title.split())
 
 
 class _Sheet:
@@ -172,20 +204,9 @@ class _Sheet:
         return 2 + image * (self._columns + 1) if self._side_by_side else 2
 
 
-def _row_with(table: Table, samples: Mapping[str, Arrays], name: str) -> Row | None:
-    """The pair's first method that shows such a map, where the images are there, too."""
-    if "image_0" not in samples.get("teacher", {}):
-        return None
-    return next((row for row in table.rows if name in samples.get(row.method, {})), None)
-
-
 def _images(samples: Mapping[str, Arrays]) -> list[npt.NDArray[Any]]:
     teacher = samples["teacher"]
     return [teacher[f"image_{n}"] for n in range(_NUM_IMAGES) if f"image_{n}" in teacher]
-
-
-def _levels(shown: Arrays, name: str) -> range:
-    return range(sum(key.startswith(f"map/{name}/") for key in shown))
 
 
 def _size(values: npt.NDArray[Any]) -> str:

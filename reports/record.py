@@ -73,6 +73,7 @@ class Run(Frozen):
     origin: str | None = Field(default=None, description="the file that the weights were taken from, where they were not trained")
     git: Git | None = None
     environment: Environment | None = None
+    processes: int = Field(default=1, ge=1, description="among which each batch was divided")
     config_sha256: str | None = None
     data: Data | None = None
     teacher_sha256: str | None = None

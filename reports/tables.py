@@ -1,6 +1,7 @@
 """The leaderboard as Markdown."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import compress
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,6 +15,7 @@ _COLUMNS = (
     "method", "{metric}, mean ± sd", "n", "gain [95 %]", "gap closed [95 %]", "verdict", "min", "MiB", "images/s",
     "published {metric}", "published gain",
 )  # fmt: skip
+_COSTS = ("min", "MiB", "images/s")  # which differ from machine to machine
 MAIN_PICTURES = ("scores", "forest")  # the others are in the page and the PDF
 
 
@@ -29,18 +31,20 @@ def markdown(board: Leaderboard) -> str:
 
 
 def overview(board: Leaderboard) -> str:
-    """Every pair's main table under its title; the README quotes it."""
-    return "\n\n".join(f"**{table.title}**{_teacher(table)}\n\n{results(table, board)}" for table in board.tables)
+    """Every pair's main table without costs under its title; the README quotes it."""
+    return "\n\n".join(f"**{table.title}**{_teacher(table)}\n\n{results(table, board, without=_COSTS)}" for table in board.tables)
 
 
 def _teacher(table: Table) -> str:
     return "" if table.teacher is None else f" (teacher {table.teacher.score:.1f} {short(table.metric)})"
 
 
-def results(table: Table, board: Leaderboard) -> str:
-    """A pair's main table."""
+def results(table: Table, board: Leaderboard, *, without: Collection[str] = ()) -> str:
+    """A pair's main table; ``without`` names columns to be dropped."""
+    kept = [column not in without for column in _COLUMNS]
     header = [column.format(metric=short(table.metric)) for column in _COLUMNS]
-    return "\n".join([_line(header), "|" + "---|" * len(header), *(_row(row, board) for row in table.rows)])
+    lines = [_line(compress(cells, kept)) for cells in (header, *(_row(row, board) for row in table.rows))]
+    return "\n".join([lines[0], "|" + "---|" * sum(kept), *lines[1:]])
 
 
 def by_seed(table: Table) -> str:
@@ -73,16 +77,16 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _row(row: Row, board: Leaderboard) -> str:
+def _row(row: Row, board: Leaderboard) -> list[str]:
     # A tuned row's are its method's own, directly above.
     none = "" if row.is_tuned else "none"
     figures = [say(row.published) if row.published else none for say in (wording.published_scores, wording.published_gains)]
     if row.status != "done":
-        return _line([row.title, "", "0", "", "", row.status, "", "", "", *figures])
-    return _line([
+        return [row.title, "", "0", "", "", row.status, "", "", "", *figures]
+    return [
         row.title, wording.mean(row), str(row.num_seeds), wording.gain(row), wording.gap(row), wording.verdict(row, board),
         wording.minutes(row), f"{row.peak_memory_mib:.0f}", f"{row.images_per_s:.0f}", *figures,
-    ])  # fmt: skip
+    ]  # fmt: skip
 
 
 def _figure(value: float | None) -> str:

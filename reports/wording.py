@@ -102,7 +102,7 @@ def verdict(row: Row, board: Leaderboard) -> str:
         return "tuned: no published figure"
     words = [against.verdict for figure in row.published for against in (_decisive(figure),) if against]
     if not words:
-        return "no published figure"
+        return "not comparable" if row.published else "no published figure"
     return ", ".join(f"{word} ({words.count(word)} of {len(words)})" if len(words) > 1 else word for word in dict.fromkeys(words))
 
 
@@ -125,8 +125,10 @@ def _gain_word(row: Row) -> str:
 
 
 def reading(figure: PublishedFigure, table: Table) -> list[str]:
-    """What our trainings say to one published figure: a sentence on the score, and one on the gain; none at scaled tiers."""
-    sentences = []
+    """Sentences on one published figure: why it is not judged, or the verdicts on score and gain; no verdicts at scaled tiers."""
+    sentences = [orientation(figure)] if figure.differs else []
+    if figure.gain_differs is not None:
+        sentences.append(f"gain not judged: {figure.gain_differs}")
     for what, value, against in (
         ("score", printed(figure.value), figure.score_verdict),
         ("gain", "" if figure.gain is None else printed(figure.gain, signed=True), figure.gain_verdict),
@@ -150,6 +152,11 @@ def reading(figure: PublishedFigure, table: Table) -> list[str]:
             )
         sentences.append(sentence)
     return sentences
+
+
+def orientation(figure: PublishedFigure) -> str:
+    """``for orientation, not judged: teacher: ...``; empty where the figure is comparable."""
+    return f"for orientation, not judged: {'; '.join(figure.differs)}" if figure.differs else ""
 
 
 def setting(value: object) -> str:

@@ -1,4 +1,8 @@
-"""CrossKD against loops in the order of its authors' code, and from images to losses on MMDetection's own modules."""
+"""CrossKD against loops in the order of its authors' code, and from images to losses on MMDetection's own modules.
+
+The authors keep a convolution's output and then rectify it in place, so that what is standardised is rectified: the
+independent form below runs the towers in that way, on modules whose activation works in place.
+"""
 
 import math
 
@@ -14,7 +18,9 @@ from tests.test_heads import BOX_CONV, CLASS_CONV, FAMILIES, NUM_CLASSES, POSITI
 from tests.views import CASES, Case, assert_exact
 
 PUBLISHED = {family: load_parts("crosskd")[0].resolve("any", family, "paper")[0]["hparams"] for family in FAMILIES}
+UNRECTIFIED = load_parts("crosskd_unrectified")[0]
 VARIANTS = PUBLISHED | {
+    "unrectified": PUBLISHED["gfl"] | {"rectified": False},
     "kl over positives": PUBLISHED["gfl"] | {"box_normaliser": "same"},
     "giou over scores": PUBLISHED["atss"] | {"box_normaliser": "scores", "class_weight": 0.3},
 }
@@ -56,8 +62,11 @@ def naive_box_error(kind, ours, theirs, index):
 def naive(method, student, teacher, batch):
     """Features aligned level by level; losses image by image, everything in full."""
     learner, model = student.dense_head, teacher.dense_head
-    class_levels = tuple(naive_align(s, t) for s, t in zip(learner.towers[0], model.towers[0], strict=True))
-    box_levels = tuple(naive_align(s, t) for s, t in zip(learner.towers[1], model.towers[1], strict=True))
+    least = 0.0 if method.rectified else -math.inf
+    class_levels, box_levels = (
+        tuple(naive_align(s.clamp(min=least), t.clamp(min=least)) for s, t in zip(*towers, strict=True))
+        for towers in zip(learner.towers, model.towers, strict=True)
+    )
     ours, theirs, targets = model.finish(class_levels, box_levels), model.prediction, learner.targets
     divisor = {"positives": targets.num_positives, "centerness": targets.centerness_sum}[method.normaliser]
     class_loss = box_loss = centerness_loss = weights = 0.0
@@ -120,14 +129,16 @@ def test_a_student_like_the_teacher_costs_only_what_the_entropy_keeps(family):
         assert losses["loss_crosskd_centerness"].item() == pytest.approx(entropy.item(), rel=1e-4)
 
 
-def test_scale_and_shift_of_the_students_features_do_not_matter():
-    """Standardising takes both away, channel by channel."""
+@pytest.mark.parametrize("rectified", [True, False])
+def test_scale_of_the_students_features_does_not_matter_nor_shift_before_the_activation(rectified):
+    """Standardising takes both away, channel by channel; behind a ReLU a shift is another feature."""
     first, second = Case(sizes=((8, 6), (4, 3))), Case(sizes=((8, 6), (4, 3)))
+    shift = 0 if rectified else 1
     second.student.dense_head.towers = tuple(
-        tuple(3 * level + torch.arange(level.shape[1], dtype=level.dtype)[:, None, None] for level in tower)
+        tuple(3 * level + shift * torch.arange(level.shape[1], dtype=level.dtype)[:, None, None] for level in tower)
         for tower in second.student.dense_head.towers
     )
-    method = build(PUBLISHED["gfl"])
+    method = build(PUBLISHED["gfl"] | {"rectified": rectified})
     losses, others = (method(case.student, case.teacher, case.batch) for case in (first, second))
 
     assert all(others[key].item() == pytest.approx(losses[key].item(), rel=1e-4) for key in losses)
@@ -143,11 +154,11 @@ class Stub:
     def finish(self, class_levels, box_levels):
         """Channels are classes and corners."""
         logits, boxes = (levels[0].flatten(2).transpose(1, 2) for levels in (class_levels, box_levels))
-        return DensePrediction(logits, lambda: boxes)
+        return DensePrediction(logits, (logits.shape[1],), lambda: boxes)
 
 
 def test_two_locations_by_hand():
-    """One class, two locations, the second ignored.
+    """One class, two locations, the second ignored; of two values a ReLU leaves the greater one greater.
 
     Teacher logits 0 and log 3, student the other way round: aligned it is log 3 where the teacher says 1/2.
     Class: (log(1 + 3) - log(3) / 2) * (3/4 - 1/2) over two positives.  Box: weight 1/2, boxes (0, 0, 2, 2) and
@@ -174,7 +185,7 @@ def test_box_errors_by_hand():
     """Disjoint boxes: overlap counts as 1e-6; of a hull of 3 square pixels 1 is empty. No area at all: no NaN."""
     boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [5.0, 5.0, 5.0, 5.0]]], dtype=torch.float64)
     others = torch.tensor([[[2.0, 0.0, 3.0, 1.0], [5.0, 5.0, 5.0, 5.0]]], dtype=torch.float64)
-    ours, theirs = (DensePrediction(torch.zeros(1, 2, 1), lambda found=found: found) for found in (boxes, others))
+    ours, theirs = (DensePrediction(torch.zeros(1, 2, 1), (2,), lambda found=found: found) for found in (boxes, others))
 
     assert iou_error(ours, theirs)[0, 0].item() == pytest.approx(-math.log(1e-6))
     assert giou_error(ours, theirs)[0, 0].item() == pytest.approx(1 + 1 / 3)
@@ -194,7 +205,8 @@ def test_box_errors_equal_mmdetections(kind):
     first, second = boxes[0].clone().requires_grad_(), boxes[0].clone().requires_grad_()
     loss = {"giou": GIoULoss, "iou": IoULoss}[kind](reduction="none")
     expected = loss(second[0], boxes[1, 0])
-    found = BOX_ERRORS[kind](*(DensePrediction(torch.zeros(()), lambda given=given: given) for given in (first, boxes[1])))[0]
+    made = (DensePrediction(torch.zeros(()), (200,), lambda given=given: given) for given in (first, boxes[1]))
+    found = BOX_ERRORS[kind](*made)[0]
     found.sum().backward()
     expected.sum().backward()
 
@@ -222,16 +234,24 @@ def test_unknown_choices_are_refused(wrong):
         Method({}, **(PUBLISHED["retinanet"] | wrong))
 
 
-def mmdet_towers(head, features, position):
-    """Both towers' kept features of each level, convolution by convolution."""
+def mmdet_towers(head, features, position, *, in_place=True):
+    """Both towers' kept features of each level: whole towers in the order of the source (crosskd_retinanet.py, 52-65).
+
+    A convolution without its activation, whose result is kept by name at ``position``, and then the activation; with
+    MMDetection's own, which works in place, what is kept changes with it.
+    """
     kept = []
     for convs in (head.cls_convs, head.reg_convs):
         levels = []
         for feature in features:
-            level = feature
-            for number in range(position):
-                level = convs[number](level if number == 0 else F.relu(level), activate=False)
-            levels.append(level)
+            level = hold = feature
+            for number, conv in enumerate(convs, start=1):
+                assert conv.activate.inplace
+                level = conv(level, activate=False)
+                if number == position:
+                    hold = level
+                level = conv.activate(level) if in_place else F.relu(level)
+            levels.append(hold)
         kept.append(levels)
     return kept
 
@@ -275,7 +295,7 @@ def losses_by_hand(family, hparams, student, teacher, images, samples):
     position, theirs, mine = hparams["position"], teacher.bbox_head, student.bbox_head
     student_features, teacher_features = student.extract_feat(images), teacher.extract_feat(images)
     student_kept, teacher_kept = (
-        mmdet_towers(model.bbox_head, features, position)
+        mmdet_towers(model.bbox_head, features, position, in_place=hparams["rectified"])
         for model, features in ((student, student_features), (teacher, teacher_features))
     )
     sizes = [tuple(feature.shape[2:]) for feature in student_features]
@@ -350,7 +370,8 @@ def double_samples():
 
 
 END_TO_END = [(family, position, {}) for family in FAMILIES for position in POSITIONS] + [
-    ("gfl", 3, {"box_loss": "giou", "box_normaliser": "same"})
+    ("gfl", 3, {"box_loss": "giou", "box_normaliser": "same"}),
+    *((family, PUBLISHED[family]["position"], {"rectified": False}) for family in FAMILIES),
 ]
 
 
@@ -372,6 +393,29 @@ def test_losses_from_images_equal_those_written_on_mmdetections_modules(family, 
         assert (mine is None) == (other is None)
         assert mine is None or (mine - other).abs().max() <= 1e-8 * max(other.abs().max().item(), 1e-3)
     assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_single_precision_differs_by_rounding_alone(family):
+    """The published values from images on, in the precision that cells run in."""
+    student, teacher = detector(family, seed=2).train(), frozen(detector(family, seed=1))
+    found = losses_by_method(family, PUBLISHED[family], student, teacher, *batch())
+    expected = losses_by_hand(family, PUBLISHED[family], student, teacher, *batch())
+
+    assert all(found[key].item() == pytest.approx(value.item(), rel=1e-6) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_recipe_is_the_official_form_and_the_variant_another(family, double_samples):
+    """Rectified in the recipe of every head; the variant differs in nothing else, and on a detector in every loss."""
+    student, teacher = detector(family, seed=2).double().train(), frozen(detector(family, seed=1).double())
+    other = UNRECTIFIED.resolve("any", family, "paper")[0]["hparams"]
+    found, different = (
+        losses_by_method(family, hparams, student, teacher, *double_samples) for hparams in (PUBLISHED[family], other)
+    )
+
+    assert PUBLISHED[family] == other | {"rectified": True} != other
+    assert all(abs(different[key] - value).item() > 5e-4 * value.item() for key, value in found.items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,22 +10,30 @@ from methods.cwd import Method, channel_kl
 from tests.views import CASES, Case, assert_exact
 
 VARIANTS = {
-    "neck": {"loss_weight": 10.0, "tau": 1.0, "role": "neck"},
-    "logits": {"loss_weight": 5.0, "tau": 4.0, "role": "logits"},
+    "neck": {"loss_weight": 10.0, "tau": 1.0, "role": "neck", "decoded_weight": 0.0},
+    "logits": {"loss_weight": 5.0, "tau": 4.0, "role": "logits", "decoded_weight": 0.0},
+    "logits and decoded feature": {"loss_weight": 3.0, "tau": 4.0, "role": "logits", "decoded_weight": 50.0},
 }
 
 
 def naive(method, student, teacher, batch):
     """Per level: both softmaxes over the positions of an image's channel, then p log p - p log q, all materialised."""
-    total = 0.0
-    for student_map, teacher_map in zip(student.features[method.role], teacher.features[method.role], strict=True):
+
+    def level(student_map, teacher_map):
         num, channels, height, width = student_map.shape
         teacher_rows = teacher_map.reshape(num * channels, height * width) / method.tau
         student_rows = student_map.reshape(num * channels, height * width) / method.tau
         wanted = torch.softmax(teacher_rows, dim=1)
         divergence = wanted * torch.log_softmax(teacher_rows, dim=1) - wanted * torch.log_softmax(student_rows, dim=1)
-        total = total + divergence.sum() * method.tau**2 / (channels * num)
-    return {"loss_cwd": method.loss_weight * total}
+        return divergence.sum() * method.tau**2 / (channels * num)
+
+    levels = zip(student.features[method.role], teacher.features[method.role], strict=True)
+    losses = {"loss_cwd": method.loss_weight * sum(level(*maps) for maps in levels)}
+    if method.decoded_weight:
+        (ours,), (theirs,) = student.features["decoded"], teacher.features["decoded"]
+        aligned = torch.einsum("oc,nchw->nohw", method.align.weight[:, :, 0, 0], ours)
+        losses["loss_cwd_decoded"] = method.decoded_weight * level(aligned, theirs)
+    return losses
 
 
 def rand(*shape, seed=0):
@@ -78,7 +86,7 @@ def test_needs_the_role_that_it_is_told():
     method = Method(case.channels, **VARIANTS["logits"])
     views = [View({"logits": view.features["logits"]}) for view in (case.student, case.teacher)]
 
-    assert [Method.roles(hparams) for hparams in VARIANTS.values()] == [("neck",), ("logits",)]
+    assert [Method.roles(hparams) for hparams in VARIANTS.values()] == [("neck",), ("logits",), ("logits", "decoded")]
     assert torch.equal(method(*views, case.batch)["loss_cwd"], method(case.student, case.teacher, case.batch)["loss_cwd"])
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
+from methods.contract import Picture
+from pipelines.samples import picture_arrays
 from reports import charts_details, charts_scores, charts_training, drawing, pictures, pictures_found
 from reports.board import Curve, Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
 from reports.figures import draw
@@ -108,6 +111,14 @@ def save(path: Path, **arrays) -> Path:
     return path
 
 
+def pictured(name, columns, common, maps, *, translucent=False):
+    """Arrays of a method's picture as stage ``evaluate`` writes them; ``maps`` column by column, each with all its levels."""
+    each = len(maps) // len(columns)
+    levels = {title: tuple(torch.as_tensor(m) for m in maps[k * each : (k + 1) * each]) for k, title in enumerate(columns)}
+    picture = Picture(f"the {name} seen", f"strength of the {name}", levels, tuple(common), translucent)
+    return picture_arrays({name: picture})
+
+
 @pytest.fixture
 def samples(tmp_path):
     """A detection pair's teacher, control, MasKD, MGD, and a cell that did not run: two images of 8 x 8 pixels."""
@@ -116,8 +127,10 @@ def samples(tmp_path):
     seen = {**names, "boxes": np.array([[0, 1, 1, 6, 6, 0.9], [0, 2, 2, 5, 5, 0.4]], np.float32), "box_labels": [1, 0]}
     truth = {"true_boxes": np.array([[0, 1, 1, 7, 7]], np.float32), "true_box_labels": [1]}
     rng = np.random.default_rng(0)
-    mask = {f"map__mask__{level}": rng.random((2, 8, 4, 4)) for level in range(2)}
-    features = {f"map__{name}__0": rng.random((2, 1, 4, 4)) for name in ("masked student", "restored", "teacher")}
+    tokens = [f"token {number}" for number in range(1, 9)]
+    mask = pictured("masks", tokens, tokens, [rng.random((2, 4, 4)) for _ in range(16)], translucent=True)
+    titles = ["student,\nmasked", "student,\nrestored", "teacher"]
+    features = pictured("features", titles, titles[1:], [rng.random((2, 4, 4)) for _ in range(3)])
     covered = {"covered": np.ones((2, 2), np.float32)}
     return {
         "teacher": save(tmp_path / "t" / "samples.npz", **images, **seen, **truth),
@@ -140,7 +153,8 @@ def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
     records = draw(board(pair), {"pair": samples}, folder, prefix="figures/")
 
     assert [record.name for record in records] == [
-        "scores", "forest", "gap", "size", "classes", "curves", "cost", "masks-pair", "features-pair", "detections-pair",
+        "scores", "forest", "gap", "size", "classes", "curves", "cost", "masks-maskd-pair", "features-mgd-pair",
+        "detections-pair",
     ]  # fmt: skip
     assert [record.file for record in records[:2]] == ["figures/scores.svg", "figures/forest.svg"]
     assert records[-1].file == "figures/detections-pair.png"
@@ -363,14 +377,14 @@ def test_many_pairs_stay_readable(chart):
 
 def test_masks_show_their_levels_and_range(pair, samples):
     """Two levels of two images; six of eight tokens, said so."""
-    (drawn,) = pictures.masks(board(pair), pair, pictures.read_samples(samples))
+    drawn, _ = pictures.maps(board(pair), pair, pictures.read_samples(samples))
     words = texts(drawn.figure)
 
     assert words.count("token 6") == 1
     assert "token 7" not in words
     assert sum("level 2\n4 x 4\n" in word for word in words) == 2
     assert "MasKD" in drawn.title
-    assert "6 of its 8 tokens" in drawn.caption
+    assert "6 of 8 columns" in drawn.caption
     assert len(drawn.figure.axes) == 2 + 2 * 2 * (6 + 1) + 1  # images, maps with their words, bar
 
 
@@ -379,9 +393,11 @@ def test_a_map_is_laid_only_over_what_it_covers(pair, tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
     files = {
         "teacher": save(tmp_path / "t.npz", image_0=image),
-        "maskd": save(tmp_path / "m.npz", map__mask__0=np.ones((1, 1, 4, 2)), covered=np.array([[0.5, 1.0]])),
-    }
-    (drawn,) = pictures.masks(board(pair), pair, pictures.read_samples(files))
+        "maskd": save(
+            tmp_path / "m.npz", covered=np.array([[0.5, 1.0]]), **pictured("masks", ["a"], ["a"], [np.ones((1, 4, 2))], translucent=True)
+        ),
+    }  # fmt: skip
+    (drawn,) = pictures.maps(board(pair), pair, pictures.read_samples(files))
     over = next(axis for axis in drawn.figure.axes if len(axis.images) == 2)
 
     assert list(over.images[1].get_extent()) == [-0.5, 7.5, 15.5, -0.5]
@@ -390,7 +406,7 @@ def test_a_map_is_laid_only_over_what_it_covers(pair, tmp_path):
 
 def test_restored_and_teacher_share_their_colours(pair, samples):
     """The masked student has its own."""
-    (drawn,) = pictures.features(board(pair), pair, pictures.read_samples(samples))
+    _, drawn = pictures.maps(board(pair), pair, pictures.read_samples(samples))
     limits = {
         axis.get_title(): axis.images[0].get_clim()
         for axis in drawn.figure.axes
@@ -398,6 +414,20 @@ def test_restored_and_teacher_share_their_colours(pair, samples):
     }
 
     assert limits["student,\nrestored"] == limits["teacher"] != limits["student,\nmasked"]
+
+
+def test_a_picture_of_any_name_is_drawn(pair, tmp_path):
+    """Of two methods with the same name for theirs, both; a column that shares no scale has its own limits."""
+    files = {"teacher": save(tmp_path / "t.npz", image_0=np.zeros((8, 8, 3), np.uint8))}
+    for number, method in enumerate(("maskd", "mgd"), start=1):
+        maps = [np.full((1, 4, 4), number), np.linspace(0, 1, 16).reshape(1, 4, 4)]
+        files[method] = save(tmp_path / f"{method}.npz", covered=np.ones((1, 2)), **pictured("glow", ["a", "b"], ["b"], maps))
+    drawn = list(pictures.maps(board(pair), pair, pictures.read_samples(files)))
+
+    assert [one.name for one in drawn] == ["glow-maskd-pair", "glow-mgd-pair"]
+    assert any("a: 1 to 1" in word and "others: 0 to 1" in word for word in texts(drawn[0].figure))
+    assert "the glow seen" in drawn[0].caption
+    assert "strength of the glow" in " ".join(texts(drawn[0].figure))
 
 
 def test_boxes_with_names_and_scores(pair, samples):
@@ -456,6 +486,6 @@ def test_samples_that_cannot_be_read_are_named(pair, samples, tmp_path):
     with pytest.warns(UserWarning, match=re.escape(str(cut))):
         records = draw(board(pair), {"pair": {**samples, "maskd": cut}}, tmp_path / "a", prefix="")
 
-    assert [record.name for record in records][-2:] == ["features-pair", "detections-pair"]
+    assert [record.name for record in records][-2:] == ["features-mgd-pair", "detections-pair"]
     del samples["teacher"]
     assert draw(board(pair), {"pair": samples}, tmp_path / "b", prefix="")[-1].name == "cost"

@@ -235,6 +235,37 @@ def test_student_towers_are_its_own_features_before_the_activation(family, posit
             assert position == 0 or (kept < 0).any()
 
 
+@pytest.mark.parametrize("role", ["predictions", "box_distributions"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_students_predictions_are_those_of_its_own_losses(family, role):
+    """Equal to the bit to the head's outputs, with their gradient, and no convolution runs once more for them."""
+    plain, student = (detector(family, seed=2).train() for _ in range(2))
+    inputs, samples = batch()
+    runs = {"plain": 0, "student": 0}
+    for name, model in (("plain", plain), ("student", student)):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(lambda *_, name=name: runs.update({name: runs[name] + 1}))
+    plain(inputs, samples, mode="loss")
+    _, (dense, _) = tapped(student, family, (role,), None, inputs, samples)
+    prediction = dense.prediction
+    boxes, centerness, sides = prediction.boxes_xyxy_NP4, prediction.centerness_NP, prediction.side_logits_NP4B
+    counted = dict(runs)
+    outputs = plain.bbox_head(plain.extract_feat(inputs))
+
+    assert counted["student"] == counted["plain"]
+    assert torch.equal(prediction.class_logits_NPK, rows(outputs[0], NUM_CLASSES))
+    assert prediction.num_locations == tuple(level[0].numel() // NUM_CLASSES for level in outputs[0])
+    assert (sides is not None) == (family == "gfl")
+    assert sides is None or torch.equal(sides.flatten(2), rows(outputs[1], 4 * 17))
+    assert (centerness is not None) == (family in {"atss", "fcos"})
+    assert centerness is None or torch.equal(centerness, rows(outputs[2], 1).squeeze(-1))
+    assert dense.targets.positive_NP.shape == prediction.class_logits_NPK.shape[:2] == boxes.shape[:2]
+    (prediction.class_logits_NPK.sum() + boxes.sum()).backward()
+    towers = [*student.bbox_head.cls_convs.parameters(), *student.bbox_head.reg_convs.parameters()]
+    assert all(parameter.grad is not None for parameter in towers)
+
+
 @pytest.mark.parametrize("objects", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_targets_are_what_the_head_assigns(family, objects):

@@ -55,30 +55,32 @@ def test_samples_are_the_same_bytes_again(tmp_path):
 
 
 def test_maskd_shows_the_teachers_masks():
-    """The logistic function of each token's inner product with each position, a picture a token."""
+    """The logistic function of each token's inner product with each position, a column per token."""
     case, method = built("maskd", box_loss="none")
-    (shown,) = method.pictures(case.student, case.teacher, generator()).items()
+    ((name, shown),) = method.pictures(case.student, case.teacher, generator()).items()
     tokens, feature = method.mask_modules[0].mask_token, case.teacher.features["neck"][0]
     expected = 1 / (1 + np.exp(-sum(tokens[2, c].item() * feature[1, c].numpy() for c in range(feature.shape[1]))))
 
-    assert shown[0] == "mask"
-    assert len(shown[1]) == len(case.teacher.features["neck"])
-    np.testing.assert_allclose(shown[1][0][1, 2].detach(), expected, rtol=1e-12)
+    assert name == "masks"
+    assert list(shown.columns) == list(shown.common) == [f"token {number}" for number in range(1, 7)]
+    assert len(shown.columns["token 3"]) == len(case.teacher.features["neck"])
+    np.testing.assert_allclose(shown.columns["token 3"][0][1].detach(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "role"), [("mgd", "neck"), ("mgd_seg", "backbone")])
 def test_mgd_shows_what_is_masked_and_restored(name, role):
     """Zero exactly where the draw falls below the share; the aim is the teacher's mean absolute value."""
     case, method = built(name, **({"num_levels": 1} if name == "mgd" else {}))
-    shown = method.pictures(case.student, case.teacher, generator())
+    shown = method.pictures(case.student, case.teacher, generator())["features"]
+    masked, restored, aim = (levels[0] for levels in shown.columns.values())
     teacher = case.teacher.features[role][0 if name == "mgd" else -1]
     num, _, height, width = teacher.shape
     draws = torch.rand((num, 1, height, width), generator=generator())
 
-    assert list(shown) == ["masked student", "restored", "teacher"]
-    assert ((shown["masked student"][0] == 0) == (draws < method.share_masked)).all()
-    np.testing.assert_allclose(shown["teacher"][0].detach(), np.abs(teacher.numpy()).mean(1, keepdims=True), rtol=1e-12)
-    assert shown["restored"][0].shape == (num, 1, height, width)
+    assert shown.common == ("student,\nrestored", "teacher") == tuple(shown.columns)[1:]
+    assert ((masked == 0) == (draws[:, 0] < method.share_masked)).all()
+    np.testing.assert_allclose(aim.detach(), np.abs(teacher.numpy()).mean(1), rtol=1e-12)
+    assert restored.shape == (num, height, width)
 
 
 def test_a_composition_shows_what_its_parts_show():
@@ -88,4 +90,4 @@ def test_a_composition_shows_what_its_parts_show():
     joined = Composition({"mgd": mgd, "fitnet": fitnet})
 
     assert type(fitnet).pictures is BaseMethod.pictures
-    assert list(joined.pictures(case.student, case.teacher, generator())) == ["masked student", "restored", "teacher"]
+    assert list(joined.pictures(case.student, case.teacher, generator())) == ["features"]

@@ -1,16 +1,18 @@
-"""Random views of a student and a teacher with every role that a method may need, and no framework."""
+"""Random views of a student and a teacher with every input that a method may need, and no framework."""
 
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from benchmarks.pair import TAPS
 from methods.contract import Batch, DensePrediction, DenseTargets, Proposals, RoiPrediction, View
 
 NUM_CLASSES = 3
 NUM_BINS = 5  # of a box side's distribution
 TOWER_CHANNELS = 6
-MAP_ROLES = ("neck", "backbone", "logits", "aux_logits", "box_maps", "points_init", "points_refine")
+MAP_ROLES = ("neck", "backbone", "decoded", "logits", "aux_logits", "box_maps", "points_init", "points_refine")
+DENSE_ROLES = ("dense_head", "predictions", "box_distributions")
 
 
 class FakeDenseHead:
@@ -28,17 +30,20 @@ class FakeDenseHead:
         self._class_weight, self._side_weight, self._centre_weight = (
             rand(num, case.tower_channels) for num in (case.num_classes, 4 * NUM_BINS, 1)
         )
-        num = sum(height * width for height, width in sizes)
+        self._num_locations = tuple(height * width for height, width in sizes)
+        num = sum(self._num_locations)
+        self._has_sides, self._has_centerness = case.head in (None, "gfl"), case.head in (None, "atss", "fcos")
+        self.shows_prediction = True
         self._centres = torch.rand(num, 2, generator=generator, dtype=case.dtype) * max(case.image_hw)
         weight = (torch.rand(case.num_images, num, generator=generator) > 0.2).to(case.dtype)
         positive = (torch.rand(case.num_images, num, generator=generator) > 0.7) & (weight > 0) & case.with_objects
-        self.targets = DenseTargets(
-            weight, positive, positive.sum().clamp(min=1).to(case.dtype), (0.4 * positive.sum()).clamp(min=1e-6).to(case.dtype)
-        )
+        centerness_sum = (0.4 * positive.sum()).clamp(min=1e-6).to(case.dtype) if case.head in (None, "fcos") else None
+        self.targets = DenseTargets(weight, positive, positive.sum().clamp(min=1).to(case.dtype), centerness_sum)
 
     @property
     def prediction(self):
         """On its own towers."""
+        assert self.shows_prediction, "predictions of its own that were not asked for"
         return self.finish(*self.towers)
 
     def finish(self, class_levels, box_levels):
@@ -53,9 +58,10 @@ class FakeDenseHead:
         boxes = torch.cat([self._centres - distances[..., :2], self._centres + distances[..., 2:]], dim=-1)
         return DensePrediction(
             apply(self._class_weight, class_levels),
+            self._num_locations,
             lambda: boxes,
-            lambda: sides,
-            lambda: apply(self._centre_weight, box_levels).squeeze(-1),
+            (lambda: sides) if self._has_sides else None,
+            (lambda: apply(self._centre_weight, box_levels).squeeze(-1)) if self._has_centerness else None,
         )
 
 
@@ -88,6 +94,7 @@ class Case:
         neck: channels of student and teacher.
         boxes: "some" (overlapping, one reaching outside the image, none in the last image of several),
             "none", or "outside" (wholly outside the image).
+        head: a family of heads, whose inputs alone are there; None for all inputs.
     """
 
     seed: int = 0
@@ -103,6 +110,7 @@ class Case:
     num_classes: int = NUM_CLASSES
     finest_stride: int = 8
     roles: tuple[str, ...] = MAP_ROLES  # maps that are made
+    head: str | None = None
     student: View = field(init=False)
     teacher: View = field(init=False)
     batch: Batch = field(init=False)
@@ -119,6 +127,7 @@ class Case:
         return {
             "neck": (self.neck,) * levels,
             "backbone": tuple((4 * 2**level, 6 * 2**level) for level in range(levels)),
+            "decoded": ((4, 6),),
             "logits": ((self.num_classes, self.num_classes),),
             "aux_logits": ((self.num_classes, self.num_classes),),
             "box_maps": ((4, 4),) * levels,
@@ -157,6 +166,21 @@ class Case:
             torch.Generator().manual_seed(self.seed + 1),
             self._anchors(),
         )
+        if self.head is not None:
+            self.keep(TAPS[self.head])
+
+    def keep(self, roles) -> None:
+        """Take away every input that is not among these."""
+        for view in (self.student, self.teacher):
+            for role in view.features.keys() - set(roles):
+                del view.features[role]
+            for handle, served in (("dense_head", DENSE_ROLES), ("roi_head", ("roi_head",))):
+                if not set(served) & set(roles):
+                    object.__setattr__(view, handle, None)
+        if self.student.dense_head is not None:
+            self.student.dense_head.shows_prediction = bool({"predictions", "box_distributions"} & set(roles))
+        if "anchors" not in roles:
+            object.__setattr__(self.batch, "anchors_xyxy", None)
 
     def _objects(self, generator):
         height, width = self.image_hw
@@ -180,7 +204,8 @@ class Case:
             stride = self.finest_stride * 2**level
             y, x = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
             centres = torch.stack([x, y], -1).to(self.dtype)[:, :, None]
-            sides = torch.tensor([[1.0, 1.0], [0.7, 1.4]], dtype=self.dtype) * 2 * stride
+            shapes = [[1.0, 1.0]] if self.head in ("gfl", "atss") else [[1.0, 1.0], [0.7, 1.4]]
+            sides = torch.tensor(shapes, dtype=self.dtype) * 2 * stride
             levels.append(torch.cat([centres - sides / 2, centres + sides / 2], dim=-1))
         return tuple(levels)
 
@@ -188,9 +213,9 @@ class Case:
         """The student's tensors behind the roles, for gradients."""
         leaves = []
         for role in roles:
-            if role == "dense_head":
+            if role in DENSE_ROLES and self.student.dense_head is not None:
                 leaves += [level for tower in self.student.dense_head.towers for level in tower]
-            elif role == "roi_head":
+            elif role == "roi_head" and self.student.roi_head is not None:
                 leaves.append(self.student.roi_head.weight)
             elif role in self.student.features:
                 leaves += self.student.features[role]

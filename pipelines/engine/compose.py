@@ -115,7 +115,8 @@ def compose_prior(
 ) -> Config:
     """Return the config that learns a method's prior on the frozen teacher.
 
-    ``code`` is the method's module, ``training`` its recipe's ``iterations``, ``lr``, ``weight_decay``, ``optimizer``.
+    ``code`` is the method's module, ``training`` its recipe's ``iterations``, ``lr``, ``weight_decay``, ``optimizer``
+    and ``clip_grad_norm``.
     """
     config = _base(setting, "teacher")
     config.model = ConfigDict(
@@ -133,6 +134,8 @@ def compose_prior(
     if training["optimizer"] == "SGD":
         optimizer["momentum"] = 0.9
     config.optim_wrapper = ConfigDict(type="OptimWrapper", optimizer=optimizer)
+    if training["clip_grad_norm"] is not None:
+        config.optim_wrapper.clip_grad = ConfigDict(max_norm=training["clip_grad_norm"])
     config.param_scheduler = [ConfigDict(type="CosineAnnealingLR", by_epoch=False, T_max=iterations, eta_min=1e-6)]
     config.train_cfg = ConfigDict(type="IterBasedTrainLoop", max_iters=iterations)
     # The masked teacher is no model that anybody would use: nothing to validate.

@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from methods.contract import Batch, Channels, Composition, View
+from methods.contract import Batch, Channels, Composition, Picture, View
 from pipelines.engine import heads
 from pipelines.engine.mmlab import import_mmrazor
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights
@@ -21,7 +21,7 @@ from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402
 from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402
 
 # Roles that are no recorded feature maps.
-_HANDLES = ("dense_head", "roi_head", "anchors")
+_HANDLES = ("dense_head", "predictions", "box_distributions", "roi_head", "anchors")
 
 
 def _in_full_precision(records: list[Any]) -> tuple[Tensor, ...]:
@@ -201,8 +201,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
             handles = heads.teacher_handles(self.teacher, self._head, needs, position, features, data_samples, generator)
             return dict(distiller.method(student, View(distiller.maps(of_student=False), *handles), batch))
 
-    def look(self, batch_inputs: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """What the method has to show on preprocessed images, both models in evaluation; see :meth:`BaseMethod.pictures`."""
+    def look(self, batch_inputs: Tensor) -> dict[str, Picture]:
+        """The method's pictures of preprocessed images, both models in evaluation; see :meth:`BaseMethod.pictures`."""
         student, teacher = (View(maps) for maps in self._both_maps(batch_inputs))
         with torch.no_grad():
             generator = self.distiller.generator(batch_inputs.device, 0)

@@ -73,27 +73,55 @@ DENSE = {
 
 
 class DenseHandle:
-    """The contract's ``DenseHead`` on a head, what was kept of its towers, and (of a student) what ``get_targets`` gave."""
+    """The contract's ``DenseHead`` on a head.
 
-    def __init__(self, head: Any, family: str, position: int, towers: tuple[Levels, Levels], assigned: Any = None) -> None:
+    Args:
+        head: MMDetection's.
+        family: a key of :data:`DENSE`.
+        position: tower convolution whose outputs ``towers`` are.
+        towers: class tower's and box tower's kept features; none where a method has no use for them.
+        assigned: of a student, the result of ``get_targets``.
+        outputs: of a student, what its prediction convolutions gave, a map per level: classes, boxes and (where the head
+            has that branch) centerness; None where they were not recorded.
+    """
+
+    def __init__(
+        self, head: Any, family: str, position: int, towers: tuple[Levels, Levels], assigned: Any = None,
+        outputs: Sequence[Levels] | None = None,
+    ) -> None:  # fmt: skip
         self._head, self._family, self._position, self.towers, self._assigned = head, DENSE[family], position, towers, assigned
+        self._outputs = outputs
+        self._levels = (outputs or towers)[0]
 
     @cached_property
     def targets(self) -> DenseTargets:
-        """What the student's own losses assigned."""
-        return self._family.targets(self._head, self._assigned, len(self.towers[0][0]))
+        """The targets that the student's own losses assigned."""
+        return self._family.targets(self._head, self._assigned, len(self._levels[0]))
 
     @cached_property
     def prediction(self) -> DensePrediction:
-        """The head's outputs on its own features."""
-        return self.finish(*self.towers)
+        """The head's outputs on its own features: those recorded of a student, else computed from the towers on."""
+        if self._outputs is None:
+            return self.finish(*self.towers)
+        classes, boxes, *centerness = self._outputs
+        return self._prediction(classes, boxes, (lambda: centerness[0]) if centerness else None)
 
     def finish(self, class_levels: Levels, box_levels: Levels) -> DensePrediction:
         """The head's outputs on given features, from the activation behind the kept ones on."""
         head, (class_conv, box_conv, centerness_conv) = self._head, self._family.convs
         class_features, box_features = self._finish(head.cls_convs, class_levels), self._finish(head.reg_convs, box_levels)
-        outputs_NPD = self._rows(box_conv, box_features, getattr(head, "scales", None))
         centerness_features = box_features if getattr(head, "centerness_on_reg", True) else class_features
+        return self._prediction(
+            tuple(map(getattr(head, class_conv), class_features)),
+            tuple(map(getattr(head, box_conv), box_features)),
+            (lambda: tuple(map(getattr(head, str(centerness_conv)), centerness_features))) if centerness_conv else None,
+        )
+
+    def _prediction(self, class_maps: Levels, box_maps: Levels, centerness_maps: Callable[[], Levels] | None) -> DensePrediction:
+        head = self._head
+        if scales := getattr(head, "scales", None):
+            box_maps = tuple(scale(level_NCHW) for scale, level_NCHW in zip(scales, box_maps, strict=True))
+        outputs_NPD = self._rows(box_maps)
 
         def boxes() -> Tensor:
             places = (place.repeat(len(outputs_NPD), 1) for place in self._places)
@@ -101,10 +129,11 @@ class DenseHandle:
             return decoded.view(*outputs_NPD.shape[:2], 4)
 
         return DensePrediction(
-            self._rows(class_conv, class_features),
+            self._rows(class_maps),
+            tuple(level_NCHW[0, 0].numel() * head.num_base_priors for level_NCHW in class_maps),
             boxes,
             (lambda: outputs_NPD.unflatten(-1, (4, -1))) if self._family.distributions else None,
-            (lambda: self._rows(str(centerness_conv), centerness_features).squeeze(-1)) if centerness_conv else None,
+            (lambda: self._rows(centerness_maps()).squeeze(-1)) if centerness_maps else None,
         )
 
     def _finish(self, convs: nn.ModuleList, levels: Levels) -> Levels:
@@ -114,17 +143,15 @@ class DenseHandle:
             levels = tuple(map(conv, levels))
         return levels
 
-    def _rows(self, conv: str, levels: Levels, scales: Sequence[Any] | None = None) -> Tensor:
-        """A convolution's outputs, a row a location."""
-        layer, scales = getattr(self._head, conv), scales or [nn.Identity()] * len(levels)
-        maps_NCHW = [scale(layer(level_NCHW)) for scale, level_NCHW in zip(scales, levels, strict=True)]
-        width = maps_NCHW[0].shape[1] // self._head.num_base_priors
-        return torch.cat([level_NCHW.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width)) for level_NCHW in maps_NCHW], dim=1)
+    def _rows(self, maps: Levels) -> Tensor:
+        """A convolution's outputs (N, P, D), a row per location."""
+        width = maps[0].shape[1] // self._head.num_base_priors
+        return torch.cat([level_NCHW.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width)) for level_NCHW in maps], dim=1)
 
     @cached_property
     def _places(self) -> tuple[Tensor, Tensor]:
         """Priors (P, 4 or 2) in pixels, and the strides (P, 1) of their levels."""
-        generator, levels = self._head.prior_generator, self.towers[0]
+        generator, levels = self._head.prior_generator, self._levels
         priors = generator.grid_priors([level.shape[2:] for level in levels], device=levels[0].device)
         strides = [prior.new_full((len(prior), 1), stride[0]) for prior, stride in zip(priors, generator.strides, strict=True)]
         return torch.cat(priors), torch.cat(strides)
@@ -172,17 +199,25 @@ def _wide(levels: Sequence[Tensor]) -> Levels:
     return tuple(level.float() if level.dtype in (torch.float16, torch.bfloat16) else level for level in levels)
 
 
+# Inputs that a dense head's handle serves; the last two of them with the student's own predictions.
+_DENSE_INPUTS = {"dense_head", "predictions", "box_distributions"}
+
+
 class Tap:
     """Records what a student's heads do while it is open, as far as the roles ask for it, and then has their handles."""
 
     def __init__(self, student: Any, family: str, roles: Sequence[str], position: int | None) -> None:
         self._student, self._family, self._position = student, family, position or 0
         self._methods: dict[str, tuple[Any, str]] = {}
-        if "dense_head" in roles:
+        if _DENSE_INPUTS & set(roles):
             head = student.bbox_head
-            owners = [convs[position - 1].activate for convs in (head.cls_convs, head.reg_convs)] if position else [head]
-            self._methods |= {f"tower {number}": (owner, "forward") for number, owner in enumerate(owners)}
             self._methods["targets"] = (head, "get_targets")
+            if "dense_head" in roles:
+                owners = [convs[position - 1].activate for convs in (head.cls_convs, head.reg_convs)] if position else [head]
+                self._methods |= {f"tower {number}": (owner, "forward") for number, owner in enumerate(owners)}
+            if _DENSE_INPUTS & set(roles) - {"dense_head"}:
+                convs = filter(None, DENSE[family].convs)
+                self._methods |= {f"output {name}": (getattr(head, name), "forward") for name in convs}
         if "roi_head" in roles:
             self._methods |= {"rois": (student.roi_head, "_bbox_forward"), "labels": (student.roi_head.bbox_head, "get_targets")}
         self._calls: dict[str, list[tuple[Any, Any]]] = {name: [] for name in self._methods}
@@ -194,7 +229,7 @@ class Tap:
     def __enter__(self) -> "Tap":  # noqa: PYI034 (Self is not in Python 3.10)
         for name, (owner, attribute) in self._methods.items():
             # A ReLU that works in place would change what is kept of a tower.
-            method = torch.relu if self._position and attribute == "forward" else getattr(owner, attribute)
+            method = torch.relu if self._position and name.startswith("tower") else getattr(owner, attribute)
             setattr(owner, attribute, partial(self._record, name, method))
         return self
 
@@ -207,8 +242,11 @@ class Tap:
         calls, dense, roi = self._calls, None, None
         if "targets" in calls:
             kept = [[args[0] for args, _ in calls[name]] for name in calls if name.startswith("tower")]
-            towers = tuple(map(_wide, kept if self._position else kept[0] * 2))  # at 0 the head saw all levels in one call
-            dense = DenseHandle(self._student.bbox_head, self._family, self._position, towers, calls["targets"][0][1])
+            # At 0 the head saw all levels in one call.
+            towers = tuple(map(_wide, kept if self._position or not kept else kept[0] * 2))
+            outputs = [_wide([output for _, output in calls[name]]) for name in calls if name.startswith("output")] or None
+            assigned = calls["targets"][0][1]
+            dense = DenseHandle(self._student.bbox_head, self._family, self._position, towers, assigned, outputs)
         if "rois" in calls:
             (((levels, rois_R5), said),), ((_, assigned),) = calls["rois"], calls["labels"]
             proposals, own = Proposals(rois_R5, assigned[0]), RoiPrediction(*_wide((said["cls_score"], said["bbox_pred"])))
@@ -225,7 +263,7 @@ def teacher_handles(
 ) -> tuple[DenseHandle | None, RoiHandle | None]:  # fmt: skip
     """Handles on a frozen teacher's heads, from its neck's output, the batch's data samples and generator."""
     dense, roi, number = None, None, position or 0
-    if "dense_head" in roles:
+    if _DENSE_INPUTS & set(roles):
         head = teacher.bbox_head
         towers = tuple(_kept(convs, number, _wide(features)) for convs in (head.cls_convs, head.reg_convs))
         dense = DenseHandle(head, family, number, towers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from torch import nn
 
 from benchmarks.datasets import identity
@@ -114,7 +115,7 @@ def run_training(
     run = Run(
         stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, variant=job.variant, seed=job.seed,
         hparams=job.hparams, hparams_origin=job.hparams_origin, config_changes=job.config_changes, git=git_state(), environment=environment(),
-        config_sha256=trained.config_sha256, data={"name": data_name, "digest": data_digest},
+        processes=get_world_size(), config_sha256=trained.config_sha256, data={"name": data_name, "digest": data_digest},
         teacher_sha256=job.teacher_sha256, prior_sha256=job.prior_sha256, weights_sha256=file_sha256(weights),
         method_sha256=file_sha256(learned) if learned else None, finished_at=now(), cost=_cost(trained), curve=trained.curve, mlflow_run_id=trained.mlflow_run_id,
     )  # fmt: skip
