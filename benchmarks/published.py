@@ -140,9 +140,14 @@ class Figure(_Frozen):
         return beside.pair or self.pair, beside.method or self.method
 
     @property
-    def method_name(self) -> str:
-        """The method as it is called here or, if the suite has it not, there; 'teacher' for a teacher."""
+    def printed_method(self) -> str:
+        """The method as it was recorded, by its name here or, if the suite had it not, there; 'teacher' for a teacher."""
         return self.method or self.other_method or self.what
+
+    @property
+    def shown_method(self) -> str:
+        """The method of the row that it is shown in or, if the suite has none, as it was recorded."""
+        return self.place[1] or self.printed_method
 
 
 class Registry(RootModel[list[Figure]]):
@@ -167,9 +172,14 @@ def _not_rivals(one: Figure, other: Figure) -> str | None:
     """Why two figures cannot disagree, or None where they can and both say so."""
     if one.id not in other.disagrees_with:
         return f"{one.id} disagrees with {other.id}, which does not say so; add it there"
-    for key in ("pair", "setting", "what", "metric", "method_name"):
-        if getattr(one, key) != getattr(other, key):
-            return f"{one.id} and {other.id} cannot disagree: their {key} differs"
+    shared = {
+        "pair": (one.place[0] or one.setting) == (other.place[0] or other.setting),
+        "what": one.what == other.what,
+        "metric": one.metric == other.metric,
+        "method": one.shown_method == other.shown_method or one.printed_method == other.printed_method,
+    }
+    if differing := next((key for key, is_same in shared.items() if not is_same), None):
+        return f"{one.id} and {other.id} cannot disagree: their {differing} differs"
     if (one.value, one.baseline) == (other.value, other.baseline):
         return f"{one.id} and {other.id} do not disagree: they say the same"
     return None

@@ -65,7 +65,7 @@ def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
     for figure in figures:
         rivals = [by_id[name] for name in figure.disagrees_with if name in by_id and name > figure.id]
         notes += [
-            f"sources disagree on {'the teacher' if figure.what == 'teacher' else figure.method_name}: "
+            f"sources disagree on {'the teacher' if figure.what == 'teacher' else figure.shown_method}: "
             f"{_claimed(figure)} against {_claimed(rival)}" + (f" ({figure.note})" if figure.note else "")
             for rival in rivals
         ]

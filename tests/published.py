@@ -14,7 +14,8 @@ DETECTION = [
     "retinanet_r101_r50", "retinanet_x101_r50", "faster_rcnn_r101_r50", "cascade_mask_x101_faster_rcnn_r50",
     "fcos_r101_r50", "fcos_r101_r50_upgraded", "reppoints_x101dcn_r50", "gfl_r101_r50", "atss_r101_r50",
     "retinanet_swint_r50", "gfl_r50_r18", "retinanet_r50_r18", "cascade_mask_x101dcn_faster_rcnn_r50",
-    "cascade_mask_x101dcn_mask_rcnn_r50", "solo_r101_r50", "faster_rcnn_r101_r50_voc",
+    "cascade_mask_x101dcn_mask_rcnn_r50", "solo_r101_r50", "faster_rcnn_r101_r50_voc", "faster_rcnn_r152_r50",
+    "retinanet_r152_r50",
 ]  # fmt: skip
 SEGMENTATION = [
     "deeplabv3_r101_deeplabv3_r18", "deeplabv3_r101_deeplabv3_r18_scratch", "deeplabv3_r101_pspnet_r18",

@@ -8,7 +8,7 @@ import yaml
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
 from pipelines.engine.mmlab import published_config
 from pipelines.engine.sources import dicts
-from pipelines.params import cell_config, cell_parts, load_pair, load_parts
+from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
 from tests.conftest import CHECK, ROOT, copy_project, edit_yaml, run_stage, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
@@ -181,6 +181,51 @@ def test_prior_is_learned_on_the_teacher_as_the_recipe_says():
     assert config.train_dataloader.sampler.type == "InfiniteSampler"
     assert config.val_dataloader is None
     assert config.model.teacher.backbone.depth == 101
+
+
+def test_fcos_tokens_are_learned_with_clipped_gradients():
+    """At 35, as the base of the authors' config has it; no other family's."""
+    (part,) = load_parts("maskd")
+    clipped = {}
+    for pair_name in ("fcos_r101_r50", "retinanet_r101_r50"):
+        at = setting(pair_name, "paper")
+        training = part.prior_training(pair_name, at.pair.head, "paper").model_dump()
+        config = compose_prior(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
+        clipped[pair_name] = config.optim_wrapper.get("clip_grad")
+
+    assert clipped == {"fcos_r101_r50": {"max_norm": 35}, "retinanet_r101_r50": None}
+
+
+def test_voc_objects_of_any_size_are_learned():
+    """In the configs of teacher, student and every method neither part of the data has the filter at 32 pixels."""
+    pair_name = "faster_rcnn_r101_r50_voc"
+    at, methods = setting(pair_name, "paper"), sorted(path.stem for path in (ROOT / "methods").glob("*.yaml"))
+    configs = [compose_training(at, side, seed=0) for side in ("teacher", "student")]
+    configs += [cell(pair_name, name) for name in methods if not impossible_reason(pair_name, at.pair, name, "paper")]
+    filters = [part.filter_cfg for config in configs for part in config.train_dataloader.dataset.dataset.datasets]
+
+    assert len(configs) > 8
+    assert len(filters) == 2 * len(configs)
+    assert filters == [{"filter_empty_gt": True, "min_size": 32, "bbox_min_size": None}] * len(filters)
+
+
+def test_one_recipe_for_two_others_that_are_both_there(tmp_path):
+    """A method whose values beside two others differ, in a combination of all three: one line of the first stage."""
+    project = copy_project(tmp_path)
+    recipe = project / "methods/pkd.yaml"
+    content = yaml.safe_load(recipe.read_text())
+    content["overrides"].append({"combined_with": "fitnet", "hparams": {"loss_weight": 3.0, "num_levels": 5}, "why": "a test's"})
+    recipe.write_text(yaml.safe_dump(content))
+    edit_yaml(project / "params.yaml", pairs=["gfl_r101_r50"], methods=["none", "crosskd+pkd+fitnet"])
+    refused = run_stage(project, "pipelines.check", *CHECK)
+    edit_yaml(project / "params.yaml", methods=["none", "crosskd+pkd", "pkd+fitnet"])
+    accepted = run_stage(project, "pipelines.check", *CHECK)
+
+    assert refused.stderr == (
+        "error: methods/pkd.yaml: loss_weight is 6.0 combined with crosskd and 3.0 combined with fitnet, and pkd+crosskd+fitnet "
+        "combines all of them; write a recipe of its own for this combination\n"
+    )
+    assert (refused.returncode, accepted.returncode) == (2, 0)
 
 
 def test_two_authors_who_disagree(tmp_path):

@@ -46,6 +46,18 @@ def test_all_published_pairs_are_there():
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
+def test_lengths_are_the_configs(name):
+    """Of the student's schedule, data that an epoch repeats counted as often."""
+    pair = load_pair(name)
+    config = changed(pair.student.config, pair.student.changes)
+    repeated = config.train_dataloader.dataset.get("times", 1)
+
+    assert (pair.iterations, pair.epochs) == (
+        (config.train_cfg.max_iters, None) if "max_iters" in config.train_cfg else (None, config.train_cfg.max_epochs * repeated)
+    )
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_configs_take_the_changes(name):
     """Both configs are installed, have every key that is changed in them, and have the new values afterwards."""
     pair = load_pair(name)

@@ -10,7 +10,7 @@ from benchmarks.published import Registry
 from methods.recipe import Override
 from pipelines.check import check_all, check_recipe
 from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
-from tests.conftest import CHECK, ROOT, edit_yaml, run_stage
+from tests.conftest import CHECK, ROOT, committed, edit_yaml, run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def at_root(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tier": "huge"}, r"unknown tier 'huge'; benchmarks/tiers/ has: mini, own, paper, smoke"),
+        ({"tier": "huge"}, r"unknown tier 'huge'; benchmarks/tiers/ has: .*mini, .*own, .*paper, .*smoke"),
         ({"pairs": ["gfl"]}, r"unknown pair 'gfl'; benchmarks/pairs/ has: atss_r101_r50, .*gfl_r101_r50, .*solo_r101_r50"),
         ({"methods": ["none", "mdg"]}, r"unknown method 'mdg'; methods/ has: .*maskd, .*mgd, .*none"),
         ({"methods": ["none", "mgd+mdg"]}, r"unknown method 'mdg'"),
@@ -107,7 +107,7 @@ def test_role_that_the_pair_does_not_have(monkeypatch):
     monkeypatch.setattr(load_parts("mgd")[0].method, "roles", lambda _: ("neck", "queries"))
     with pytest.raises(
         ValueError,
-        match=r"mgd needs role 'queries', which no pair has; .*gfl_r101_r50\.yaml offers: .*neck; .*benchmarks/pair\.py",
+        match=r"mgd needs role 'queries', which no pair has; .*gfl_r101_r50\.yaml offers: .*neck, predictions; .*benchmarks/pair\.py",
     ):
         reason(pair, "mgd")
 
@@ -153,11 +153,21 @@ def test_recipe_against_code():
         check_recipe(changed(overrides=[Override(tier="mini", hparams={"gamma": 1.0}, why="-")]))
     with pytest.raises(ValueError, match=r"methods/mgd\.yaml: there is no methods/mdg\.py beside it"):
         check_recipe(changed(code="mdg"))
+    for other in ("crossdk", "mgd", "none"):
+        with pytest.raises(ValueError, match=rf"overrides\.0\.combined_with is '{other}', which .* there are: crosskd, "):
+            check_recipe(changed(overrides=[Override(combined_with=other, why="-")]))
 
 
-def test_committed_files_are_in_order():
+def test_two_recipes_of_one_method_are_not_combined():
+    """Their losses would have the same names."""
+    with pytest.raises(ValueError, match=r"method 'ld\+ld_vlr' combines two recipes of methods/ld\.py; choose one of them"):
+        load_parts("ld+ld_vlr")
+
+
+def test_committed_files_are_in_order(tmp_path):
     """The default grid passes, every tier and pair loads, and the registry names known pairs."""
-    check_all(load_grid())
+    (tmp_path / "params.yaml").write_text(committed("params.yaml"))
+    check_all(load_grid(tmp_path / "params.yaml"))
     for folder, load in (("tiers", load_tier), ("pairs", load_pair)):
         for path in (ROOT / "benchmarks" / folder).glob("*.yaml"):
             load(path.stem)

@@ -110,7 +110,17 @@ def _shape(config):
         ("mgd", "cascade_mask_x101dcn_mask_rcnn_r50", "paper", {"alpha": 5e-7, "share_masked": 0.45, "num_levels": 4}),
         ("mgd", "solo_r101_r50", "paper", {"alpha": 2e-5, "share_masked": 0.65, "num_levels": 4}),
         ("fgd", "solo_r101_r50", "paper", {"num_levels": 4, "foreground_weight": 1e-3}),
-        ("cwd", "pspnet_r101_pspnet_r18", "paper", {"role": "logits", "loss_weight": 5}),
+        ("cwd", "pspnet_r101_pspnet_r18", "paper", {"role": "logits", "loss_weight": 5, "tau": 1, "decoded_weight": 0}),
+        ("cwd", "deeplabv3_r101_deeplabv3_r18", "paper", {"loss_weight": 3, "tau": 4, "decoded_weight": 50}),
+        ("cwd", "deeplabv3_r101_deeplabv3_mbv2", "paper", {"loss_weight": 3, "tau": 4, "decoded_weight": 50}),
+        ("fgfi", "faster_rcnn_r101_r50_voc", "paper", {"weight": 1}),
+        ("fgfi", "faster_rcnn_r101_r50", "paper", {"weight": 3}),
+        ("fgfi_weight2", "faster_rcnn_r101_r50_voc", "paper", {"weight": 2}),
+        ("defeat", "faster_rcnn_r152_r50", "paper", {"foreground_weight": 4, "background_weight": 16}),
+        ("kd", "gfl_r101_r50", "paper", {"loss_weight": 10, "temperature": 2, "role": "predictions"}),
+        ("kd", "deeplabv3_r101_deeplabv3_r18", "paper", {"loss_weight": 1, "temperature": 1, "role": "logits"}),
+        ("ld", "gfl_r101_r50", "paper", {"main_weight": 0.25, "region_weight": 0, "temperature": 10, "images_per_gpu": 3}),
+        ("ld_vlr", "gfl_r101_r50", "paper", {"main_weight": 0.25, "region_weight": 0.25, "temperature": 10}),
     ],
 )
 def test_published_values(method, pair, tier, expected):
@@ -118,6 +128,31 @@ def test_published_values(method, pair, tier, expected):
     hparams = cell_parts(method, pair, load_pair(pair), tier)[0][0]["hparams"]
 
     assert {key: hparams[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("pair", "weight", "alone"),
+    [
+        ("gfl_r101_r50", 6, (6, 5)),
+        ("retinanet_r101_r50", 2, (10, 4)),
+        ("atss_r101_r50", 1, (1, 5)),
+        ("fcos_r101_r50", 2, (10, 4)),
+    ],
+)
+def test_pkd_beside_crosskd_has_the_weight_of_crosskds_authors(pair, weight, alone):
+    """On all five levels, in either order, with their config as the reason; alone as its own authors ran it."""
+    loaded = load_pair(pair)
+    for name in ("crosskd+pkd", "pkd+crosskd"):
+        parts, origin = cell_parts(name, pair, loaded, "paper")
+        values = next(part["hparams"] for part in parts if part["name"] == "pkd")
+
+        assert values == {"loss_weight": weight, "num_levels": 5}
+        assert "pkd: jbwang1997/CrossKD at 87e156a4, configs/crosskd+pkd/crosskd+pkd_r50_" in origin
+        assert "no config of PKD alone" not in origin
+    (single,), _ = cell_parts("pkd", pair, loaded, "paper")
+
+    assert tuple(single["hparams"].values()) == alone
+    assert cell_parts("pkd+fitnet", pair, loaded, "paper")[0][0] == single
 
 
 @pytest.mark.parametrize(
@@ -173,13 +208,15 @@ def test_segmentation_with_maskd_and_without(pair, decay, end):
         ("maskd", "retinanet_r101_r50", "paper", ("Adam", 0.01, 1e-3)),
         ("maskd_seg", "deeplabv3_r101_deeplabv3_r18", "paper", ("SGD", 0.1, 1e-3)),
         ("maskd_seg", "deeplabv3_r101_deeplabv3_r18", "mini", ("Adam", 0.01, 1e-3)),
+        ("maskd", "fcos_r101_r50_upgraded", "paper", ("Adam", 0.01, 1e-3)),
     ],
 )
 def test_how_tokens_are_learned(method, pair, tier, expected):
-    """Optimizer, rate and weight decay by pair."""
+    """Optimizer, rate and weight decay by pair; of all only FCOS has its gradients clipped."""
     training = load_parts(method)[0].prior_training(pair, load_pair(pair).head, tier)
 
     assert expected == (training.optimizer, training.lr, training.weight_decay)
+    assert training.clip_grad_norm == (35 if pair.startswith("fcos") else None)
 
 
 def test_mgd_weights_follow_the_number_of_terms():
