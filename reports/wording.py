@@ -35,6 +35,7 @@ def question(board: Leaderboard) -> str:
     if board.full_size:
         margins = "; ".join(f"{m.margin:g} {short(m.metric)} on {m.dataset}: {m.why}" for m in board.margins) or "none needed"
         return (
+            "Judged are the results whose run had our settings; the others are for orientation, each with its reason. "
             "Reproduced: two one-sided t-tests place our mean within the margin of every value that rounds to the published "
             "figure. Not reproduced: a t-test places it beyond. Inconclusive: neither. Each is wrong in at most 5 % of cases; "
             f"of {board.num_tests} tests {expected} are expected to mislead. After Holm's adjustment all together are wrong in at "
@@ -126,7 +127,7 @@ def _gain_word(row: Row) -> str:
 
 def reading(figure: PublishedFigure, table: Table) -> list[str]:
     """Sentences on one published figure: why it is not judged, or the verdicts on score and gain; no verdicts at scaled tiers."""
-    sentences = [orientation(figure)] if figure.differs else []
+    sentences = [f"score {printed(figure.value)} {short(table.metric)} {orientation(figure)}"] if figure.differs else []
     if figure.gain_differs is not None:
         sentences.append(f"gain not judged: {figure.gain_differs}")
     for what, value, against in (

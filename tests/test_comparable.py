@@ -178,7 +178,7 @@ def test_only_comparable_results_are_judged():
     assert second == other
     assert second.score_verdict is second.gain_verdict is None
     assert orientation(second) == "for orientation, not judged: teacher: the 3x one"
-    assert reading(second, made_up()) == [orientation(second)]
+    assert reading(second, made_up()) == [f"score 41.1 AP {orientation(second)}"]
 
 
 def test_a_gain_over_another_baseline_is_not_judged():
