@@ -11,7 +11,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,9 +44,26 @@ class Outcome:
     seconds: float | None = None
 
 
-def share(pairs: list[str], methods: list[str], *, of: int) -> dict[str, list[str]]:
-    """One cell in ``of``, spread so that every pair and every method is met; the control of every pair is in it."""
-    return {pair: [name for j, name in enumerate(methods) if (i + j) % of == 0 or name == "none"] for i, pair in enumerate(pairs)}
+def share(
+    pairs: list[str], methods: list[str], *, of: int, runs: Callable[[str, str], bool] = lambda _pair, _method: True
+) -> dict[str, list[str]]:
+    """One cell in ``of``, spread so that every pair and every method is met; the baseline of every pair is in it.
+
+    A method that would be met only on pairs where it does not run is also in it on the first where it ``runs``.
+    """
+    met = {pair: {name for j, name in enumerate(methods) if (i + j) % of == 0 or name == "none"} for i, pair in enumerate(pairs)}
+    for name in methods:
+        if not any(name in met[pair] and runs(pair, name) for pair in pairs):
+            met[next((pair for pair in pairs if runs(pair, name)), pairs[0])].add(name)
+    return {pair: [name for name in methods if name in names] for pair, names in met.items()}
+
+
+def runs_here(pair_name: str, method: str) -> bool:
+    """Whether a cell can run at this tier; not where a file is wrong, which its pair's worker says."""
+    try:
+        return impossible_reason(pair_name, load_pair(pair_name), method, TIER) is None
+    except ValueError:
+        return False
 
 
 def main() -> None:
@@ -58,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("work/smoke"))
     parser.add_argument("--worker", help="run this pair here, and print its outcomes as JSON")
     args = parser.parse_args()
-    chosen = share(args.pairs, args.methods, of=args.one_in)
+    chosen = share(args.pairs, args.methods, of=args.one_in, runs=runs_here)
     if args.worker:
         for outcome in run_pair(args.worker, args.methods, args.out):
             print(json.dumps(asdict(outcome)), flush=True)

@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 
-from tests.conftest import CHECK, ROOT, edit_yaml, run_stage
+from tests.conftest import CHECK, ROOT, committed, edit_yaml, run_stage
 
 
 def test_worked_example(project):
     """Its files pass their own test, the conformance suite and the linter; the new cell is part of the grid."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    text = committed("CONTRIBUTING.md")
     files = re.findall(r"^`((?:methods|tests)/\S+)`: [^\n]*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == ["methods/cosine.py", "methods/cosine.yaml", "tests/test_cosine.py"]
     (project / "tests").mkdir()

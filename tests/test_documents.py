@@ -7,30 +7,30 @@ import pytest
 from pipelines.params import load_grid
 from reports.board import Leaderboard
 from reports.tables import markdown, overview
-from tests.conftest import ROOT
+from tests.conftest import ROOT, committed
+from tests.readme import shown_table
 
 
 @pytest.fixture
 def board():
     """The committed leaderboard."""
-    return Leaderboard.model_validate_json((ROOT / "reports/leaderboard.json").read_text())
+    return Leaderboard.model_validate_json(committed("reports/leaderboard.json"))
 
 
 def test_committed_report_is_made_from_the_committed_numbers(board):
     """leaderboard.md is what leaderboard.json gives."""
-    assert (ROOT / "reports/leaderboard.md").read_text() == markdown(board)
+    assert committed("reports/leaderboard.md") == markdown(board)
 
 
 def test_readme_shows_the_committed_table(board):
     """The README's table is the leaderboard's."""
-    shown = re.search(r"<!-- results: begin -->\n(.*)\n<!-- results: end -->", (ROOT / "README.md").read_text(), re.DOTALL)
-
-    assert shown.group(1) == overview(board)
+    assert shown_table(committed("README.md")) == overview(board)
 
 
-def test_committed_results_are_of_the_committed_grid(board):
+def test_committed_results_are_of_the_committed_grid(board, tmp_path):
     """Tier, pairs, methods, tuned rows and seeds of the default grid, all of them run."""
-    grid = load_grid(ROOT / "params.yaml")
+    (tmp_path / "params.yaml").write_text(committed("params.yaml"))
+    grid = load_grid(tmp_path / "params.yaml")
 
     assert board.tier == grid.tier
     assert [table.pair for table in board.tables] == grid.pairs

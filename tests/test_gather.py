@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipelines.gather import gather, margins, published_figures, read_board
-from pipelines.params import Tuning, load_grid, load_yaml
+from pipelines.params import Grid, Tuning, load_yaml
 from reports.board import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
 from tests.conftest import ROOT
@@ -30,7 +30,7 @@ def records(tmp_path, monkeypatch):
         "tier": "mini",
         "tuning": None,
     }
-    grid = load_grid().model_copy(update=wanted)
+    grid = Grid(**wanted)
     return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
 
 
@@ -122,7 +122,7 @@ def tuned(records):
     (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
     tuning = Tuning(pairs=[PAIR], methods=["mgd", "maskd"], trials=5, share=0.25, reports=5, seed=9)
     wanted = {"pairs": [PAIR], "methods": ["none", "mgd", "maskd"], "seeds": [0, 1], "leave_out": {}, "tier": "mini"}
-    grid = load_grid().model_copy(update={**wanted, "tuning": tuning})
+    grid = Grid(**wanted, tuning=tuning)
     return folder, row, lambda: gather(grid, folder / "runs", folder / "work")
 
 
@@ -262,7 +262,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "is of schema 2, and this version reads 4; make it again"),
+        ('{"schema_version": 2}', "is of schema 2, and this version reads 5; make it again"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

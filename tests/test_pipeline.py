@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -102,8 +103,9 @@ def test_what_is_kept_to_be_looked_at(finished):
         predictions = read(finished / f"work/smoke/{PAIR}/maskd/seed0/test/predictions.bbox.json")
         sure = [one for one in predictions if one["image_id"] in number and one["score"] >= 0.05]
         assert len(maskd["boxes"]) == len(sure)
-        assert maskd["map/mask/0"].shape[:2] == (4, 6)
-        assert 0 < maskd["map/mask/0"].min() < maskd["map/mask/0"].max() < 1
+        assert json.loads(str(maskd["about/masks"]))["columns"] == [f"token {number}" for number in range(1, 7)]
+        assert maskd["map/masks/5/0"].shape[0] == 4
+        assert 0 < maskd["map/masks/0/0"].min() < maskd["map/masks/0/0"].max() < 1
         assert "image_0" not in maskd
 
 
@@ -201,7 +203,7 @@ def test_leaderboard_holds_what_the_records_say(finished):
     text = (finished / "reports/leaderboard.md").read_text()
     assert "tier `smoke`" in text
     assert "These are not COCO figures" in text
-    assert {picture["name"] for picture in board["pictures"]} >= {"scores", "forest", f"masks-{PAIR}", f"detections-{PAIR}"}
+    assert {picture["name"] for picture in board["pictures"]} >= {"scores", "forest", f"masks-maskd-{PAIR}", f"detections-{PAIR}"}
     assert all((finished / "reports" / picture["file"]).is_file() for picture in board["pictures"])
     assert "model-index" in (finished / f"runs/smoke/{PAIR}/mgd/seed0/README.md").read_text()
 

@@ -7,18 +7,18 @@ import pytest
 
 from pipelines.asked import all_methods, all_pairs
 from pipelines.params import impossible_reason, load_pair
-from pipelines.smoke import TIER, Outcome, as_table, share
-from tests.conftest import ROOT, copy_project, edit_yaml, run_stage
+from pipelines.smoke import TIER, Outcome, as_table, runs_here, share
+from tests.conftest import copy_project, edit_yaml, run_stage
 
 ONE_IN = 3
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """The share of the table, run in the project itself, and its rows: pair, and what each method's cell says."""
-    out = tmp_path_factory.mktemp("smoke")
-    done = run_stage(ROOT, "pipelines.smoke", "--one-in", str(ONE_IN), "--out", str(out))
-    lines = (out / "table.md").read_text().splitlines()
+    """The share of the table, run in a copy of the project, and its rows: pair, and what each method's cell says."""
+    project = copy_project(tmp_path_factory.mktemp("smoke"))
+    done = run_stage(project, "pipelines.smoke", "--one-in", str(ONE_IN), "--out", "out")
+    lines = (project / "out/table.md").read_text().splitlines()
     header, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| "))
     reasons = dict(re.findall(r"^\((\d+)\) (.*)$", "\n".join(lines), re.MULTILINE))
     cells = {(row[0], method): said for row in rows for method, said in zip(header[1:], row[1:], strict=True)}
@@ -46,7 +46,8 @@ def test_every_pair_and_method_is_met(smoke):
 def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
     """One in three and every control; the others say that nobody asked."""
     _, cells, _ = smoke
-    asked = {(pair, name) for pair, names in share(all_pairs(), all_methods(), of=ONE_IN).items() for name in names}
+    shared = share(all_pairs(), all_methods(), of=ONE_IN, runs=runs_here)
+    asked = {(pair, name) for pair, names in shared.items() for name in names}
 
     assert {key for key, said in cells.items() if said != "not asked"} == asked
 
@@ -67,6 +68,12 @@ def test_a_share():
         "a": ["none", "z"],
         "b": ["none", "y"],
         "c": ["none", "x"],
+    }
+    # Of y only pair c can run: there it is met, too.
+    assert share(["a", "b", "c"], ["none", "x", "y", "z"], of=3, runs=lambda pair, name: name != "y" or pair == "c") == {
+        "a": ["none", "z"],
+        "b": ["none", "y"],
+        "c": ["none", "x", "y"],
     }
 
 

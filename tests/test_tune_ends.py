@@ -13,7 +13,7 @@ import yaml
 from pipelines import cli, tune
 from pipelines.tuning.processes import Ended
 from pipelines.tuning.study import Outcome, SharedStudy, storage_at
-from tests.conftest import PAIR, ROOT, edit_yaml, read, tuning
+from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
 RECIPE = {"alpha": 2.0e-5, "share_masked": 0.65}  # MGD's on this pair
 OUT = Path("out")
@@ -24,7 +24,7 @@ def asked(tmp_path, monkeypatch):
     """A project's files, where nothing but a study is made; the command line asks for MGD."""
     for name in ("benchmarks", "methods"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(committed("params.yaml"))
     edit_yaml(tmp_path / "params.yaml", tier="smoke", pairs=[PAIR], methods=["none", "mgd"], leave_out={}, tuning=tuning())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)

@@ -21,7 +21,7 @@ from reports.pdf import prepare, write_pdf
 from reports.rows import Cells
 from reports.searches import account, division, searched, searches, tried
 from reports.study import Range
-from reports.tables import markdown, overview
+from reports.tables import markdown, results
 from tests.boards import COST, board, figure, made_up, result, study, trial, tuned_table
 
 
@@ -230,10 +230,10 @@ def test_a_study_that_contradicts_itself(change, message):
 def test_markdown_has_the_study():
     """The tuned row behind its own, blank where published figures would be; ranges below."""
     text = markdown(tuned_board())
-    main = overview(tuned_board()).splitlines()
+    main = results(tuned_board().tables[0], tuned_board()).splitlines()
 
-    assert [line.split(" | ")[0] for line in main[4:]] == ["| none (control)", "| MGD", "| MGD, tuned", "| CWD"]
-    assert main[6].endswith("| 1.5 + 31.0 | 900 | 30 |  |  |")
+    assert [line.split(" | ")[0] for line in main[2:]] == ["| none (control)", "| MGD", "| MGD, tuned", "| CWD"]
+    assert main[4].endswith("| 1.5 + 31.0 | 900 | 30 |  |  |")
     assert "\n### Tuning\n\nMGD: +3.0 [" in text
     assert "\n| `alpha` | 0.1 to 10, log | 1 | 0.5 | 75 % |\n" in text
 

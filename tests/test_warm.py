@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pipelines import warm
-from tests.conftest import ROOT
+from tests.conftest import ROOT, committed
 
 # What a DVC does with its connection: asks for one stage, and says what came of it.
 ASKS = """
@@ -136,7 +136,7 @@ dump_yaml("dvc.lock", load_yaml("dvc.lock"))
     written, replaced = [], []
     for way in ("slow", "fast"):
         for name in ("dvc.lock", "dvc.yaml"):
-            shutil.copy(ROOT / name, tmp_path)
+            (tmp_path / name).write_text(committed(name))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", change, way]
         replaced += [subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE).stdout.split()]
@@ -144,5 +144,5 @@ dump_yaml("dvc.lock", load_yaml("dvc.lock"))
 
     assert written[0] == written[1]
     assert replaced == [[], [b"dvc.lock"]]
-    assert written[0][0] != (ROOT / "dvc.lock").read_text()
+    assert written[0][0] != committed("dvc.lock")
     assert "# One stage per file of pipelines/" in written[1][1]
