@@ -328,12 +328,14 @@ def test_weights_once_and_with_their_size(project, monkeypatch):
 
 
 def test_all_is_every_pair_and_method(project, monkeypatch):
-    """Those of the folders, and the one published composition; nothing is left out."""
+    """Those of the folders, and the published combinations; nothing is left out."""
     edit_yaml(project / "params.yaml", leave_out={"alpha": ["mgd"]})
     grid = as_json(monkeypatch, project, "--all", "--seeds", "3")["grid"]
 
     assert grid["pairs"] == ["alpha", "beta"]
-    assert set(grid["methods"]) == {path.stem for path in (ROOT / "methods").glob("*.yaml")} | {"crosskd+pkd"}
+    assert set(grid["methods"]) == {path.stem for path in (ROOT / "methods").glob("*.yaml")} | {
+        "crosskd+pkd", "kd+ld_vlr", "cwd+kd",
+    }  # fmt: skip
     assert (grid["seeds"], grid["leave_out"]) == ([3], {})
 
 
