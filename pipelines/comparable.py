@@ -1,4 +1,4 @@
-"""Whether a run has the settings behind a reported result, as far as a machine can compare them."""
+"""Settings of the suite's runs against those behind reported results, as far as a machine can compare them."""
 
 from collections.abc import Iterable, Sequence
 

@@ -124,7 +124,7 @@ class Part:
         return importlib.import_module(f"methods.{self.code}").Method
 
     def resolve(self, pair_name: str, head: str, tier_name: str) -> tuple[dict[str, Any], list[str]]:
-        """What the distilling model is built of, ``{name, code, hparams, inherits}``; and why it is not the recipe's own.
+        """Return the values of the distilling model, ``{name, code, hparams, inherits}``, and the reasons that change the recipe's.
 
         An override all of whose values a later one replaces is no reason.
 
@@ -158,7 +158,7 @@ class Part:
         return training.model_copy(update={"iterations": schedule.prior_iterations}) if schedule else training
 
     def applicable(self, override: Override) -> bool:
-        """Whether an override holds for what the method is combined with, here nothing or :attr:`others`."""
+        """Return True for an override that holds with the methods beside this one, here none or :attr:`others`."""
         return override.combined_with in (None, *self.others)
 
     def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:

@@ -59,7 +59,7 @@ def share(
 
 
 def runs_here(pair_name: str, method: str) -> bool:
-    """Whether a cell can run at this tier; not where a file is wrong, which its pair's worker says."""
+    """Return True for a cell that can run at this tier; False where a file is wrong, which its pair's worker says."""
     try:
         return impossible_reason(pair_name, load_pair(pair_name), method, TIER) is None
     except ValueError:

@@ -13,7 +13,7 @@ def half_digit(value: float) -> float:
 
 
 def judged(figure: PublishedFigure, scores: Sequence[float], control: Sequence[float], margin: Margin | None) -> PublishedFigure:
-    """The figure with what our trainings say to it; as it is where our run has other settings."""
+    """The figure with the verdicts of our runs; unchanged where our run has other settings."""
     if margin is None or figure.differs:
         return figure
     how = {"margin": margin.margin, "planning_sd": margin.planning_sd}

@@ -46,7 +46,7 @@ def committed(path: str) -> str:
 
 
 def git(*arguments: str, at: Path = ROOT) -> str:
-    """What git prints; it reads checkouts of other users, too, as there are in containers."""
+    """Run git and return its output; checkouts of other users, as in containers, are read, too."""
     command = ["git", "-c", "safe.directory=*", *arguments]
     done = subprocess.run(command, cwd=at, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

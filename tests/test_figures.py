@@ -417,7 +417,7 @@ def test_restored_and_teacher_share_their_colours(pair, samples):
 
 
 def test_a_picture_of_any_name_is_drawn(pair, tmp_path):
-    """Of two methods with the same name for theirs, both; a column that shares no scale has its own limits."""
+    """Two methods' pictures of one name are both drawn; a column that shares no scale has its own limits."""
     files = {"teacher": save(tmp_path / "t.npz", image_0=np.zeros((8, 8, 3), np.uint8))}
     for number, method in enumerate(("maskd", "mgd"), start=1):
         maps = [np.full((1, 4, 4), number), np.linspace(0, 1, 16).reshape(1, 4, 4)]

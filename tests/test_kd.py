@@ -52,7 +52,7 @@ def naive(method, student, teacher, batch):
     "hparams", [DENSE, SEGMENTER, DENSE | {"class_mean": False, "temperature": 1.0}], ids=["dense", "pixels", "sum"]
 )
 def test_losses_and_gradients_equal_the_naive_form(case, hparams):
-    """Of detectors at positive locations, of segmenters at every pixel."""
+    """Detectors at positive locations, segmenters at every pixel."""
     made = Case(**CASES[case])
     assert_exact(build(hparams, made), naive, made)
 

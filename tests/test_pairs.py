@@ -47,7 +47,7 @@ def test_all_published_pairs_are_there():
 
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_lengths_are_the_configs(name):
-    """Of the student's schedule, data that an epoch repeats counted as often."""
+    """The student's schedule, data that an epoch repeats counted as often."""
     pair = load_pair(name)
     config = changed(pair.student.config, pair.student.changes)
     repeated = config.train_dataloader.dataset.get("times", 1)

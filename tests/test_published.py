@@ -112,7 +112,7 @@ def test_wrong_rivals_are_refused(second, message):
 
 
 def test_a_result_shown_elsewhere_keeps_its_rivals():
-    """What was recorded for one method and is shown beside another may disagree with either."""
+    """A record for one method that is shown beside another may disagree with either."""
     moved = figure(id="a-c", value=40.0, disagrees_with=["a-b", "a-d"], beside={"method": "fgd", "why": "found out later"})
     both = [
         figure(disagrees_with=["a-c"]),
