@@ -28,13 +28,18 @@ def side_kl(student_NP4B: Tensor, teacher_NP4B: Tensor, temperature: float) -> T
 
 
 def overlaps(anchors_P4: Tensor, boxes_G4: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and DIoU of anchors and boxes in xyxy, (P, G) each."""
+    """IoU of anchors and boxes in xyxy, and the source's "diou", (P, G) each.
+
+    The latter is the overlap over the *anchor's* area less the squared distance of the centres over that of the hull's
+    corners: ``bbox_overlaps`` of ``mmdet/core/bbox/iou_calculators/iou2d_calculator.py`` (lines 146 to 149 and 179 to 187)
+    has no union for this mode.
+    """
     first, second = anchors_P4[:, None], boxes_G4[None]
     shared = (torch.minimum(first, second)[..., 2:] - torch.maximum(first, second)[..., :2]).clamp(min=0).prod(-1)
     areas = [(boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first, second)]
-    iou_PG = shared / (areas[0] + areas[1] - shared).clamp(min=EPS)
     hull = (torch.maximum(first, second)[..., 2:] - torch.minimum(first, second)[..., :2]).clamp(min=0)
-    return iou_PG, iou_PG - squared_distances(anchors_P4, boxes_G4) / hull.square().sum(-1).clamp(min=EPS)
+    apart = squared_distances(anchors_P4, boxes_G4) / hull.square().sum(-1).clamp(min=EPS)
+    return shared / (areas[0] + areas[1] - shared).clamp(min=EPS), shared / areas[0].clamp(min=EPS) - apart
 
 
 def squared_distances(anchors_P4: Tensor, boxes_G4: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ def squared_distances(anchors_P4: Tensor, boxes_G4: Tensor) -> Tensor:
 def valuable_region(levels: Sequence[Tensor], boxes_G4: Tensor, num_candidates: int, least_share: float) -> Tensor:
     """Weights (P,) of one image's anchors: the best IoU among the objects whose region an anchor lies in; 0 in none.
 
-    An anchor lies in an object's region if its DIoU is below ATSS's threshold (mean and deviation of the IoUs of the
+    An anchor lies in an object's region if the source's "diou" (:func:`overlaps`) is below ATSS's threshold (mean and deviation of the IoUs of the
     ``num_candidates`` anchors per level nearest to the object, added up) and at least ``least_share`` of it.
 
     Args:
@@ -58,14 +63,14 @@ def valuable_region(levels: Sequence[Tensor], boxes_G4: Tensor, num_candidates: 
     anchors_P4 = torch.cat(list(levels))
     if not len(boxes_G4) or not len(anchors_P4):
         return anchors_P4.new_zeros(len(anchors_P4))
-    iou_PG, diou_PG = overlaps(anchors_P4, boxes_G4)
+    iou_PG, closeness_PG = overlaps(anchors_P4, boxes_G4)
     nearest = [
         iou_pG.gather(0, squared_distances(level_p4, boxes_G4).topk(min(num_candidates, len(level_p4)), dim=0, largest=False)[1])
         for level_p4, iou_pG in zip(levels, torch.split(iou_PG, [len(level) for level in levels]), strict=True)
     ]
     candidates = torch.cat(nearest)
     threshold_G = candidates.mean(0) + candidates.std(0)
-    inside_PG = (diou_PG < threshold_G) & (diou_PG >= least_share * threshold_G)
+    inside_PG = (closeness_PG < threshold_G) & (closeness_PG >= least_share * threshold_G)
     return torch.where(inside_PG, iou_PG, 0).amax(1)
 
 

@@ -25,17 +25,17 @@ def build(hparams):
 
 
 def naive_iou(first, second):
-    """IoU and DIoU of two boxes, in plain numbers."""
+    """IoU of two boxes, and the overlap over the first one's area less their distance's share, in plain numbers."""
     (a, b, c, d), (e, f, g, h) = first, second
     shared = max(0.0, min(c, g) - max(a, e)) * max(0.0, min(d, h) - max(b, f))
     union = max((c - a) * (d - b) + (g - e) * (h - f) - shared, 1e-6)
     diagonal = max((max(c, g) - min(a, e)) ** 2 + (max(d, h) - min(b, f)) ** 2, 1e-6)
     apart = ((a + c - e - g) ** 2 + (b + d - f - h) ** 2) / 4
-    return shared / union, shared / union - apart / diagonal
+    return shared / union, shared / max((c - a) * (d - b), 1e-6) - apart / diagonal
 
 
 def naive_region(levels, boxes, num_candidates, least_share):
-    """Object by object: threshold from the nearest anchors of each level, then every anchor's DIoU against it."""
+    """Object by object: threshold from the nearest anchors of each level, then every anchor's closeness against it."""
     anchors = [anchor for level in levels for anchor in level]
     weights = [0.0] * len(anchors)
     for box in boxes:
@@ -52,8 +52,8 @@ def naive_region(levels, boxes, num_candidates, least_share):
             else math.nan
         )
         for k, anchor in enumerate(anchors):
-            iou, diou = naive_iou(anchor, box)
-            if least_share * (mean + deviation) <= diou < mean + deviation:
+            iou, closeness = naive_iou(anchor, box)
+            if least_share * (mean + deviation) <= closeness < mean + deviation:
                 weights[k] = max(weights[k], iou)
     return weights
 
@@ -100,14 +100,15 @@ def test_losses_and_gradients_equal_the_naive_form(case, variant):
 def test_region_by_hand():
     """One level, one object (0, 0, 4, 4), three anchors of its size moved by 0, 2 and 4 pixels.
 
-    IoU 1, 1/3 and 0; the two nearest give the threshold 2/3 + sqrt(2)/3 = 1.138.  DIoU 1, 1/3 - 4/52 = 0.256 and
-    -16/80: at a lower end of 0.2 of the threshold the first two are inside, at 0.25 (0.2845) the first alone.
+    IoU 1, 1/3 and 0; the two nearest give the threshold 2/3 + sqrt(2)/3 = 1.138.  Overlap over the anchor's area less the
+    distance: 1, 1/2 - 4/52 = 0.423 and -16/80.  At a lower end of 0.25 of the threshold (0.2845) the first two are inside,
+    with a union below (1/3 - 4/52 = 0.256) only the first would be; at 0.4 (0.455) the first alone is.
     """
     anchors = torch.tensor([[0.0, 0, 4, 4], [2.0, 0, 6, 4], [4.0, 0, 8, 4]], dtype=torch.float64)
     box = torch.tensor([[0.0, 0, 4, 4]], dtype=torch.float64)
 
-    assert valuable_region([anchors], box, 2, 0.2).tolist() == pytest.approx([1, 1 / 3, 0])
-    assert valuable_region([anchors], box, 2, 0.25).tolist() == pytest.approx([1, 0, 0])
+    assert valuable_region([anchors], box, 2, 0.25).tolist() == pytest.approx([1, 1 / 3, 0])
+    assert valuable_region([anchors], box, 2, 0.4).tolist() == pytest.approx([1, 0, 0])
     assert valuable_region([anchors], box[:0], 2, 0.25).tolist() == [0, 0, 0]
 
 
