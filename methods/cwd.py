@@ -33,7 +33,8 @@ class Method(BaseMethod):
         tau: temperature of the softmax over positions.
         role: whose maps are compared: "neck", "logits", or any other input of feature maps.
         decoded_weight: weight of the same divergence of the feature that the logits are made from, behind a 1x1
-            convolution without bias where the widths differ; 0 leaves it out.
+            convolution without bias where the widths differ, divided by the student's width as the source does; 0 leaves
+            it out.
 
     Raises:
         ValueError: student and teacher differ in channels.
@@ -48,6 +49,7 @@ class Method(BaseMethod):
         self.align: nn.Module = nn.Identity()
         if decoded_weight:
             ((student_width, teacher_width),) = channels["decoded"]
+            self.decoded_weight *= teacher_width / student_width  # channel_kl divides by the teacher's
             if student_width != teacher_width:
                 self.align = nn.Conv2d(student_width, teacher_width, kernel_size=1, bias=False)
 
