@@ -117,6 +117,7 @@ def _shape(config):
         ("fgfi", "faster_rcnn_r101_r50", "paper", {"weight": 3}),
         ("fgfi_weight2", "faster_rcnn_r101_r50_voc", "paper", {"weight": 2}),
         ("defeat", "faster_rcnn_r152_r50", "paper", {"foreground_weight": 4, "background_weight": 16}),
+        ("defeat", "retinanet_r152_r50", "paper", {"foreground_weight": 4, "background_weight": 16}),
         ("kd", "gfl_r101_r50", "paper", {"loss_weight": 10, "temperature": 2, "role": "predictions"}),
         ("kd", "deeplabv3_r101_deeplabv3_r18", "paper", {"loss_weight": 1, "temperature": 1, "role": "logits"}),
         ("ld", "gfl_r101_r50", "paper", {"main_weight": 0.25, "region_weight": 0, "temperature": 10, "images_per_gpu": 3}),
