@@ -126,7 +126,8 @@ def _range_lines(limits: Mapping[str, tuple[float, float]], common: Sequence[str
     alone = [title for title in limits if title not in common]
     if not alone:
         return [_range(next(iter(limits.values())))]
-    lines = [f"{_one_line(title)}: {_range(limits[title])}" for title in alone]
+    # The room is for the last line of a title, which tells it from those beside it.
+    lines = [f"{title.splitlines()[-1]}: {_range(limits[title])}" for title in alone]
     shared = next((limits[title] for title in common if title in limits), None)
     return lines + ([f"others: {_range(shared)}"] if shared else [])
 
