@@ -50,7 +50,9 @@ def claims(figures: list[Figure], title: str, *, settings: bool) -> Table:
         title=title,
     )
     by_id = {figure.id: figure for figure in figures}
-    for figure in sorted(figures, key=lambda f: ((settings and f.setting) or "", _ORDER.index(f.what), f.shown_method.lower(), -f.value)):
+    for figure in sorted(
+        figures, key=lambda f: ((settings and f.setting) or "", _ORDER.index(f.what), f.shown_method.lower(), -f.value)
+    ):
         gain = None if figure.baseline is None else f"{round(figure.value - figure.baseline, 4):+}"
         rivals = "; ".join(f"{by_id[name].value} ({name})" for name in figure.disagrees_with)
         cells = [
