@@ -168,7 +168,7 @@ def test_fifty_interruptions_around_the_end_of_a_stage(jobs):
 
 
 def is_gone(process, within_s=20):
-    """Whether a process ends in time; the machine's first process need not have waited for it."""
+    """Return True for a process that ends in time; the machine's first process need not have waited for it."""
     deadline = time.monotonic() + within_s
     with contextlib.suppress(psutil.NoSuchProcess):
         while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
