@@ -1,4 +1,4 @@
-"""How often a table would find a true gain: Welch's test of each row against a shared baseline, adjusted by Holm.
+"""Power of the leaderboard's tests: Welch's of each row against a shared baseline, adjusted by Holm.
 
 Simulated, for rows that share a baseline are not independent and no formula covers Holm over them.
 ``python -m reports.power --sd 0.6 --gain 1.5`` prints it for numbers of seeds.
@@ -11,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-LEVEL = 0.05
+from reports.wording import LEVEL
+
 _LEAST_SEEDS = 2
 
 
 def holm_adjusted(p_TR: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Holm's adjusted p-values (1979) of T tables of R tests each, shape (T, R)."""
+    """Holm's adjusted p-values (1979) of T tables of R tests each, shape (T, R).
+
+    The same as :func:`reports.statistics.holm` per table, which is too slow for thousands of tables.
+    """
     num = p_TR.shape[1]
     order = np.argsort(p_TR, axis=1)
     stepped = np.take_along_axis(p_TR, order, axis=1) * (num - np.arange(num))

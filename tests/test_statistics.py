@@ -86,6 +86,9 @@ def test_holm_by_hand():
     """Of 0.01, 0.04, 0.03: times 3, then 2, then 1, never falling: 0.03, 0.06, 0.06."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+    # Ties, a step that would fall below the one before, and one that stays the largest.
+    assert holm([0.04, 0.001, 0.9, 0.04]) == pytest.approx([0.12, 0.004, 0.9, 0.12])
+    assert holm([0.2, 0.2, 0.01, 0.6]) == pytest.approx([0.6, 0.6, 0.04, 0.6])
 
 
 @pytest.mark.parametrize(
