@@ -153,6 +153,11 @@ class Pair(_Frozen):
     student: Model
     taps: dict[str, str] = Field(default_factory=dict)
     lacks: dict[str, str] = Field(default_factory=dict)
+    teacher_seed: int = Field(default=0, ge=0, description="one teacher a pair: all its cells learn from the same one")
+    repeats: str | None = Field(
+        default=None,
+        description="the pair that this one is but for the teacher's seed, to part what is the teacher's from what is the students'",
+    )
     not_run: str | None = Field(default=None, description="why no cell of this pair can run at any tier")
 
     @model_validator(mode="after")

@@ -33,6 +33,7 @@ _OPAQUE = 96  # alpha (0-255) from which a pixel belongs to the digit's mask
 _MIN_VISIBLE = 0.5  # a digit may hide at most this share of another one
 _PLACEMENT_TRIES = 8
 _MIN_CONTRAST = 180  # grey levels, summed over the three channels; less is guesswork for a person too
+_COLOUR_TRIES = 100  # then the colour that stands out most
 
 Uint8 = NDArray[np.uint8]
 
@@ -47,6 +48,12 @@ class SceneSpec(BaseModel):
     digit_px: tuple[int, int] = Field(description="least and greatest height of a digit")
     digits: tuple[int, int] = Field(description="least and greatest number of digits a scene")
     noise: int = Field(ge=0, le=127, description="half-width of the uniform pixel noise, grey levels")
+    photo_brightness: tuple[int, int] = Field(
+        default=(128, 256), description="least and greatest factor of the photographs' grey levels, in 256ths"
+    )
+    ink: tuple[int, int] = Field(
+        default=(0, 255), description="least and greatest grey level of each channel of a digit's colour"
+    )
     train: int = Field(ge=1, description="scenes of the split")
     tune: int = Field(ge=1)
     test: int = Field(ge=1)
@@ -58,6 +65,9 @@ class SceneSpec(BaseModel):
             raise ValueError(f"digit_px must be ordered and within {_SCAN_PX}..image_px, got {[low, high]}")
         if not 1 <= self.digits[0] <= self.digits[1]:
             raise ValueError(f"digits must be ordered and at least 1, got {list(self.digits)}")
+        for name, bounds, most in (("photo_brightness", self.photo_brightness, 256), ("ink", self.ink, 255)):
+            if not 0 <= bounds[0] <= bounds[1] <= most:
+                raise ValueError(f"{name} must be ordered and within 0..{most}, got {list(bounds)}")
         return self
 
 
@@ -103,8 +113,9 @@ def _photographs(split: str) -> list[Uint8]:
     ]
 
 
-def _background(rng: np.random.Generator, split: str, image_px: int) -> NDArray[np.int32]:
+def _background(rng: np.random.Generator, spec: SceneSpec, split: str) -> NDArray[np.int32]:
     """A crop of a photograph: random place, scale, mirroring and brightness. (H, W, 3)."""
+    image_px, (low, high) = spec.image_px, spec.photo_brightness
     photo = _photographs(split)[rng.integers(2)]
     largest = min(photo.shape[:2])
     side = int(rng.integers(min(image_px, largest) // 2, largest + 1))
@@ -113,7 +124,7 @@ def _background(rng: np.random.Generator, split: str, image_px: int) -> NDArray[
     pixels = np.asarray(crop.resize((image_px, image_px), Image.Resampling.BILINEAR)).astype(np.int32)
     if rng.integers(2):
         pixels = pixels[:, ::-1]
-    return pixels * int(rng.integers(128, 257)) // 256 + int(rng.integers(0, 48))
+    return pixels * int(rng.integers(low, high + 1)) // 256 + int(rng.integers(0, 48))
 
 
 def _digit_alpha(rng: np.random.Generator, split: str, class_index: int, height: int) -> Uint8:
@@ -128,19 +139,24 @@ def _digit_alpha(rng: np.random.Generator, split: str, class_index: int, height:
     return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _visible_colour(rng: np.random.Generator, behind: NDArray[np.int32]) -> NDArray[np.int64]:
-    """A random colour at least ``_MIN_CONTRAST`` away (sum over channels) from what is behind."""
-    while True:
-        colour = rng.integers(0, 256, size=3)
-        if np.abs(colour - behind).sum() >= _MIN_CONTRAST:
+def _visible_colour(rng: np.random.Generator, ink: tuple[int, int], behind: NDArray[np.int32]) -> NDArray[np.int64]:
+    """A random colour at least ``_MIN_CONTRAST`` away (sum over channels) from what is behind, or the farthest one drawn."""
+    farthest, distance = np.zeros(3, np.int64), -1
+    for _ in range(_COLOUR_TRIES):
+        colour = rng.integers(ink[0], ink[1] + 1, size=3)
+        found = int(np.abs(colour - behind).sum())
+        if found >= _MIN_CONTRAST:
             return colour
+        if found > distance:
+            farthest, distance = colour, found
+    return farthest
 
 
 def draw_scene(spec: SceneSpec, split: str, index: int) -> Scene:
     """Draw scene ``index`` of a split; a pure function of its arguments."""
     rng = np.random.default_rng([spec.seed, SPLITS.index(split), index])
     size = spec.image_px
-    canvas = _background(rng, split, size)
+    canvas = _background(rng, spec, split)
     classes: list[int] = []
     whole: list[int] = []  # pixels of each digit before others covered it
     masks: list[NDArray[np.bool_]] = []
@@ -159,7 +175,7 @@ def draw_scene(spec: SceneSpec, split: str, index: int) -> Scene:
                 break
         else:
             continue
-        colour = _visible_colour(rng, canvas[window][mask[window]].mean(0).astype(np.int32))
+        colour = _visible_colour(rng, spec.ink, canvas[window][mask[window]].mean(0).astype(np.int32))
         weight = alpha[..., None].astype(np.int32)
         canvas[window] = (canvas[window] * (255 - weight) + colour * weight) // 255
         masks = [other & ~mask for other in masks] + [mask]

@@ -16,7 +16,7 @@ class _Frozen(BaseModel):
 
 
 class ResNetScale(_Frozen):
-    """What replaces a published ResNet or ResNeXt: a shallower and narrower ResNet, trained from scratch."""
+    """What replaces a published ResNet or ResNeXt: a shallower and narrower ResNet."""
 
     depth: Literal[18, 34] = Field(description="built of basic blocks, so a stage's width is its output's")
     base_channels: int = Field(ge=1, description="width of the first stage; each later stage doubles it")
@@ -95,6 +95,35 @@ class Schedule(Lengths):
         return self.segmentation if task == "segmentation" and self.segmentation else self
 
 
+class Pretraining(_Frozen):
+    """How a backbone is trained before all else: the tier's stand-in for ImageNet.
+
+    It learns to name the one digit of a generated scene: cross-entropy on its pooled last stage, AdamW, a linear warm-up and a cosine
+    to zero.
+    """
+
+    scenes: SceneSpec = Field(
+        description="its images, of one digit each; ``tune`` of them tell the accuracy, ``test`` is not drawn"
+    )
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup_iterations: int = Field(ge=0)
+    clip_grad_norm: float = Field(gt=0)
+    least_accuracy: float = Field(ge=0, le=100, description="percent of the tune scenes; a backbone below it is not used")
+
+    @model_validator(mode="after")
+    def _one_digit(self) -> "Pretraining":
+        if self.scenes.digits != (1, 1):
+            raise ValueError(f"scenes.digits must be [1, 1], for a scene to have one class, got {list(self.scenes.digits)}")
+        if self.scenes.train < self.batch_size:
+            raise ValueError(
+                f"scenes.train is {self.scenes.train}, less than one batch of {self.batch_size}; an epoch would have no step"
+            )
+        return self
+
+
 class Tier(_Frozen):
     """One scale.
 
@@ -106,6 +135,9 @@ class Tier(_Frozen):
     scenes: SceneSpec | None = Field(description="what the generated scenes look like; null for other data")
     model: ModelScale | None
     schedule: Schedule | None
+    pretraining: Pretraining | None = Field(
+        default=None, description="null: shrunk backbones start from random weights, published ones from those of ImageNet"
+    )
     area_px2: tuple[int, int] = Field(
         description="areas, in square pixels, that part small from medium and medium from large objects"
     )
@@ -114,4 +146,19 @@ class Tier(_Frozen):
     def _scenes_are_described(self) -> "Tier":
         if (self.data == "scenes") != (self.scenes is not None):
             raise ValueError("scenes is given exactly where data is 'scenes'")
+        return self
+
+    @model_validator(mode="after")
+    def _an_epoch_has_a_step(self) -> "Tier":
+        if self.scenes is not None and self.schedule is not None and self.scenes.train < self.schedule.batch_size:
+            raise ValueError(
+                f"scenes.train is {self.scenes.train}, less than one batch of schedule.batch_size {self.schedule.batch_size}: an "
+                "epoch would have no step; add scenes, or lower the batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained_is_shrunk(self) -> "Tier":
+        if self.pretraining is not None and self.model is None:
+            raise ValueError("pretraining is of shrunk backbones; leave it out, or give model, too")
         return self

@@ -192,6 +192,16 @@ class Picture:
     translucent: bool = False
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a student's training differs from its pair's, in multiples of the pair's rate, weight decay, images a step and length."""
+
+    rate_times: float = 1.0
+    decay_times: float = 1.0
+    batch_times: float = 1.0
+    length_times: float = 1.0
+
+
 class BasePrior(nn.Module, ABC):
     """Something a method learns on the frozen teacher before any student is trained.
 
@@ -234,6 +244,11 @@ class BaseMethod(nn.Module, ABC):
     def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG003 (for those that look at them)
         """The roles needed with these hyper-parameters; ``needs``, unless terms can be switched on and off."""
         return cls.needs
+
+    @classmethod
+    def trained_as(cls, hparams: Mapping[str, Any]) -> Training:  # noqa: ARG003 (for those that look at them)
+        """How the student's own training is changed; the control alone changes it."""
+        return Training()
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (for those that have one)
         """Take over what the prior learned; only methods with a prior are asked."""

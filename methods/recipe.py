@@ -83,15 +83,40 @@ class Range(_Frozen):
         return self
 
 
+class Conversion(_Frozen):
+    """What a value is counted by, for tiers whose models are reduced; exactly one of the four is given.
+
+    A weight of a sum is counted by the number of its terms (``channels`` and ``positions`` as published, ``of`` the module that has them), a
+    warm-up by the iterations of its schedule, a position in a head's towers by their convolutions, a size in pixels by where a
+    pyramid's finest level begins.
+    """
+
+    channels: int = Field(default=0, ge=0)
+    positions: int = Field(default=0, ge=0, description="of all levels together, on an image as published")
+    of: Literal["neck", "last_stage"] | None = Field(
+        default=None, description="whose channels and positions; last_stage is the teacher's"
+    )
+    of_iterations: int | None = Field(default=None, ge=1)
+    tower_convs: int | None = Field(default=None, ge=1)
+    finest_px: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Conversion":
+        if sum(kind is not None for kind in (self.of, self.of_iterations, self.tower_convs, self.finest_px)) != 1:
+            raise ValueError("give one of of (with channels and positions), of_iterations, tower_convs and finest_px")
+        if (self.of is None) != (self.channels * self.positions == 0):
+            raise ValueError("channels and positions are given with of, and only with it")
+        return self
+
+
 class Override(_Frozen):
     """Hyper-parameters that stand in for the recipe's own where all given conditions hold.
 
     With ``pair`` or ``head`` it is what the authors ran there; with ``combined_with`` what was run where another method
-    stands beside it; with ``tier`` it is this suite's own choice for a scaled tier, whose features and losses have other
-    sizes.
+    stands beside it; ``scale`` tells models as published from reduced ones.
     """
 
-    tier: str | None = None
+    scale: Literal["published", "reduced"] | None = None
     head: str | None = Field(default=None, description="a pair's head family")
     pair: str | None = None
     combined_with: str | None = Field(default=None, description="another method's recipe, in a combination of the two")
@@ -99,23 +124,31 @@ class Override(_Frozen):
     inherits: list[str] | None = None
     config: dict[str, Any] = Field(default_factory=dict, description="as the recipe's own, on top of it")
     prior: PriorTraining | None = Field(default=None, description="how the prior is learned there")
+    reduced: dict[str, Conversion] = Field(default_factory=dict, description="as the recipe's own, on top of it")
     why: str
 
     @model_validator(mode="after")
     def _conditional(self) -> "Override":
-        if (self.tier, self.head, self.pair, self.combined_with) == (None, None, None, None):
-            raise ValueError("an override names at least one of tier, head, pair and combined_with")
+        if (self.scale, self.head, self.pair, self.combined_with) == (None, None, None, None):
+            raise ValueError("an override names at least one of scale, head, pair and combined_with")
         return self
 
 
 class Recipe(_Frozen):
-    """One method as its authors ran it, and what a scaled tier changes."""
+    """One method as its authors ran it, and what its values are counted by where models are reduced."""
 
     title: str
     paper: Paper | None
     source: Source | None
     code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
     hparams: dict[str, Value]
+    reduced: dict[str, Conversion] = Field(
+        default_factory=dict,
+        description="hyper-parameters that have other values where models are reduced, and what they are counted by",
+    )
+    teacher: Literal["trained", "untrained"] = Field(
+        default="trained", description="untrained: random weights, another draw each seed, for a placebo that can teach nothing"
+    )
     tunable: dict[str, Range] = Field(
         default_factory=dict, description="hyper-parameters that stage tune may change, and how far"
     )

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pair import Pair
 from benchmarks.published import Registry
 from pipelines import cli
 from pipelines.comparable import check_comparable
@@ -56,11 +57,13 @@ def check_recipe(part: Part) -> None:
         expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
         problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
         problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
+    problems += [f"reduced.{key} is not among hparams" for key in sorted(recipe.reduced.keys() - recipe.hparams.keys())]
     problems += [f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys())]
     for number, override in enumerate(recipe.overrides):
         problems += [
-            f"overrides.{number}.hparams.{key} is not among hparams"
-            for key in sorted(override.hparams.keys() - recipe.hparams.keys())
+            f"overrides.{number}.{kind}.{key} is not among hparams"
+            for kind, named in (("hparams", override.hparams), ("reduced", override.reduced))
+            for key in sorted(named.keys() - recipe.hparams.keys())
         ]
         other = override.combined_with
         if other is not None and (other in (name, "none") or not Path(f"methods/{other}.yaml").is_file()):
@@ -101,7 +104,32 @@ def check_all(grid: Grid) -> None:
     if load_tier(grid.tier).data == "published":
         figures = load_yaml(Path("benchmarks/published.yaml"), Registry).root
         check_comparable(figures, grid.pairs, grid.methods)
+    check_backbones(grid, pairs)
     check_tuning(grid)
+
+
+def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, Any]]:
+    """What each backbone of the grid is at its tier, by name; empty descriptions where the tier pre-trains none.
+
+    Raises:
+        ValueError: the grid names too few or too many, or the tier does not say what replaces one.
+    """
+    tier = load_tier(grid.tier)
+    if tier.pretraining is None or tier.model is None:
+        return {name: {} for name in grid.backbones}
+    from pipelines.engine.backbones import backbones_of  # noqa: PLC0415 (seconds)
+
+    try:
+        needed = backbones_of(pairs, tier.model)
+    except ValueError as error:
+        raise ValueError(f"benchmarks/tiers/{grid.tier}.yaml: {error}") from error
+    if lacking := [name for name in needed if name not in grid.backbones]:
+        raise ValueError(f"params.yaml: backbones lacks {lacking[0]}, which {needed[lacking[0]][1]} starts from; add it")
+    if stray := [name for name in grid.backbones if name not in needed]:
+        raise ValueError(
+            f"params.yaml: backbones names {stray[0]}, which no pair of the grid starts from; take it out (they start from: {', '.join(needed)})"
+        )
+    return {name: backbone.as_json() for name, (backbone, _) in needed.items()}
 
 
 def tuned_cells(grid: Grid) -> list[tuple[str, str]]:
@@ -124,11 +152,9 @@ def check_tuning(grid: Grid) -> None:
             raise ValueError(
                 f"params.yaml: tuning.{axis} names {', '.join(unknown)}, which the grid's {axis} do not; take it out, or add it there"
             )
-    if "none" in tuning.methods:
-        raise ValueError("params.yaml: tuning.methods names the control 'none', which has nothing to tune; take it out")
     if stray := [name for name in tuning.space if name not in tuning.methods]:
         raise ValueError(f"params.yaml: tuning.space names {', '.join(stray)}, which tuning.methods does not; add it there")
-    if tuning.seed in grid.seeds:
+    if tuning.seed in [*grid.seeds, *grid.baseline_seeds]:
         raise ValueError(
             f"params.yaml: tuning.seed {tuning.seed} is one of the grid's seeds; take another: a tuned row must not be "
             "measured with the seed that its weights were chosen by"
@@ -139,6 +165,7 @@ def check_tuning(grid: Grid) -> None:
 
 def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
     """Digests of a method's code, its values without prose and other tiers' overrides, and where it is left out."""
+    scale = "published" if load_tier(grid.tier).model is None else "reduced"
     parts = [
         {
             "name": part.name,
@@ -150,8 +177,12 @@ def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
             "overrides": [
                 override.model_dump(exclude={"why"}, exclude_none=True)
                 for override in part.recipe.overrides
-                if override.tier in (None, grid.tier) and part.applicable(override)
+                if override.scale in (None, scale) and part.applicable(override)
             ],
+            "reduced": {key: how.model_dump(exclude_none=True) for key, how in part.recipe.reduced.items()}
+            if scale == "reduced"
+            else {},
+            "teacher": part.recipe.teacher,
         }
         for part in load_parts(method_name)
     ]
@@ -166,10 +197,12 @@ def searched(method_name: str, grid: Grid) -> dict[str, Any]:
 
 def settings(grid: Grid) -> dict[str, dict[str, Any]]:
     """What trainings and evaluations depend on besides their files, by kind of stage."""
-    tier, own = load_tier(grid.tier).model_dump(mode="json"), grid.own and grid.own.model_dump(mode="json")
+    whole = load_tier(grid.tier)
+    tier, own = whole.model_dump(mode="json"), grid.own and grid.own.model_dump(mode="json")
     return {
+        "pretraining": {"pretraining": tier["pretraining"]},
         "training": {
-            "tier": {key: tier[key] for key in ("data", "model", "schedule")},
+            "tier": {key: tier[key] for key in ("data", "model", "schedule")} | {"is_pretrained": whole.pretraining is not None},
             "own": own,
             "batch_size": grid.batch_size,
         },
@@ -194,6 +227,7 @@ def main() -> None:
     parser.add_argument("--recipes", type=Path, required=True)
     parser.add_argument("--spaces", type=Path, required=True)
     parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--backbones", type=Path, required=True)
     args = parser.parse_args()
     grid = load_grid()
     check_all(grid)
@@ -203,6 +237,7 @@ def main() -> None:
     write_json(args.recipes, {name: decisive(name, grid) for name in grid.methods})
     write_json(args.spaces, {name: searched(name, grid) for name in (grid.tuning.methods if grid.tuning else [])})
     write_json(args.settings, settings(grid))
+    write_json(args.backbones, check_backbones(grid, {name: load_pair(name) for name in grid.pairs}))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pipelines.params import (
     load_grid,
     load_pair,
     method_sources,
+    seeds_of,
     with_hparams,
 )
 from pipelines.tuning.best import read_best
@@ -44,16 +45,15 @@ def composed(
 ) -> "tuple[Config, Distillation]":
     """The config that trains a student, and what it adds to the student's own; teacher and prior are those on record."""
     from pipelines.engine.compose import Distillation, Weights, compose_cell  # noqa: PLC0415 (seconds)
-    from pipelines.engine.weights import NO_WEIGHTS  # noqa: PLC0415
 
     teacher_run = Run.model_validate_json((sources.teacher / "run.json").read_text())
     prior_run = Run.model_validate_json((sources.prior / "run.json").read_text())
     teacher = Weights(sources.teacher / "weights.pth", str(teacher_run.weights_sha256))
     prior = Weights(sources.prior / "prior.pth", prior_run.weights_sha256) if prior_run.weights_sha256 else None
     added = Distillation(parts, teacher, prior, cell_config(method, pair, setting.pair, tier))
-    initialisation = sources.teacher / "initialisation.pth"
-    is_given = initialisation.read_bytes() != NO_WEIGHTS
-    return compose_cell(setting, added, seed=seed, initialisation=initialisation if is_given else None), added
+    start_sha256 = teacher_run.student_initialisation_sha256
+    start = Weights(sources.teacher / "initialisation.pth", start_sha256) if start_sha256 else None
+    return compose_cell(setting, added, seed=seed, initialisation=start), added
 
 
 def arguments() -> argparse.Namespace:
@@ -77,7 +77,8 @@ def main() -> None:
     pair, grid = load_pair(args.pair), load_grid()
     variant: Literal["published", "tuned"] = "tuned" if args.tuned else "published"
     weights, learned, record = (args.out / name for name in ("student.pth", "method.pth", "run.json"))
-    left_out = args.method in grid.leave_out.get(args.pair, [])
+    only_elsewhere = args.seed in grid.baseline_seeds and args.seed not in seeds_of(grid, args.pair, args.method)
+    left_out = only_elsewhere or args.method in grid.leave_out.get(args.pair, [])
     if left_out or (reason := impossible_reason(args.pair, pair, args.method, args.tier)):
         status, why = ("left out", None) if left_out else ("impossible", reason)
         identity = {"tier": args.tier, "pair": args.pair, "method": args.method, "variant": variant, "seed": args.seed}
@@ -88,6 +89,7 @@ def main() -> None:
         record.write_text(run.model_dump_json(indent=2) + "\n")
         return
 
+    from pipelines.engine.compose import started_from  # noqa: PLC0415 (seconds)
     from pipelines.engine.stage import Job, open_setting, run_training  # noqa: PLC0415 (seconds)
     from pipelines.engine.training import prepare_process  # noqa: PLC0415
     from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
@@ -108,7 +110,7 @@ def main() -> None:
             "distill", args.tier, args.pair, args.method, args.seed,
             (all_cells.index(cell) + 1, len(all_cells)) if cell in all_cells else (1, 1),
             hparams=flat_hparams(parts), hparams_origin=origin, config_changes=added.config, variant=variant,
-            teacher_sha256=added.teacher.sha256, prior_sha256=added.prior and added.prior.sha256,
+            initialisation_sha256=started_from(config), teacher_sha256=added.teacher.sha256, prior_sha256=added.prior and added.prior.sha256,
             code=tuple(dict.fromkeys(path for part in parts for path in method_sources(part["code"]))),
         ),
         config, setting=setting, data=args.data, export=lambda model: model.student, weights=weights, record=record, learned=learned,

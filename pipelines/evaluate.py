@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.pair import Pair
 from pipelines import cli
-from pipelines.metrics import coco_ap, segmentation_iou
+from pipelines.metrics import coco_ap, reading, segmentation_iou
 from pipelines.samples import predicted, shown_by_method, write_samples
 from reports.record import Ap, Metrics, Run
 
@@ -63,9 +63,11 @@ def _detection(pair: Pair, truth: Path, predictions: Path, area_px2: tuple[int, 
     if pair.head != "solo":  # it predicts masks, and MMDetection writes boxes of no size for it
         boxes = json.loads(predictions.with_suffix(".bbox.json").read_text())
         found["box"], found["per_class"] = coco_ap(truth, boxes, area_px2, "bbox")
+        found["reading"] = reading(truth, boxes, "bbox")
     if pair.metric == "mask AP":
         masks = json.loads(predictions.with_suffix(".segm.json").read_text())
         found["mask"], found["per_class"] = coco_ap(truth, masks, area_px2, "segm")
+        found["reading"] = reading(truth, masks, "segm")
     return found
 
 

@@ -21,7 +21,7 @@ from reports.study import Study
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
-_VERSIONS = {"Run": 2, "Metrics": 2, "Study": 1}
+_VERSIONS = {"Run": 3, "Metrics": 3, "Study": 1}
 _TUNED = "/tuned"  # behind a method's name: its row with the values of its study
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reports.record import Ap, Segmentation
+from reports.record import Ap, Reading, Segmentation
 
 _MAX_DETECTIONS = 100  # per image, as in COCO's protocol
 _EVERYTHING_PX2 = 1e10
+_FOUND_IOU = 0.5
 
 
 def coco_ap(
@@ -64,6 +65,50 @@ def coco_ap(
     return ap, {name: mean(classes=slice(i, i + 1)) for i, name in enumerate(names)}
 
 
+def reading(ground_truth: Path, detections: Sequence[dict[str, Any]], kind: Literal["bbox", "segm"]) -> Reading | None:
+    """How many objects are found, and of how many of those the class is right; None without objects.
+
+    AP mixes both with how sure the model is; these two tell at a glance a model that finds from one that can read.
+
+    Args:
+        ground_truth: annotation file in COCO's format; crowds are left out.
+        detections: as for :func:`coco_ap`; what the model's own score threshold lets through.
+        kind: what is compared, ``bbox`` or ``segm``.
+    """
+    from pycocotools import mask as coco_mask  # noqa: PLC0415
+    from pycocotools.coco import COCO  # noqa: PLC0415
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(ground_truth))
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for detection in detections:
+        by_image.setdefault(detection["image_id"], []).append(detection)
+    total = found = right = 0
+    for image_id, annotations in truth.imgToAnns.items():
+        objects = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
+        total += len(objects)
+        predicted = sorted(by_image.get(image_id, []), key=lambda detection: -detection["score"])
+        if not objects or not predicted:
+            continue
+        shapes = [
+            [one["bbox"] for one in part] if kind == "bbox" else [_rle(truth, one) for one in part]
+            for part in (predicted, objects)
+        ]
+        overlaps_DG = coco_mask.iou(*(np.asarray(part, float) if kind == "bbox" else part for part in shapes), [0] * len(objects))
+        for column_D, annotation in zip((overlaps_DG > _FOUND_IOU).T, objects, strict=True):
+            if column_D.any():
+                found += 1
+                right += predicted[int(column_D.argmax())]["category_id"] == annotation["category_id"]
+    if not total:
+        return None
+    return Reading(found=_points(found / total), right=_points(right / found) if found else None)
+
+
+def _rle(truth: Any, one: dict[str, Any]) -> Any:
+    """A mask run-length encoded, of an annotation (which may be a polygon) or a detection."""
+    return truth.annToRLE(one) if "area" in one else one["segmentation"]
+
+
 def segmentation_iou(
     maps: Iterable[tuple[Path, Path]], classes: Sequence[str], ignore: int = 255
 ) -> tuple[Segmentation, dict[str, float | None]]:
@@ -90,7 +135,17 @@ def segmentation_iou(
     right, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
         iou, found = right / (true + predicted - right), right / true
-    scores = Segmentation(mIoU=_points(np.nanmean(iou)), mAcc=_points(np.nanmean(found)), aAcc=_points(right.sum() / true.sum()))
+    foreground = None
+    if classes[0] == "background":
+        meant, said = true[1:].sum(), predicted[1:].sum()
+        both = counts[1:, 1:].sum()
+        foreground = _points(both / (meant + said - both)) if meant + said else None
+    scores = Segmentation(
+        mIoU=_points(np.nanmean(iou)),
+        mAcc=_points(np.nanmean(found)),
+        aAcc=_points(right.sum() / true.sum()),
+        foreground=foreground,
+    )
     return scores, {name: None if np.isnan(value) else _points(value) for name, value in zip(classes, iou, strict=True)}
 
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from benchmarks.datasets import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
-from methods.recipe import Override, PriorRecipe, PriorTraining, Recipe
+from methods.contract import Training
+from methods.recipe import Conversion, Override, PriorRecipe, PriorTraining, Recipe
 from pipelines.tuning.settings import Id, MethodId, Tuning
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -32,6 +33,10 @@ class Grid(BaseModel):
     pairs: list[Id] = Field(min_length=1)
     methods: list[MethodId] = Field(min_length=1)
     seeds: list[StrictInt] = Field(min_length=1)
+    baseline_seeds: list[StrictInt] = Field(
+        default_factory=list, description="further ones, of the control alone: all rows of a pair are compared with it"
+    )
+    backbones: list[Id] = Field(default_factory=list, description="what the pairs' models start from; stage check says which")
     leave_out: dict[Id, list[MethodId]] = Field(default_factory=dict, description="by pair, methods not to be run there")
     data: dict[Literal["coco", "voc", "cityscapes"], str] = Field(
         default_factory=dict, description="where published data sets lie; the environment's KD_COCO etc. come first"
@@ -131,17 +136,24 @@ class Part:
         Raises:
             ValueError: the recipe has different values for two of the methods that it is combined with.
         """
-        hparams, inherits = dict(self.recipe.hparams), self.recipe.inherits
+        hparams, inherits, conversions = dict(self.recipe.hparams), self.recipe.inherits, dict(self.recipe.reduced)
         applied = self._overrides(pair_name, head, tier_name)
         self._check_others(applied)
         last: dict[str, Override] = {}  # the override that a value is from
         for override in applied:
             hparams |= override.hparams
+            conversions |= override.reduced
             inherits = inherits if override.inherits is None else override.inherits
             last |= dict.fromkeys([*override.hparams, *([] if override.inherits is None else ["inherits"])], override)
         in_force = [id(override) for override in last.values()]
         why = [o.why for o in applied if id(o) in in_force or not (o.hparams or o.inherits is not None)]
-        return {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}, why
+        if load_tier(tier_name).model is not None:
+            published = dict(hparams)
+            for key, how in conversions.items():
+                hparams[key], reason = _converted(key, how, published, pair_name, tier_name)
+                why.append(reason)
+        part = {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}
+        return part | ({} if self.recipe.teacher == "trained" else {"teacher": self.recipe.teacher}), why
 
     def config_changes(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
         """What the authors changed in the student's training config there: dotted key -> value."""
@@ -162,7 +174,8 @@ class Part:
         return override.combined_with in (None, *self.others)
 
     def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:
-        asked = {"tier": tier_name, "head": head, "pair": pair_name}
+        scale = "published" if load_tier(tier_name).model is None else "reduced"
+        asked = {"scale": scale, "head": head, "pair": load_pair(pair_name).repeats or pair_name}
         return [
             override
             for override in filter(self.applicable, self.recipe.overrides)
@@ -186,6 +199,20 @@ class Part:
                         f"with {other}, and {'+'.join((self.name, *self.others))} combines all of them; write a recipe of its own "
                         "for this combination"
                     )
+
+
+def _converted(key: str, how: Conversion, published: dict[str, Any], pair_name: str, tier_name: str) -> tuple[Any, str]:
+    """See :func:`pipelines.reduced.converted`."""
+    from pipelines.reduced import converted  # noqa: PLC0415 (which imports this module's users)
+
+    tier, grid_own = load_tier(tier_name), None
+    if tier.scenes is None:
+        grid_own = load_grid().own
+    image_px = tier.scenes.image_px if tier.scenes else grid_own and grid_own.image_px
+    try:
+        return converted(key, published[key], how, published, load_pair(pair_name), tier, Path("data") / tier_name, image_px)
+    except ValueError as error:
+        raise ValueError(f"benchmarks/tiers/{tier_name}.yaml with {pair_name}: {error}") from error
 
 
 def load_parts(method_name: str) -> list[Part]:
@@ -234,11 +261,15 @@ def load_grid(path: Path = Path("params.yaml")) -> Grid:
     grid = load_yaml(path, Grid)
     twice = [
         f"{axis} names {value!r} more than once"
-        for axis in ("pairs", "methods", "seeds")
+        for axis in ("pairs", "methods", "seeds", "backbones", "baseline_seeds")
         for value in sorted({v for v in getattr(grid, axis) if getattr(grid, axis).count(v) > 1}, key=str)
     ]
     if twice:
         raise ValueError(f"{path}: {'; '.join(twice)}: two cells would be the same; remove one")
+    if both := sorted({*grid.seeds} & {*grid.baseline_seeds}):
+        raise ValueError(
+            f"{path}: baseline_seeds names {both[0]}, as seeds does; two cells would be the same; remove it from one"
+        )
     if grid.tuning and (again := [n for names in (grid.tuning.pairs, grid.tuning.methods) for n in names if names.count(n) > 1]):
         raise ValueError(f"{path}: tuning names {again[0]!r} more than once; remove one")
     unknown = [f"pair '{pair}'" for pair in grid.leave_out if pair not in grid.pairs]
@@ -250,13 +281,19 @@ def load_grid(path: Path = Path("params.yaml")) -> Grid:
     return grid
 
 
+def seeds_of(grid: Grid, pair: str, method: str) -> list[int]:
+    """The seeds of a row; the control of a pair has further ones, but where the pair only repeats another with a second teacher."""
+    more = method == "none" and load_pair(pair).repeats is None
+    return [*grid.seeds, *(grid.baseline_seeds if more else [])]
+
+
 def cells(grid: Grid) -> list[Cell]:
     """All cells of a grid, in the order in which DVC runs them."""
     return [
         Cell(pair, method, seed)
         for pair in grid.pairs
         for method in grid.methods
-        for seed in grid.seeds
+        for seed in seeds_of(grid, pair, method)
         if method not in grid.leave_out.get(pair, [])
     ]
 
@@ -291,6 +328,12 @@ def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) ->
                     "write a recipe of its own for this composition"
                 )
     return changes
+
+
+def trained_as(parts: list[dict[str, Any]]) -> Training:
+    """How the student's own training is changed by a method, or by the first of several."""
+    found = importlib.import_module(f"methods.{parts[0]['code']}").Method.trained_as(parts[0]["hparams"])
+    return cast("Training", found)
 
 
 def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """Stage ``teachers``: a pair's teacher, fetched where its published weights are used and else trained; and the
-student's ImageNet initialisation.
+weights that the student starts from.
 
 A fetched teacher is evaluated before anything learns from it: one that does not have the accuracy that its publisher
 states is not the published teacher, or is not run as published.
@@ -7,6 +7,8 @@ states is not the published teacher, or is not run as published.
 
 import argparse
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,15 +17,16 @@ from torch import nn
 
 from benchmarks.pair import Checkpoint, Model
 from pipelines import cli
-from pipelines.engine.compose import Setting, Side, compose_training
+from pipelines.engine.backbones import backbone_of
+from pipelines.engine.compose import Setting, Side, Weights, compose_training
 from pipelines.engine.fetch import fetch
 from pipelines.engine.stage import Job, dataset_identity, open_setting, record_fetched, run_training
 from pipelines.engine.training import prepare_process, quiet
-from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, rewrite_safely
+from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, read_weights, rewrite_safely
 from pipelines.lifeline import die_with_dvc
 from pipelines.params import load_grid
+from reports.record import Run
 
-TEACHER_SEED = 0  # one teacher a pair: every cell of the pair learns from the same one
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
 
 
@@ -39,7 +42,7 @@ def get(checkpoint: Checkpoint) -> Path:
 
 def build(setting: Setting, side: Side) -> nn.Module:
     """A side's model with random weights."""
-    config = compose_training(setting, side, seed=TEACHER_SEED)
+    config = compose_training(setting, side, seed=setting.pair.teacher_seed)
     with quiet(), torch.random.fork_rng(devices=[]), DefaultScope.overwrite_default_scope(config.default_scope):
         return MODELS.build(config.model)
 
@@ -55,22 +58,46 @@ def check_taps(setting: Setting, pair_name: str) -> None:
             )
 
 
-def write_initialisation(setting: Setting, side: Side, out: Path) -> Path | None:
-    """Write what a backbone starts from; nothing where the tier or the pair starts from random weights."""
+def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Path) -> Weights | None:
+    """Write what a backbone starts from: ImageNet's weights, or at a scaled tier those of stage ``pretrain``.
+
+    Args:
+        setting: the pair at its tier.
+        side: which of the two.
+        out: file; it says so where the tier or the pair starts from random weights.
+        backbones: folder of what stage ``pretrain`` made.
+
+    Raises:
+        ValueError: the file is not the recorded one, or does not fit.
+    """
     model: Model = getattr(setting.pair, side)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if setting.tier.model is not None or model.initialisation is None:
-        out.write_bytes(NO_WEIGHTS)
-        return None
-    backbone = build(setting, side).backbone
-    # Swin's own loader renames the keys of the published file.
-    rewrite_safely(
-        get(model.initialisation),
-        model.initialisation.sha256,
-        out,
-        backbone=None if getattr(backbone, "convert_weights", False) else backbone,
-    )
-    return out
+    if setting.tier.model is not None:
+        named = backbone_of(setting.pair, side, setting.tier.model) if setting.tier.pretraining else None
+        if named is not None:
+            return Weights(out, _pretrained(backbones / named[0], out))
+    elif model.initialisation is not None:
+        fetched = get(model.initialisation)
+        return Weights(out, rewrite_safely(fetched, model.initialisation.sha256, out, backbone=build(setting, side).backbone))
+    out.write_bytes(NO_WEIGHTS)
+    return None
+
+
+def _pretrained(folder: Path, out: Path) -> str:
+    """Copy a pre-trained backbone's file once it is verified; return its sha256."""
+    record = folder / "run.json"
+    if not record.is_file():
+        raise ValueError(f"{record} is not there: backbone {folder.name} has not been trained; run dvc repro pretrain")
+    run = Run.model_validate_json(record.read_text())
+    if run.status != "done" or run.weights_sha256 is None:
+        raise ValueError(
+            f"{record}: the backbone was not trained ({run.status}), and this tier starts from it; run dvc repro pretrain"
+        )
+    read_weights(folder / "weights.pth", run.weights_sha256)
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.copyfile(folder / "weights.pth", partial)
+    partial.replace(out)
+    return run.weights_sha256
 
 
 def write_fetched(setting: Setting, source: Path, sha256: str, job: Job, data: Path, out: Path) -> None:
@@ -101,6 +128,7 @@ def main() -> None:
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--backbones", type=Path, required=True, help="folder of what stage pretrain made")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     die_with_dvc()
@@ -109,10 +137,13 @@ def main() -> None:
     own = grid.own.teacher if grid.own and setting.tier.data == "own" else None
     if own is not None and not Path(own).is_file():
         raise ValueError(f"params.yaml: own.teacher {own} is no file; correct it, or null to have the teacher trained here")
-    job = Job("teacher", args.tier, args.pair, None, TEACHER_SEED, position)
     prepare_process()
     check_taps(setting, args.pair)
-    write_initialisation(setting, "student", args.out / "initialisation.pth")
+    of_student = write_initialisation(setting, "student", args.out / "initialisation.pth", args.backbones)
+    job = Job(
+        "teacher", args.tier, args.pair, None, setting.pair.teacher_seed, position,
+        student_initialisation_sha256=of_student and of_student.sha256,
+    )  # fmt: skip
     published = setting.pair.teacher.checkpoint if setting.tier.data == "published" and setting.tier.model is None else None
     if own is not None:
         path = Path(own).expanduser()
@@ -124,12 +155,11 @@ def main() -> None:
     elif published is not None:
         write_fetched(setting, get(published), published.sha256, job, args.data, args.out)
     else:
-        started_from = Path("work") / args.tier / args.pair / "teacher_initialisation.pth"
+        place = Path("work") / args.tier / args.pair / "teacher_initialisation.pth"
+        start = write_initialisation(setting, "teacher", place, args.backbones)
         run_training(
-            job,
-            compose_training(
-                setting, "teacher", seed=TEACHER_SEED, initialisation=write_initialisation(setting, "teacher", started_from)
-            ),
+            replace(job, initialisation_sha256=start and start.sha256),
+            compose_training(setting, "teacher", seed=job.seed, initialisation=start),
             setting=setting,
             data=args.data,
             export=lambda model: model,

@@ -52,14 +52,14 @@ class Cost(Frozen):
 
 
 class Run(Frozen):
-    """One training: a teacher, a prior (``masks``) or a cell (``distill``)."""
+    """One training: a backbone (``pretrain``), a teacher, a prior (``masks``) or a cell (``distill``)."""
 
-    schema_version: Literal[2] = 2
-    stage: Literal["teacher", "masks", "distill"]
-    status: Literal["done", "impossible", "left out", "no prior"]
+    schema_version: Literal[3] = 3
+    stage: Literal["pretrain", "teacher", "masks", "distill"]
+    status: Literal["done", "impossible", "left out", "no prior", "not asked"]
     reason: str | None = Field(default=None, description="why the cell cannot be, where it cannot")
     tier: str
-    pair: str
+    pair: str = Field(description="of stage pretrain the backbone's name")
     method: str | None
     variant: Literal["published", "tuned"] = Field(
         default="published", description="whose hyper-parameters: the recipe's, or a study's"
@@ -76,6 +76,11 @@ class Run(Frozen):
     processes: int = Field(default=1, ge=1, description="among which each batch was divided")
     config_sha256: str | None = None
     data: Data | None = None
+    accuracy: float | None = Field(default=None, description="of a pre-trained backbone, percent of the tune scenes")
+    initialisation_sha256: str | None = Field(default=None, description="of what the backbone started from; None: random weights")
+    student_initialisation_sha256: str | None = Field(
+        default=None, description="in a teacher's record: of what the pair's students start from, written beside it"
+    )
     teacher_sha256: str | None = None
     prior_sha256: str | None = None
     weights_sha256: str | None = None
@@ -111,12 +116,26 @@ class Segmentation(Frozen):
     mIoU: float = Field(description="intersection over union, mean over the classes that are in truth or prediction")
     mAcc: float = Field(description="share of a class's pixels that are found, mean over the classes in the truth")
     aAcc: float = Field(description="share of all pixels that are right")
+    foreground: float | None = Field(
+        default=None,
+        description="intersection over union of all that is no background, whatever its class; None without such a class",
+    )
+
+
+class Reading(Frozen):
+    """Whether a detector finds objects and whether it can name them, in percent.
+
+    An object is found if a predicted box (or mask) overlaps it with an IoU above 0.5; its class is that of the highest-scoring one.
+    """
+
+    found: float = Field(description="of all objects")
+    right: float | None = Field(description="of the found ones, those with the right class; None where none is found")
 
 
 class Metrics(Frozen):
     """The result of one student or teacher on the test split; ``score`` is what its pair is judged by."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     split: Literal["test"] = "test"
     num_images: int
     weights_sha256: str | None
@@ -125,12 +144,19 @@ class Metrics(Frozen):
     box: Ap | None = None
     mask: Ap | None = None
     seg: Segmentation | None = None
+    reading: Reading | None = Field(default=None, description="of a detector")
     per_class: dict[str, float | None] = Field(default_factory=dict, description="AP or IoU by class, points")
 
     def flat(self) -> dict[str, float | None]:
         """Every figure by name: ``AP50`` of boxes, ``mask AP50``, ``mIoU``."""
         masks = {f"mask {name}": value for name, value in self.mask.model_dump().items()} if self.mask else {}
-        return {**(self.box.model_dump() if self.box else {}), **masks, **(self.seg.model_dump() if self.seg else {})}
+        read = {"objects found": self.reading.found, "right class": self.reading.right} if self.reading else {}
+        seg = (
+            {"foreground IoU" if key == "foreground" else key: value for key, value in self.seg.model_dump().items()}
+            if self.seg
+            else {}
+        )
+        return {**(self.box.model_dump() if self.box else {}), **masks, **seg, **read}
 
     def shown(self) -> dict[str, float | None]:
         """What a table of single trainings has room for: all, but of a pair that is judged by masks only the boxes' AP."""

@@ -11,14 +11,17 @@ from typing import Any, Literal
 
 from mmengine.config import Config, ConfigDict
 
+import pipelines.engine.classifier  # noqa: F401  (registers what a backbone is trained as)
 from benchmarks.pair import Pair
-from benchmarks.tier import Schedule, Tier
+from benchmarks.tier import Pretraining, Schedule, Tier
+from pipelines.engine.backbones import Backbone, is_pretrained, published_side
 from pipelines.engine.hooks import POINT_EVERY
-from pipelines.engine.mmlab import published_config
 from pipelines.engine.scaling import plain_norms, scaled_model, set_classes
 from pipelines.engine.sources import Source, set_data
+from pipelines.params import trained_as
 
 Side = Literal["teacher", "student"]
+_PRETRAINING_EVAL_BATCH = 200
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Distillation:
 
 
 def compose_training(
-    setting: Setting, side: Side, *, seed: int, initialisation: Path | None = None, changes: dict[str, Any] | None = None
+    setting: Setting, side: Side, *, seed: int, initialisation: Weights | None = None, changes: dict[str, Any] | None = None
 ) -> Config:
     """Return the config that trains one side of the pair on its own.
 
@@ -70,7 +73,7 @@ def compose_training(
         setting: the pair at a tier.
         side: which of the two.
         seed: of initialisation and order of the images.
-        initialisation: verified file of the backbone's ImageNet weights, or None to start from random ones.
+        initialisation: what the backbone starts from, or None to start from random weights.
         changes: dotted key -> value, on top of what the pair says.
     """
     tier, is_teacher = setting.tier, side == "teacher"
@@ -83,17 +86,32 @@ def compose_training(
     else:
         _keep_schedule(config, setting)
     if initialisation is not None:
-        config.model.backbone.init_cfg = ConfigDict(type="Pretrained", checkpoint=str(initialisation))
+        start = ConfigDict(
+            type="InitialisationHook", path=str(initialisation.path), sha256=initialisation.sha256, part="backbone"
+        )
+        config.custom_hooks = [*(config.get("custom_hooks") or []), start]
     config.randomness = ConfigDict(seed=seed)
     return config
 
 
-def compose_cell(setting: Setting, cell: Distillation, *, seed: int, initialisation: Path | None = None) -> Config:
+def compose_cell(setting: Setting, cell: Distillation, *, seed: int, initialisation: Weights | None = None) -> Config:
     """Return the config that trains the student under a method, the teacher looking on."""
     pair, tier = setting.pair, setting.tier
     config = compose_training(setting, "student", seed=seed, initialisation=initialisation, changes=cell.config)
     # Shrunk necks have other shapes on both sides, so at a scaled tier all methods start from the same student.
     parts = [part if tier.model is None else {**part, "inherits": []} for part in cell.parts]
+    change = trained_as(cell.parts)
+    optimizer, loader = config.optim_wrapper.optimizer, config.train_dataloader
+    optimizer.lr *= change.rate_times
+    if "weight_decay" in optimizer:
+        optimizer.weight_decay *= change.decay_times
+    if (batch := loader.batch_size * change.batch_times) != loader.batch_size:
+        loader.batch_size = max(1, round(batch))
+    if change.length_times != 1:
+        stretch(config, change.length_times)
+    for hook in config.get("custom_hooks") or []:
+        if hook.type == "InitialisationHook":
+            hook.part = "student.backbone"
     config.model = ConfigDict(
         type="Distiller",
         student=config.model,
@@ -108,6 +126,11 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int, initialisat
         seed=seed,
     )
     return config
+
+
+def started_from(config: Config) -> str | None:
+    """The sha256 of what a composed training's backbone starts from; None where that is random weights."""
+    return next((hook.sha256 for hook in config.get("custom_hooks") or [] if hook.type == "InitialisationHook"), None)
 
 
 def compose_prior(
@@ -147,6 +170,39 @@ def compose_prior(
     return config
 
 
+def compose_pretraining(backbone: Backbone, wanted: Pretraining, *, seed: int) -> Config:
+    """Return the config that trains a backbone as a classifier of one-digit scenes."""
+
+    def loader(split: str, batch_size: int) -> ConfigDict:
+        return ConfigDict(
+            batch_size=batch_size,
+            num_workers=0,
+            sampler=ConfigDict(type="DefaultSampler", shuffle=split == "train"),
+            dataset=ConfigDict(type="OneDigitScenes", spec=wanted.scenes.model_dump(mode="json"), split=split),
+            drop_last=split == "train",
+        )
+
+    config = Config(
+        {
+            "default_scope": backbone.scope,
+            "model": {
+                "type": "BackboneClassifier",
+                "backbone": backbone.config,
+                "channels": backbone.channels,
+                "data_preprocessor": {"type": "ImgDataPreprocessor", **backbone.preprocessing},
+            },
+            "train_dataloader": loader("train", wanted.batch_size),
+            "val_dataloader": loader("tune", _PRETRAINING_EVAL_BATCH),
+            "val_evaluator": {"type": "ShareRight"},
+            "val_cfg": {"type": "ValLoop"},
+            "randomness": {"seed": seed},
+        }
+    )
+    _set_schedule(config, wanted, epochs=wanted.epochs, lr=wanted.lr)
+    _be_quiet(config)
+    return config
+
+
 def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path, changes: dict[str, Any] | None = None) -> Config:
     """Return the config that writes one side's predictions on the test split.
 
@@ -177,18 +233,27 @@ def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path,
 def _base(setting: Setting, side: Side, changes: dict[str, Any] | None = None) -> Config:
     """A side's config at the tier's scale and on the tier's data, quiet, without initialisation from a file."""
     pair, tier, origin = setting.pair, setting.tier, setting.origin
-    published = getattr(pair, side)
-    config = published_config(published.config)
-    config.merge_from_dict({**published.changes, **(changes or {})})
+    config = published_side(pair, side)
+    config.merge_from_dict(changes or {})
+    pretrained = tier.pretraining is not None and is_pretrained(config.model)
     bare_backbone(config.model)
     if origin.classes is not None:
         set_classes(config.model, len(origin.classes))
     if tier.model is not None:
-        config.model = scaled_model(config.model, tier.model, image_px=origin.image_px)
+        config.model = scaled_model(config.model, tier.model, image_px=origin.image_px, is_pretrained=pretrained)
     plain_norms(config.model)
     set_data(
         config, pair, origin, batch_size=tier.schedule.batch_size if tier.schedule else setting.batch_size or pair.batch_size
     )
+    _be_quiet(config)
+    # MMEngine would hand the preprocessor, which the model has already, to whatever wraps the model.
+    for unused in ("vis_backends", "auto_scale_lr", "tta_model", "tta_pipeline", "data_preprocessor"):
+        config.pop(unused, None)
+    return config
+
+
+def _be_quiet(config: Config) -> None:
+    """The hooks that every training needs, and no log of MMEngine's."""
     config.default_hooks = ConfigDict(
         timer=ConfigDict(type="IterTimerHook"),
         param_scheduler=ConfigDict(type="ParamSchedulerHook"),
@@ -199,10 +264,6 @@ def _base(setting: Setting, side: Side, changes: dict[str, Any] | None = None) -
     )
     config.log_level = "ERROR"
     config.visualizer = None
-    # MMEngine would hand the preprocessor, which the model has already, to whatever wraps the model.
-    for unused in ("vis_backends", "auto_scale_lr", "tta_model", "tta_pipeline", "data_preprocessor"):
-        config.pop(unused, None)
-    return config
 
 
 def bare_backbone(model: ConfigDict) -> None:
@@ -212,7 +273,7 @@ def bare_backbone(model: ConfigDict) -> None:
         model.pretrained = None
 
 
-def _set_schedule(config: Config, schedule: Schedule, *, epochs: int, lr: float) -> None:
+def _set_schedule(config: Config, schedule: Schedule | Pretraining, *, epochs: int, lr: float) -> None:
     """AdamW with a linear warm-up and a cosine to zero, stepped every iteration."""
     adamw = {"type": "AdamW", "lr": lr, "weight_decay": schedule.weight_decay, "fused": True}
     config.optim_wrapper = ConfigDict(
@@ -224,6 +285,21 @@ def _set_schedule(config: Config, schedule: Schedule, *, epochs: int, lr: float)
         ConfigDict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=epochs, T_max=epochs, convert_to_iter_based=True),
     ]
     config.train_cfg = ConfigDict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=1)
+
+
+def stretch(config: Config, times: float) -> None:
+    """Make a schedule some times as long, warm-up, steps and decay with it; whole epochs or iterations, one at least."""
+    loop = config.train_cfg
+    key = "max_epochs" if "max_epochs" in loop else "max_iters"
+    length = max(1, round(times * loop[key]))
+    factor = length / loop[key]
+    loop[key] = length
+    for scheduler in config.param_scheduler:
+        for name in ("begin", "end", "T_max"):
+            if scheduler.get(name) is not None:
+                scheduler[name] = round(factor * scheduler[name])
+        if "milestones" in scheduler:
+            scheduler.milestones = [round(factor * step) for step in scheduler.milestones]
 
 
 def _keep_schedule(config: Config, setting: Setting) -> None:

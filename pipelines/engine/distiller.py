@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from methods.contract import Batch, Channels, Composition, Picture, View
 from pipelines.engine import heads
 from pipelines.engine.mmlab import import_mmrazor
-from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights
+from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights, untrained
 from pipelines.params import needed_roles
 
 import_mmrazor()
@@ -101,7 +101,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         teacher_weights: file of the teacher's weights, with its ``teacher_sha256``.
         taps: role -> module path, valid in both models.
         head: head family of both.
-        parts: ``{name, code, hparams, inherits}`` of each method that is joined.
+        parts: ``{name, code, hparams, inherits}`` of each method that is joined; with ``teacher: untrained`` the teacher's weights are
+            random.
         prior_weights: file of what the method's prior learned, with its ``prior_sha256``, or None.
         seed: the cell's seed.
 
@@ -125,7 +126,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
     ) -> None:
         built_student = MODELS.build(student)
         with torch.random.fork_rng(devices=[]):
-            frozen = load_frozen(teacher, teacher_weights, teacher_sha256)
+            teaches = all(part.get("teacher") != "untrained" for part in parts)
+            frozen = load_frozen(teacher, teacher_weights, teacher_sha256) if teaches else untrained(teacher, seed)
         distiller = {"type": "MethodDistiller", "parts": parts, "taps": taps, "seed": seed}
         with DefaultScope.overwrite_default_scope("mmrazor"):  # where its recorders are registered
             super().__init__(architecture=built_student, teacher=frozen, distiller=distiller)

@@ -1,6 +1,7 @@
 """What happens around the iterations of every training: seeds, curve, progress, and the end on a NaN."""
 
 import math
+import operator
 import os
 import time
 from collections.abc import Mapping
@@ -8,9 +9,12 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
+from pipelines.engine.layouts import load_whole
 from pipelines.engine.tracking import Tracker
+from pipelines.engine.weights import read_weights
 
 POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends with one too
 _LINE_EVERY_S = 15.0  # seconds between two lines of progress
@@ -27,6 +31,32 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+@HOOKS.register_module()
+class InitialisationHook(Hook):
+    """Starts a part of the model from a verified file, read as tensors alone, once the rest of the model is initialised.
+
+    MMEngine's own loader of initial weights compares no digest, and unpickles what it cannot read safely.
+
+    Args:
+        path: file of the part's whole state dict.
+        sha256: that the file must have.
+        part: path of the module.
+
+    Raises:
+        ValueError: the file is not there, is another one, or does not fit.
+    """
+
+    def __init__(self, path: str, sha256: str, part: str) -> None:
+        self._path, self._sha256, self._part = path, sha256, part
+
+    def before_train(self, runner: Runner) -> None:
+        """Load, unless the training goes on from a checkpoint."""
+        if runner.iter:
+            return
+        model = getattr(runner.model, "module", runner.model)
+        load_whole(operator.attrgetter(self._part)(model), read_weights(self._path, self._sha256), self._path)
 
 
 class ReseedHook(Hook):
@@ -117,7 +147,7 @@ class RecorderHook(Hook):
         self.curve.append({"iteration": self._iteration, "epoch": runner.epoch, **values})
         runner.message_hub.update_info("curve", self.curve)
         self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, self._iteration)
-        main = next((key for key in ("val_mIoU", "val_segm_mAP", "val_mAP") if key in values), None)
+        main = next((key for key in ("val_mIoU", "val_segm_mAP", "val_mAP", "val_accuracy") if key in values), None)
         said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
         where = f"epoch {runner.epoch}" if self._iteration == runner.iter else f"iteration {self._iteration}"
         print(f"{self._label} {where}: {said} on the tune split", flush=True)

@@ -1,4 +1,4 @@
-"""A published model shrunk to a tier's scale: the same kind of model, trained from scratch, narrower and shallower.
+"""A published model shrunk to a tier's scale: the same kind of model, narrower and shallower.
 
 Sizes that a published config states in pixels of COCO's images (anchors, ranges of regression and of masks) shrink by
 one factor, as the tier's objects are smaller: ``octave_base_scale`` over the 8 of GFL and ATSS.
@@ -21,14 +21,20 @@ _PUBLISHED_OCTAVE_BASE = 8
 _FAR = 1e8  # the upper end of FCOS's last range, pixels
 
 
-def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None) -> ConfigDict:
+def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None, is_pretrained: bool = False) -> ConfigDict:
     """The published model at a tier's scale; the number of its classes stays.
+
+    Args:
+        model: as published.
+        scale: of the tier.
+        image_px: side of its images.
+        is_pretrained: the backbone starts from weights, as published: what the published config then freezes stays frozen.
 
     Raises:
         ValueError: the tier does not say what replaces its backbone.
     """
     scaled = copy.deepcopy(model)
-    scaled.backbone, widths = _backbone(model.backbone, scale)
+    scaled.backbone, widths = scaled_backbone(model.backbone, scale, is_pretrained=is_pretrained)
     if "decode_head" in scaled:
         _scale_segmenter(scaled, scale, widths, image_px)
         return scaled
@@ -47,8 +53,8 @@ def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None) 
     return scaled
 
 
-def _backbone(published: ConfigDict, scale: ModelScale) -> tuple[ConfigDict, list[int]]:
-    """The tier's backbone, and the widths of the levels that it gives."""
+def scaled_backbone(published: ConfigDict, scale: ModelScale, *, is_pretrained: bool) -> tuple[ConfigDict, list[int]]:
+    """The tier's backbone, and the widths of the levels that it gives; see :func:`scaled_model`."""
     suffix = {"SwinTransformer": "embed_dims", "MobileNetV2": None}.get(published.type, "depth")
     name = published.type if suffix is None else f"{published.type}-{published[suffix]}"
     if name not in scale.backbones:
@@ -62,18 +68,19 @@ def _backbone(published: ConfigDict, scale: ModelScale) -> tuple[ConfigDict, lis
     if isinstance(asked, MobileNetScale):
         backbone.widen_factor = asked.widen_factor
         return backbone, [_divisible(_MOBILENET_WIDTHS[index] * asked.widen_factor) for index in backbone.out_indices]
-    return _resnet(backbone, asked)
+    return _resnet(backbone, asked, is_pretrained=is_pretrained)
 
 
-def _resnet(backbone: ConfigDict, asked: ResNetScale) -> tuple[ConfigDict, list[int]]:
+def _resnet(backbone: ConfigDict, asked: ResNetScale, *, is_pretrained: bool) -> tuple[ConfigDict, list[int]]:
     # A ResNeXt's groups and deformable convolutions are of bottlenecks, which a ResNet of this depth has not.
     for key in ("groups", "base_width", "dcn", "stage_with_dcn"):
         backbone.pop(key, None)
     backbone.type = "ResNet" if backbone.type == "ResNeXt" else backbone.type
-    # Frozen stages, norms and batch statistics belong to a pretrained backbone.
-    backbone.update(depth=asked.depth, base_channels=asked.base_channels, frozen_stages=-1, norm_eval=False)
-    if "norm_cfg" in backbone:
-        backbone.norm_cfg = ConfigDict(backbone.norm_cfg, requires_grad=True)
+    backbone.update(depth=asked.depth, base_channels=asked.base_channels)
+    if not is_pretrained:  # frozen stages, norms and batch statistics belong to a backbone that has learned something
+        backbone.update(frozen_stages=-1, norm_eval=False)
+        if "norm_cfg" in backbone:
+            backbone.norm_cfg = ConfigDict(backbone.norm_cfg, requires_grad=True)
     if "stem_channels" in backbone or backbone.type == "ResNetV1c":
         backbone.stem_channels = asked.base_channels
     return backbone, [asked.base_channels * _STAGE_WIDTHS[index] for index in backbone.out_indices]

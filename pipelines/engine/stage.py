@@ -27,7 +27,20 @@ from reports.record import Run
 
 ENGINE = [
     Path("pipelines/engine") / f"{name}.py"
-    for name in ("compose", "distiller", "heads", "hooks", "mmlab", "prior", "scaling", "sources", "training", "weights")
+    for name in (
+        "backbones",
+        "compose",
+        "distiller",
+        "heads",
+        "hooks",
+        "layouts",
+        "mmlab",
+        "prior",
+        "scaling",
+        "sources",
+        "training",
+        "weights",
+    )
 ]
 
 
@@ -46,12 +59,16 @@ class Job:
     config_changes: dict[str, Any] = field(default_factory=dict)
     teacher_sha256: str | None = None
     prior_sha256: str | None = None
+    initialisation_sha256: str | None = None
+    student_initialisation_sha256: str | None = None
     variant: Literal["published", "tuned"] = "published"
     code: tuple[Path, ...] = ()  # files of methods/ that decide the training
 
     @property
     def name(self) -> str:
-        """``gfl_r101_r50/mgd/seed0``, or the stage's name where there is no method or seed."""
+        """``gfl_r101_r50/mgd/seed0``, or the stage's name where there is no method or seed; ``backbones/resnet50``."""
+        if self.stage == "pretrain":
+            return f"backbones/{self.pair}"
         parts = [self.pair, self.method or self.stage, *(["tuned"] if self.variant == "tuned" else [])]
         return "/".join(parts if self.stage != "distill" else [*parts, f"seed{self.seed}"])
 
@@ -78,7 +95,7 @@ def run_training(
     record: Path,
     learned: Path | None = None,
 ) -> Run:
-    """Train, write weights and ``run.json``, and tell MLflow; see :func:`pipelines.engine.training.train`.
+    """Train on a pair's data; see :func:`train_and_record`.
 
     Args:
         job: what is trained.
@@ -91,9 +108,39 @@ def run_training(
         learned: file for what a method learned beside its student.
     """
     check_writable(weights.parent)
-    data_name, data_digest = dataset_identity(setting, data)
-    if data_name == "own":
+    identified = dataset_identity(setting, data)
+    if identified[0] == "own":
         _check_batch(config, data / "manifest.json")
+    return train_and_record(job, config, identified, data, export=export, weights=weights, record=record, learned=learned)
+
+
+def train_and_record(
+    job: Job,
+    config: Config,
+    identified: tuple[str, str],
+    data: Path,
+    *,
+    export: Callable[[nn.Module], nn.Module],
+    weights: Path,
+    record: Path,
+    learned: Path | None = None,
+    judge: Callable[[Trained], dict[str, Any]] = lambda _trained: {},
+) -> Run:
+    """Train, write weights and ``run.json``, and tell MLflow; see :func:`pipelines.engine.training.train`.
+
+    Args:
+        job: what is trained.
+        config: of the training.
+        identified: name and digest of the data set.
+        data: where it lies, for MLflow.
+        export: the trained part of the model, whose state dict goes to ``weights``.
+        weights: file.
+        record: where ``run.json`` goes.
+        learned: file for what a method learned beside its student.
+        judge: further fields of the record; a ValueError of it leaves none.
+    """
+    check_writable(weights.parent)
+    data_name, data_digest = identified
     trackers: list[Tracker] = []
 
     def tracker_for(resume: str | None) -> Tracker:
@@ -112,12 +159,15 @@ def run_training(
         )  # fmt: skip
     except UnfitError as error:
         raise ValueError(f"benchmarks/pairs/{job.pair}.yaml under {job.method}: {error}") from error
+    judged = judge(trained)
     run = Run(
         stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, variant=job.variant, seed=job.seed,
         hparams=job.hparams, hparams_origin=job.hparams_origin, config_changes=job.config_changes, git=git_state(), environment=environment(),
         processes=get_world_size(), config_sha256=trained.config_sha256, data={"name": data_name, "digest": data_digest},
+        initialisation_sha256=job.initialisation_sha256, student_initialisation_sha256=job.student_initialisation_sha256,
         teacher_sha256=job.teacher_sha256, prior_sha256=job.prior_sha256, weights_sha256=file_sha256(weights),
-        method_sha256=file_sha256(learned) if learned else None, finished_at=now(), cost=_cost(trained), curve=trained.curve, mlflow_run_id=trained.mlflow_run_id,
+        method_sha256=file_sha256(learned) if learned else None, finished_at=now(), cost=_cost(trained), curve=trained.curve,
+        mlflow_run_id=trained.mlflow_run_id, **judged,
     )  # fmt: skip
     write_json(record, run.model_dump())
     trackers[-1].tags({"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256})
@@ -179,6 +229,7 @@ def record_fetched(
         stage=job.stage, status="done", tier=job.tier, pair=job.pair, method=job.method, seed=job.seed, origin=origin,
         git=git_state(), environment=environment(), data={"name": data_name, "digest": data_digest},
         weights_sha256=file_sha256(weights), finished_at=now(), mlflow_run_id=tracker.run_id,
+        student_initialisation_sha256=job.student_initialisation_sha256,
     )  # fmt: skip
     write_json(weights.with_name("run.json"), run.model_dump())
     tracker.tags({"weights_sha256": run.weights_sha256})

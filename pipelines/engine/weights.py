@@ -123,18 +123,14 @@ def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> State
     return {key: value.detach().cpu() for key, value in converted.state_dict().items()}
 
 
-def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module | None = None) -> str:
-    """Write a downloaded checkpoint again as nothing but tensors, for MMEngine's ``init_cfg`` to load.
-
-    MMEngine unpickles what it cannot read safely, and only warns of weights that do not fit: it must never see
-    a file as it was downloaded.
+def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module) -> str:
+    """Write a downloaded ImageNet checkpoint again as nothing but tensors, all that a backbone has and under its own names.
 
     Args:
         source: the download.
         sha256: its whole digest or the leading digits.
         out: the file to write; it is there whole or not at all.
-        backbone: what will load the file, built without it; None for a backbone that converts a foreign layout
-            itself (Swin's ``convert_weights``): then nothing but the digest and the safety is checked.
+        backbone: what will load the file, built without it.
 
     Returns:
         The sha256 of ``out``.
@@ -142,14 +138,29 @@ def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module 
     Raises:
         ValueError: the file is not the recorded one, cannot be read safely, or does not fit the backbone.
     """
-    state = read_weights(source, sha256) if backbone is None else convert_checkpoint(source, sha256, backbone)
+    if getattr(backbone, "convert_weights", False):
+        state = _from_swins_authors(read_weights(source, sha256), backbone, source)
+    else:
+        state = convert_checkpoint(source, sha256, backbone)
     # A view would take the whole of its storage along.
-    plain = {key: value.detach().clone() for key, value in state.items()}
+    plain = {key: value.detach().cpu().clone() for key, value in state.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{out.name}.partial")
     torch.save(plain, partial)
     partial.replace(out)
     return file_sha256(out)
+
+
+def _from_swins_authors(state: State, backbone: nn.Module, source: Path) -> State:
+    """The weights of Swin's authors as MMDetection's module saves them; their file has no norms behind the single levels."""
+    from mmdet.models.backbones.swin import swin_converter  # noqa: PLC0415 (seconds)
+
+    converted = {key.removeprefix("backbone."): value for key, value in swin_converter(state).items()}
+    named = {key: value for key, value in converted.items() if not key.startswith(("norm.", "head."))}
+    own_norms = {key: value for key, value in backbone.state_dict().items() if re.match(r"norm\d", key)}
+    whole = copy.deepcopy(backbone)
+    load_whole(whole, with_versions(OrderedDict({**own_norms, **named}), None), source)
+    return whole.state_dict()
 
 
 def load_frozen(config: dict[str, Any], weights: str, sha256: str) -> BaseModel:
@@ -161,6 +172,16 @@ def load_frozen(config: dict[str, Any], weights: str, sha256: str) -> BaseModel:
     state = read_weights(weights, sha256)
     model = MODELS.build(config)
     load_whole(model, state, weights)
+    model.requires_grad_(requires_grad=False)
+    return model.eval()
+
+
+def untrained(config: dict[str, Any], seed: int) -> BaseModel:
+    """Build a model with random weights of this seed, frozen and in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MODELS.build(config)
+        model.init_weights()
     model.requires_grad_(requires_grad=False)
     return model.eval()
 

@@ -8,7 +8,19 @@ from benchmarks.datasets import OwnData
 from benchmarks.pair import Checkpoint, Pair
 from benchmarks.throughput import Complexity, Throughput
 from benchmarks.tier import Tier
-from pipelines.params import Cell, Grid, cell_config, cells, impossible_reason, load_pair, load_parts, load_tier, load_yaml
+from pipelines.params import (
+    Cell,
+    Grid,
+    cell_config,
+    cell_parts,
+    cells,
+    impossible_reason,
+    load_pair,
+    load_parts,
+    load_tier,
+    load_yaml,
+    trained_as,
+)
 from pipelines.planning.finished import Finished, tuned_cells
 from pipelines.planning.lengths import Images, Length, length_at, num_images, trial_images
 from pipelines.planning.speeds import Speed, Speeds, known_speeds
@@ -181,7 +193,8 @@ class _Needs:
         if not (published or tuned or is_searched):
             return []
         speed, changes = self.speeds.student(self.name, method), cell_config(method, self.name, self.pair, self.grid.tier)
-        length = self.images and length_at(self.tier, self.pair, "student", changes, self.images)
+        times = trained_as(cell_parts(method, self.name, self.pair, self.grid.tier)[0]).length_times
+        length = self.images and length_at(self.tier, self.pair, "student", changes, self.images, share=times)
         seen = self._seen(length, speed)
         work = self._prior(method)
         if published:

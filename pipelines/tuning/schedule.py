@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from pipelines.engine.compose import stretch
 from pipelines.engine.hooks import StoppedError
 
 _NEVER = 10**9
@@ -20,18 +21,8 @@ def shorten(config: Config, share: float) -> None:
 
     The loop no longer validates by itself; :class:`ReportHook` does.
     """
-    loop = config.train_cfg
-    key = "max_epochs" if "max_epochs" in loop else "max_iters"
-    length = max(1, round(share * loop[key]))
-    factor = length / loop[key]
-    loop[key] = length
-    loop.val_begin = _NEVER
-    for scheduler in config.param_scheduler:
-        for name in ("begin", "end", "T_max"):
-            if scheduler.get(name) is not None:
-                scheduler[name] = round(factor * scheduler[name])
-        if "milestones" in scheduler:
-            scheduler.milestones = [round(factor * step) for step in scheduler.milestones]
+    stretch(config, share)
+    config.train_cfg.val_begin = _NEVER
     # The last state is what is measured; nothing is kept of others but to go on from.
     config.default_hooks.checkpoint.pop("save_best", None)
 

@@ -1,0 +1,88 @@
+"""A backbone trained as a classifier: the model, its images and its accuracy.
+
+What is learned here takes the place of ImageNet's weights; the linear layer behind the backbone is thrown away.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from benchmarks.scenes import CLASSES, SceneSpec, draw_scene
+
+
+@MODELS.register_module()
+class BackboneClassifier(BaseModel):  # type: ignore[misc]
+    """A backbone, its last level averaged over all positions, and a linear layer.
+
+    Args:
+        backbone: config; it gives a tuple of levels (N, C, H, W), or one.
+        channels: C of the last of them.
+        data_preprocessor: MMEngine's, which brings images to the mean and deviation that the backbone's detectors use.
+    """
+
+    def __init__(self, backbone: dict[str, Any], channels: int, data_preprocessor: dict[str, Any]) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.backbone = MODELS.build(backbone)
+        self.head = nn.Linear(channels, len(CLASSES))
+
+    def forward(self, inputs: Tensor, labels: list[int], mode: str = "tensor") -> Any:
+        """Logits (N, K), or the loss, or as predictions a list of ``{right}`` an image."""
+        levels = self.backbone(inputs)
+        last_NCHW = levels[-1] if isinstance(levels, (tuple, list)) else levels
+        logits_NK = self.head(last_NCHW.mean(dim=(2, 3)))
+        labels_N = torch.as_tensor(labels, device=logits_NK.device)
+        if mode == "loss":
+            return {"loss": nn.functional.cross_entropy(logits_NK, labels_N)}
+        if mode == "predict":
+            return [{"right": right} for right in (logits_NK.argmax(1) == labels_N).tolist()]
+        return logits_NK
+
+
+@DATASETS.register_module()
+class OneDigitScenes(Dataset[dict[str, Any]]):
+    """Scenes of one digit, drawn when the data set is made and kept in memory: ``{inputs: (3, H, W) BGR, labels: class}``.
+
+    Args:
+        spec: a :class:`SceneSpec`, of one digit a scene.
+        split: of the specification.
+    """
+
+    def __init__(self, spec: dict[str, Any], split: str) -> None:
+        described = SceneSpec.model_validate(spec)
+        scenes = [draw_scene(described, split, index) for index in range(getattr(described, split))]
+        images_NCHW = np.stack([scene.image_HWC[..., ::-1].transpose(2, 0, 1) for scene in scenes])
+        self.images_NCHW = torch.from_numpy(np.ascontiguousarray(images_NCHW))
+        self.labels_N = [scene.classes[0] for scene in scenes]
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return len(self.labels_N)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One scene."""
+        return {"inputs": self.images_NCHW[index], "labels": self.labels_N[index]}
+
+
+@METRICS.register_module()
+class ShareRight(BaseMetric):  # type: ignore[misc]
+    """Share of images whose class is named, as ``scenes/accuracy``."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:  # noqa: ARG002 (MMEngine's)
+        """Keep which were right."""
+        self.results.extend(float(sample["right"]) for sample in data_samples)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Average."""
+        return {"scenes/accuracy": sum(results) / len(results)}
+
+
+def scenes_digest(spec: SceneSpec) -> str:
+    """Digest of what the scenes are a function of, but for the code that draws them."""
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()

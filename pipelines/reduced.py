@@ -1,0 +1,90 @@
+"""Values of recipes at a tier whose models are reduced: what a published value is worth there follows from what the tier is.
+
+A recipe says of such a value what it is counted by (:class:`methods.recipe.Conversion`); the tier's own sizes do the rest, so that a
+copied tier with other sizes gets values of its own.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pair import Pair
+from benchmarks.tier import ModelScale, Tier
+from methods.recipe import Conversion
+
+_DIGITS = 3  # significant, of a converted weight
+_SEGMENTER_STRIDE = 8  # of the last stage, pixels
+
+
+def converted(
+    key: str, value: Any, how: Conversion, hparams: Mapping[str, Any], pair: Pair, tier: Tier, data: Path, image_px: int | None
+) -> tuple[Any, str]:
+    """A published value as it is at a reduced tier, and in words why.
+
+    Args:
+        key: of the hyper-parameter.
+        value: published.
+        how: what it is counted by.
+        hparams: all of the method there, as published.
+        pair: that is trained.
+        tier: with reduced models.
+        data: folder of the tier's manifest.
+        image_px: side of its images.
+
+    Raises:
+        ValueError: the tier has no size or schedule that the conversion needs.
+    """
+    scale = tier.model
+    if scale is None:
+        raise ValueError(f"{key}: only reduced models have converted values")
+    if how.finest_px:
+        return scale.roi.finest_px, f"{key} {scale.roi.finest_px} in place of {value}: the tier's finest level begins there"
+    if how.tower_convs is not None:
+        position = max(1, value * scale.stacked_convs // how.tower_convs)
+        return (
+            position,
+            f"{key} {position} in place of {value}: towers have {scale.stacked_convs} convolutions here, {how.tower_convs} there",
+        )
+    if how.of_iterations is not None:
+        iterations = _iterations(key, pair, tier, data)
+        share = max(1, round(value / how.of_iterations * iterations)) if value else 0
+        return share, f"{key} {share}: as much of {iterations} iterations as {value} of {how.of_iterations}"
+    if image_px is None:
+        raise ValueError(
+            f"{key} is counted by positions of a feature map, and the tier does not say how large its images are; give own.image_px in params.yaml"
+        )
+    channels, positions = _neck(pair, scale, image_px, hparams) if how.of == "neck" else _last_stage(pair, scale, image_px)
+    here, there = channels * positions, how.channels * how.positions
+    weight = float(f"{value * there / here:.{_DIGITS}g}")
+    return weight, (
+        f"{key} {weight:g}: it multiplies a sum, so {value:g} is scaled by the number of terms, {how.channels} x {how.positions} there and "
+        f"{channels} x {positions} here"
+    )
+
+
+def _iterations(key: str, pair: Pair, tier: Tier, data: Path) -> int:
+    """Of the tier's training of a student."""
+    from pipelines.planning.lengths import length_at, num_images  # noqa: PLC0415 (they import this module's users)
+
+    images = num_images(tier, pair, data / "manifest.json")
+    if images is None or tier.schedule is None:
+        wanted = (
+            "a schedule in the tier's file" if tier.schedule is None else "the number of training images: run dvc repro prepare"
+        )
+        raise ValueError(f"{key} is a share of the schedule, and a reduced tier needs {wanted}")
+    return length_at(tier, pair, "student", {}, images).iterations
+
+
+def _neck(pair: Pair, scale: ModelScale, image_px: int, hparams: Mapping[str, Any]) -> tuple[int, int]:
+    """Channels of the neck and positions of the levels that a method uses."""
+    strides = [*([scale.strides[0] // 2] if pair.head == "solo" else []), *scale.strides]
+    return scale.neck_channels, sum((-(-image_px // stride)) ** 2 for stride in strides[: hparams.get("num_levels")])
+
+
+def _last_stage(pair: Pair, scale: ModelScale, image_px: int) -> tuple[int, int]:
+    """Channels and positions of the teacher's last stage."""
+    from pipelines.engine.backbones import published_side  # noqa: PLC0415 (seconds)
+    from pipelines.engine.scaling import scaled_backbone  # noqa: PLC0415
+
+    _, widths = scaled_backbone(published_side(pair, "teacher").model.backbone, scale, is_pretrained=False)
+    return widths[-1], (-(-image_px // _SEGMENTER_STRIDE)) ** 2
