@@ -141,7 +141,8 @@ def _digit_alpha(rng: np.random.Generator, split: str, class_index: int, height:
 
 def _visible_colour(rng: np.random.Generator, ink: tuple[int, int], behind: NDArray[np.int32]) -> NDArray[np.int64]:
     """A random colour at least ``_MIN_CONTRAST`` away (sum over channels) from what is behind, or the farthest one drawn."""
-    farthest, distance = np.zeros(3, np.int64), -1
+    farthest: NDArray[np.int64] = np.zeros(3, np.int64)
+    distance = -1
     for _ in range(_COLOUR_TRIES):
         colour = rng.integers(ink[0], ink[1] + 1, size=3)
         found = int(np.abs(colour - behind).sum())

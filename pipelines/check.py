@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.pair import Pair
 from benchmarks.published import Registry
+from benchmarks.tier import Tier
 from pipelines import cli
 from pipelines.comparable import check_comparable
 from pipelines.engine.provenance import sources_sha256
@@ -96,6 +97,7 @@ def check_all(grid: Grid) -> None:
     for part in parts.values():
         check_recipe(part)
     for pair_name, pair in pairs.items():
+        check_repeat(pair_name, pair, load_tier(grid.tier))
         for side in (pair.teacher, pair.student):
             check_config(pair_name, side.config)
         for name in grid.methods:
@@ -106,6 +108,28 @@ def check_all(grid: Grid) -> None:
         check_comparable(figures, grid.pairs, grid.methods)
     check_backbones(grid, pairs)
     check_tuning(grid)
+
+
+def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
+    """ValueError where a pair that repeats another is not the same but for its teacher's seed, or has the very same teacher."""
+    if pair.repeats is None:
+        return
+    but = {"title", "teacher_seed", "repeats"}
+    first = load_pair(pair.repeats)
+    differing = [key for key in type(pair).model_fields if key not in but and getattr(first, key) != getattr(pair, key)]
+    if differing:
+        raise ValueError(
+            f"benchmarks/pairs/{name}.yaml: repeats {pair.repeats}, and differs from it in {', '.join(differing)}; make them equal"
+        )
+    if first.teacher_seed == pair.teacher_seed:
+        raise ValueError(
+            f"benchmarks/pairs/{name}.yaml: repeats {pair.repeats} with the same teacher_seed {pair.teacher_seed}; give another"
+        )
+    if tier.model is None and pair.teacher.checkpoint is not None:
+        raise ValueError(
+            f"params.yaml: {name} repeats {pair.repeats} with a second teacher, and at this tier the teacher is fetched: the two would be one; "
+            "leave the pair out"
+        )
 
 
 def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, Any]]:
@@ -130,6 +154,23 @@ def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, A
             f"params.yaml: backbones names {stray[0]}, which no pair of the grid starts from; take it out (they start from: {', '.join(needed)})"
         )
     return {name: backbone.as_json() for name, (backbone, _) in needed.items()}
+
+
+def conversions(grid: Grid) -> list[str]:
+    """What values of recipes become at a tier with reduced models, a line each."""
+    lines: dict[str, list[str]] = {}
+    for pair_name in grid.pairs if load_tier(grid.tier).model is not None else []:
+        pair = load_pair(pair_name)
+        for method in grid.methods:
+            if method in grid.leave_out.get(pair_name, []) or impossible_reason(pair_name, pair, method, grid.tier):
+                continue
+            for part in load_parts(method):
+                keys = {*part.recipe.reduced, *(key for override in part.recipe.overrides for key in override.reduced)}
+                _, why = part.resolve(pair_name, pair.head, grid.tier)
+                for reason in why:
+                    if reason.partition(" ")[0] in keys:
+                        lines.setdefault(f"{part.name}: {reason}", []).append(pair_name)
+    return [f"{line} ({', '.join(dict.fromkeys(pairs))})" for line, pairs in lines.items()]
 
 
 def tuned_cells(grid: Grid) -> list[tuple[str, str]]:
@@ -232,6 +273,8 @@ def main() -> None:
     grid = load_grid()
     check_all(grid)
     print(f"[check] tier {grid.tier}: {len(cells(grid))} cells, all files in order", flush=True)
+    for line in conversions(grid):
+        print(f"[check] reduced models: {line}", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text("the grid's files are in order\n")
     write_json(args.recipes, {name: decisive(name, grid) for name in grid.methods})

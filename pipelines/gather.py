@@ -11,7 +11,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from benchmarks.pair import Pair
 from benchmarks.published import Figure, Registry
 from pipelines.comparable import contradictions, settings_here, split_differs
-from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
+from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title, seeds_of
 from pipelines.quoted import pair_notes, published_figures, recipe_of, stated_differences
 from reports.assembly import leaderboard
 from reports.board import Leaderboard, Margin, Missing, Table
@@ -96,6 +96,7 @@ class Gathered:
     runs: Path
     work: Path
     tier: str
+    baseline_seeds: Sequence[int] = ()
     problems: list[str] = field(default_factory=list)
     all_runs: list[Run] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
@@ -119,7 +120,7 @@ class Gathered:
             found = self._cell(pair_name, method, seed)
             (missing if isinstance(found, Missing) else results).append(found)
         stage = "evaluate" if base == method else "evaluate_tuned"
-        targets = " ".join(f"{stage}@{pair_name}-{base}-{seed}" for seed in seeds)
+        targets = " ".join(_target(stage, pair_name, method, seed, self.baseline_seeds) for seed in seeds)
         prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
         if base == method:
             self.all_runs += [prior] if prior else []
@@ -159,7 +160,7 @@ class Gathered:
     def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
         base = method.removesuffix(_TUNED)
         folder, stage = f"{pair}/{method}/seed{seed}", "distill" if base == method else "distill_tuned"
-        target = f"{stage}@{pair}-{base}-{seed}"
+        target = _target(stage, pair, method, seed, self.baseline_seeds)
         try:
             found = self._result(self.runs / folder, target, ("distill", pair, method, seed))
             record = self.runs / folder / "run.json"
@@ -194,6 +195,13 @@ class Gathered:
         return found
 
 
+def _target(stage: str, pair: str, method: str, seed: int, baseline_seeds: Sequence[int]) -> str:
+    """DVC's name of a cell's stage; the control's further seeds have stages of their own."""
+    if method == "none" and seed in baseline_seeds:
+        return f"{stage}_baseline@{pair}-{seed}"
+    return f"{stage}@{pair}-{method.removesuffix(_TUNED)}-{seed}"
+
+
 def _told(identity: tuple[str, str, str | None, int | None]) -> str:
     return "/".join(str(part) for part in identity if part is not None)
 
@@ -218,7 +226,7 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     tier = load_tier(grid.tier)
     full_size = tier.model is None and tier.data == "published"
     registry, declared = load_yaml(Path("benchmarks/published.yaml"), Registry).root, margins()
-    found, tables, used = Gathered(runs, work, grid.tier), [], {}
+    found, tables, used = Gathered(runs, work, grid.tier, grid.baseline_seeds), [], {}
     names: list[str] = []
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
@@ -252,7 +260,7 @@ def _table(
     figures: Sequence[Figure],
     margin: Margin | None,
 ) -> Table:
-    cells = {method: found.cells(name, pair, method, grid.seeds) for method in methods}
+    cells = {method: found.cells(name, pair, method, seeds_of(grid, name, method)) for method in methods}
 
     def differences(figure: Figure) -> list[str]:
         """Those that the registry names, and at full size those of the runs as they were."""

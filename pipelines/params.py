@@ -148,10 +148,9 @@ class Part:
         in_force = [id(override) for override in last.values()]
         why = [o.why for o in applied if id(o) in in_force or not (o.hparams or o.inherits is not None)]
         if load_tier(tier_name).model is not None:
-            published = dict(hparams)
-            for key, how in conversions.items():
-                hparams[key], reason = _converted(key, how, published, pair_name, tier_name)
-                why.append(reason)
+            found = {key: _converted(key, how, hparams, pair_name, tier_name) for key, how in conversions.items()}
+            hparams |= {key: value for key, (value, _) in found.items()}
+            why += [reason for _, reason in found.values()]
         part = {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}
         return part | ({} if self.recipe.teacher == "trained" else {"teacher": self.recipe.teacher}), why
 
@@ -205,10 +204,9 @@ def _converted(key: str, how: Conversion, published: dict[str, Any], pair_name: 
     """See :func:`pipelines.reduced.converted`."""
     from pipelines.reduced import converted  # noqa: PLC0415 (which imports this module's users)
 
-    tier, grid_own = load_tier(tier_name), None
-    if tier.scenes is None:
-        grid_own = load_grid().own
-    image_px = tier.scenes.image_px if tier.scenes else grid_own and grid_own.image_px
+    tier = load_tier(tier_name)
+    own = None if tier.scenes else load_grid().own
+    image_px = tier.scenes.image_px if tier.scenes else own.image_px if own else None
     try:
         return converted(key, published[key], how, published, load_pair(pair_name), tier, Path("data") / tier_name, image_px)
     except ValueError as error:

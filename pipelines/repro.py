@@ -98,6 +98,14 @@ def idle_stages(grid: Grid) -> set[str]:
                 stages = [f"{stage}{variant}" for stage in ("distill", "evaluate") for variant in ("", "_tuned")]
                 idle |= {f"{stage}@{cell}-{seed}" for stage in stages for seed in grid.seeds}
                 idle |= {f"masks@{cell}", f"tune@{cell}"}
+            elif method == "none":
+                idle.add(f"masks@{cell}")
+                if pair.repeats is not None:
+                    idle |= {
+                        f"{stage}_baseline@{pair_name}-{seed}"
+                        for stage in ("distill", "evaluate")
+                        for seed in grid.baseline_seeds
+                    }
             elif all(part.recipe.prior is None for part in load_parts(method)):
                 idle.add(f"masks@{cell}")
     return idle

@@ -41,7 +41,11 @@ class Claim:
     def stages(self) -> tuple[str, str]:
         """DVC's names of the stages that trained and evaluated it."""
         what, _, cell = self.result.target.partition("@")
-        evaluate = {"teachers": "evaluate_teacher", "distill_tuned": "evaluate_tuned"}.get(what, "evaluate")
+        evaluate = {
+            "teachers": "evaluate_teacher",
+            "distill_tuned": "evaluate_tuned",
+            "distill_baseline": "evaluate_baseline",
+        }.get(what, "evaluate")
         return self.result.target, f"{evaluate}@{cell}"
 
 

@@ -89,7 +89,7 @@ def backbones_of(pairs: dict[str, Pair], scale: ModelScale) -> dict[str, tuple[B
     found: dict[str, tuple[Backbone, str]] = {}
     for pair_name, pair in pairs.items():
         for side in ("teacher", "student"):
-            named = backbone_of(pair, side, scale)  # type: ignore[arg-type]
+            named = backbone_of(pair, side, scale)
             if named is None:
                 continue
             name, backbone = named

@@ -32,12 +32,12 @@ class BackboneClassifier(BaseModel):  # type: ignore[misc]
         self.backbone = MODELS.build(backbone)
         self.head = nn.Linear(channels, len(CLASSES))
 
-    def forward(self, inputs: Tensor, labels: list[int], mode: str = "tensor") -> Any:
-        """Logits (N, K), or the loss, or as predictions a list of ``{right}`` an image."""
+    def forward(self, inputs: Tensor, data_samples: list[int], mode: str = "tensor") -> Any:
+        """Logits (N, K), or the loss, or as predictions a list of ``{right}`` an image; ``data_samples`` are classes."""
         levels = self.backbone(inputs)
         last_NCHW = levels[-1] if isinstance(levels, (tuple, list)) else levels
         logits_NK = self.head(last_NCHW.mean(dim=(2, 3)))
-        labels_N = torch.as_tensor(labels, device=logits_NK.device)
+        labels_N = torch.as_tensor(data_samples, device=logits_NK.device)
         if mode == "loss":
             return {"loss": nn.functional.cross_entropy(logits_NK, labels_N)}
         if mode == "predict":
@@ -47,7 +47,7 @@ class BackboneClassifier(BaseModel):  # type: ignore[misc]
 
 @DATASETS.register_module()
 class OneDigitScenes(Dataset[dict[str, Any]]):
-    """Scenes of one digit, drawn when the data set is made and kept in memory: ``{inputs: (3, H, W) BGR, labels: class}``.
+    """Scenes of one digit, drawn when the data set is made and kept in memory: ``{inputs: (3, H, W) BGR, data_samples: class}``.
 
     Args:
         spec: a :class:`SceneSpec`, of one digit a scene.
@@ -67,7 +67,7 @@ class OneDigitScenes(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One scene."""
-        return {"inputs": self.images_NCHW[index], "labels": self.labels_N[index]}
+        return {"inputs": self.images_NCHW[index], "data_samples": self.labels_N[index]}
 
 
 @METRICS.register_module()

@@ -39,14 +39,15 @@ def find_finished(grid: Grid, standing: Grid) -> Finished:
     if not recorded.cells and not recorded.teachers:
         return Finished(f"no finished training lies in runs/{grid.tier}")
     if grid == standing and Path("dvc.lock").is_file():
-        return _up_to_date(recorded)
+        return _up_to_date(recorded, grid)
     return recorded
 
 
 def tuned_cells(grid: Grid) -> list[Cell]:
     """Students that are trained with what stage ``tune`` finds, among the pairs and methods of the grid."""
     tuning = grid.tuning
-    return [c for c in cells(grid) if tuning is not None and c.pair in tuning.pairs and c.method in tuning.methods]
+    wanted = [] if tuning is None else [c for c in cells(grid) if c.pair in tuning.pairs and c.method in tuning.methods]
+    return [cell for cell in wanted if cell.seed in grid.seeds]
 
 
 def _recorded(grid: Grid) -> Finished:
@@ -67,7 +68,14 @@ def _done(folder: Path, record: str = "run.json") -> bool:
     return path.is_file() and bool(json.loads(path.read_text())["status"] == "done")
 
 
-def _up_to_date(recorded: Finished) -> Finished:
+def _stage(cell: Cell, grid: Grid) -> str:
+    """DVC's name of the stage that trains it."""
+    if cell.seed in grid.baseline_seeds:
+        return f"distill_baseline@{cell.pair}-{cell.seed}"
+    return f"distill@{cell.pair}-{cell.method}-{cell.seed}"
+
+
+def _up_to_date(recorded: Finished, grid: Grid) -> Finished:
     """Of what is recorded, what DVC would not run again; or all of it where DVC cannot be asked."""
     from pipelines.repro import make_plan  # noqa: PLC0415 (seconds, in dvc)
 
@@ -77,7 +85,7 @@ def _up_to_date(recorded: Finished) -> Finished:
         return replace(recorded, means=f"{recorded.means} ({error})")
     return Finished(
         "DVC says that it is up to date (what stands behind a stale stage is counted as to be run)",
-        {cell for cell in recorded.cells if f"distill@{cell.pair}-{cell.method}-{cell.seed}" not in waiting},
+        {cell for cell in recorded.cells if _stage(cell, grid) not in waiting},
         {pair for pair in recorded.teachers if f"teachers@{pair}" not in waiting},
         {(pair, method) for pair, method in recorded.priors if f"masks@{pair}-{method}" not in waiting},
         {cell for cell in recorded.tuned if f"distill_tuned@{cell.pair}-{cell.method}-{cell.seed}" not in waiting},
