@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchmarks.pair import HeadFamily
 from benchmarks.scenes import SceneSpec
 
 
@@ -83,16 +84,16 @@ class Lengths(_Frozen):
 class Schedule(Lengths):
     """How everything is trained: AdamW, linear warm-up, cosine decay to zero."""
 
-    segmentation: Lengths | None = Field(default=None, description="other lengths for pairs that label pixels")
+    heads: dict[HeadFamily, Lengths] = Field(default_factory=dict, description="other lengths for pairs of a head family")
     prior_iterations: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     weight_decay: float = Field(ge=0)
     warmup_iterations: int = Field(ge=0)
     clip_grad_norm: float = Field(gt=0)
 
-    def lengths(self, task: str) -> Lengths:
-        """The lengths for a pair's task."""
-        return self.segmentation if task == "segmentation" and self.segmentation else self
+    def lengths(self, head: HeadFamily) -> Lengths:
+        """The lengths for a pair's head family."""
+        return self.heads.get(head, self)
 
 
 class Pretraining(_Frozen):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports import statistics
+from reports import answers, statistics
 from reports.board import Leaderboard, Margin, PublishedFigure, Recipe, Row, Table
 from reports.record import Cost, Environment, Run
 from reports.study import Study, Trial
@@ -47,6 +47,7 @@ def leaderboard(
     trainings += [trial for study in studies for trial in study.trials if trial.iterations]
     joules = [training.energy_kj for training in trainings if training.energy_kj is not None]
     tables, num_tests = adjusted(tables, full_size=full_size)
+    tables = [table.model_copy(update={"power": answers.seed_power(table, num_tests)}) for table in tables]
     return Leaderboard(
         tier=tier,
         tier_title=tier_title,
@@ -55,6 +56,8 @@ def leaderboard(
         recipes=dict(recipes or {}),
         margins=list(margins),
         studies=list(studies),
+        teacher_splits=answers.teacher_splits(tables),
+        predictions=[] if full_size else answers.predictions(tables),
         num_tests=num_tests,
         environment=Environment.model_validate_json(environments.most_common(1)[0][0]) if environments else None,
         data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},

@@ -98,6 +98,7 @@ class Tuning(Frozen):
     gain_low: float | None = Field(default=None, description="of Welch's 95 % interval")
     gain_high: float | None = None
     gain_p: float | None = Field(default=None, description="two-sided, of tuning changing nothing")
+    untested: str | None = Field(default=None, description="why there is no test, where there is none")
     gain_p_holm: float | None = Field(default=None, description="adjusted for all gains of this leaderboard")
 
 
@@ -124,8 +125,16 @@ class Row(Frozen):
     gain_high: float | None = None
     gain_p: float | None = Field(default=None, description="two-sided, of there being no gain")
     gain_p_holm: float | None = Field(default=None, description="adjusted for all gains of this leaderboard")
+    untested: str | None = Field(default=None, description="why the gain has no test, where it has none")
+    found: float | None = Field(
+        default=None, description="of a detector: percent of the objects that are found, mean of the seeds"
+    )
+    right: float | None = Field(default=None, description="percent of the found objects whose class is right, mean of the seeds")
+    foreground: float | None = Field(
+        default=None, description="of a segmenter: IoU of all that is no background, mean of the seeds"
+    )
     gap_closed: float | None = Field(default=None, description="share of the way from control to teacher, 0-1")
-    gap_low: float | None = Field(default=None, description="of its 95 % bootstrap interval")
+    gap_low: float | None = Field(default=None, description="of its 95 % bootstrap interval; None below five seeds a side")
     gap_high: float | None = None
     minutes: float | None = Field(default=None, description="of training, mean of the seeds")
     prior_minutes: float | None = Field(
@@ -180,6 +189,42 @@ class TeacherRow(Frozen):
     target: str
 
 
+class SeedPower(Frozen):
+    """How surely a true gain on one row of a table is found; see :func:`reports.answers.seed_power`."""
+
+    gain: float = Field(description="true, points")
+    sd: float = Field(description="of one seed about its row's mean, pooled over the rows, points")
+    seeds: int = Field(description="of the row with the fewest")
+    control_seeds: int
+    num_tests: int
+    power: float = Field(description="after Holm, 0-1")
+
+
+class TeacherSplit(Frozen):
+    """A method's students under two teachers of one pair, points."""
+
+    pair: str
+    method: str
+    title: str
+    metric: str
+    difference: float = Field(description="second teacher's students less the first's")
+    low: float = Field(description="of Welch's 95 % interval")
+    high: float
+    p: float = Field(description="two-sided, of there being no difference; not adjusted")
+    teacher_sd: float = Field(description="between teachers, of two")
+    student_sd: float = Field(description="between students of one teacher, pooled")
+
+
+class Predicted(Frozen):
+    """Rank correlation (Spearman) of the gains here with the reported ones."""
+
+    what: str = Field(description="a pair's title, or all pairs")
+    num_rows: int
+    rho: float | None = Field(description="None for fewer than three rows")
+    low: float | None = Field(description="of its 95 % bootstrap interval over rows")
+    high: float | None
+
+
 class Table(Frozen):
     """One pair."""
 
@@ -194,6 +239,8 @@ class Table(Frozen):
     rows: list[Row]
     published_elsewhere: dict[str, list[PublishedFigure]] = Field(description="methods that are not in this grid")
     notes: list[str] = Field(description="where the published models were changed, and where sources disagree")
+    repeats: str | None = Field(default=None, description="the pair that this one is but for its teacher's seed")
+    power: SeedPower | None = None
 
 
 class Recipe(Frozen):
@@ -228,7 +275,7 @@ class Margin(Frozen):
 class Leaderboard(Frozen):
     """Everything that the report says."""
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     tier: str
     tier_title: str
     full_size: bool = Field(description="whether data and models are the published ones, so that figures may be compared")
@@ -236,6 +283,8 @@ class Leaderboard(Frozen):
     recipes: dict[str, Recipe]
     margins: list[Margin] = Field(description="those that were used")
     studies: list[Study] = Field(default_factory=list, description="the searches behind the tuned rows")
+    teacher_splits: list[TeacherSplit] = Field(default_factory=list)
+    predictions: list[Predicted] = Field(default_factory=list, description="the last one over all pairs; none at full size")
     num_tests: int = Field(description="of gains; at full size two for each comparison with a published figure")
     environment: Environment | None = Field(description="of most of the runs")
     data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")

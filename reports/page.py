@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import searches, wording
+from reports import answers, searches, wording
 from reports.board import Leaderboard, Picture, PublishedFigure, Row, Table
 from reports.page_curves import Panel, panels
 
@@ -21,6 +21,7 @@ COLUMNS = {
     "verdict": "Verdict",
     "score": "Score, mean\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}sd",
     "n": "n",
+    "reads": "Reads",
     "gain": "Gain [95\N{NO-BREAK SPACE}%]",
     "gap": "Gap closed [95\N{NO-BREAK SPACE}%]",
     "published": "Published score",
@@ -112,6 +113,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
         pictures=[(picture, data) for picture in boards[0].pictures if (data := _data(picture, folder))],
         wording=wording,
         searches=searches,
+        answers=answers,
     )
     return text.rstrip() + "\n"
 
@@ -160,6 +162,7 @@ def _cells(row: Row) -> dict[str, Cell]:
     return {
         "score": Cell(wording.mean(row), row.mean),
         "n": Cell(str(row.num_seeds), row.num_seeds),
+        "reads": Cell(wording.reads(row), row.foreground if row.right is None else row.right),
         "gain": Cell(wording.gain(row), row.gain),
         "gap": Cell(wording.gap(row), row.gap_closed),
         **_published(row.published),
@@ -175,6 +178,9 @@ def _teacher_cells(table: Table) -> dict[str, Cell]:
     return {
         "score": Cell(f"{teacher.score:.1f}", teacher.score) if teacher else nothing,
         "n": Cell("1", 1) if teacher else Cell("0", 0),
+        "reads": Cell(wording.reads(teacher), teacher.metrics.get("right class", teacher.metrics.get("foreground IoU")))
+        if teacher
+        else nothing,
         "gain": nothing,
         "gap": nothing,
         **_published(table.published_teacher),

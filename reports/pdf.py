@@ -11,7 +11,7 @@ from typing import Any
 
 import typst
 
-from reports import searches, wording
+from reports import answers, searches, wording
 from reports.board import Leaderboard, Missing, PublishedFigure, Recipe, Row, SeedResult, Table, TeacherRow
 from reports.typesetting import duration, energy, minute, source, stacked, typeset, words
 
@@ -60,6 +60,7 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "datasets": wording.datasets(board),
         "warning": typeset(warning) if warning else None,
         "question": typeset(wording.question(board)),
+        "sections": [[title, [typeset(words) for words in paragraphs]] for title, paragraphs in answers.sections(board)],
         "beforehand": wording.beforehand(board),
         "when": [minute(board.first_finished), minute(board.last_finished)],
         "duration": duration(board.train_s),
@@ -102,6 +103,7 @@ def _teacher(table: Table) -> dict[str, Any]:
         "name": found.name if found else None,
         "score": f"{found.score:.1f}" if found else None,
         "origin": found.origin if found else None,
+        "reads": _on_two_lines(wording.reads(found) if found else ""),
         "minutes": f"{found.cost.train_s / 60:.1f}" if found and found.cost else "",
         "mib": f"{found.cost.peak_memory_mib:.0f}" if found and found.cost else "",
         "published": wording.published_scores(table.published_teacher),
@@ -118,6 +120,7 @@ def _row(row: Row, board: Leaderboard) -> dict[str, Any]:
         "reason": words(row.reason or ""),
         "score": [typeset(wording.mean(row)), typeset(next_one)],
         "n": str(row.num_seeds),
+        "reads": _on_two_lines(wording.reads(row)),
         "gain": stacked(wording.gain(row)),
         "gap": stacked(wording.gap(row)),
         "verdict": wording.verdict(row, board),
@@ -128,6 +131,11 @@ def _row(row: Row, board: Leaderboard) -> dict[str, Any]:
         "energy": None if row.energy_kj is None else energy(row.energy_kj),
         "mib": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:.0f}",
     }
+
+
+def _on_two_lines(said: str) -> list[str]:
+    first, _, second = said.partition(", ")
+    return [first, second]
 
 
 def _outcomes(table: Table, board: Leaderboard) -> list[list[str]]:

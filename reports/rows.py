@@ -75,6 +75,7 @@ class PairInfo:
     schedule: str
     teacher_name: str
     notes: list[str] = field(default_factory=list)
+    repeats: str | None = None
 
 
 def curve(run: Run, metric: str, method_losses: set[str]) -> Curve:
@@ -159,7 +160,8 @@ def method_row(
     )
     scores = [result.score for result in seeds]
     own["missing"] = list(cells.missing)
-    own["tuning"] = tuning(cells.study, scores, untuned) if cells.study else None
+    # The control's tuned row is compared with the control once: its gain is what tuning brought.
+    own["tuning"] = tuning(cells.study, scores, () if method.startswith("none/") else untuned) if cells.study else None
     if not seeds:
         failed = next((missing for missing in cells.missing if missing.status in ("failed", "unreadable")), None)
         status, reason = ("failed", f"{failed.status}: {failed.reason}") if failed else ("not run", None)
@@ -180,13 +182,14 @@ def method_row(
         next_low=next_low,
         next_high=next_high,
         **(_gain(scores, control, teacher) if is_compared else {}),
+        **_reads(seeds),
         **_costs(seeds, cells.prior),
         published=[judged(figure, scores, control if is_compared else (), margin) for figure in published],
     )
 
 
-def _gain(scores: Sequence[float], control: Sequence[float], teacher: float | None) -> dict[str, float | None]:
-    found: dict[str, float | None] = {"gain": statistics.gain(scores, control)}
+def _gain(scores: Sequence[float], control: Sequence[float], teacher: float | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"gain": statistics.gain(scores, control), "untested": statistics.untested(scores, control)}
     if interval := statistics.welch(scores, control):
         found |= {"gain_low": interval.low, "gain_high": interval.high, "gain_p": interval.p}
     if teacher is not None:
@@ -194,6 +197,14 @@ def _gain(scores: Sequence[float], control: Sequence[float], teacher: float | No
         low, high = statistics.gap_closed_interval(scores, control, teacher, rng=rng) or (None, None)
         found |= {"gap_closed": statistics.gap_closed(scores, control, teacher), "gap_low": low, "gap_high": high}
     return found
+
+
+def _reads(seeds: Sequence[SeedResult]) -> dict[str, float | None]:
+    """Means of what tells at a glance what a model can do."""
+    names = {"found": "objects found", "right": "right class", "foreground": "foreground IoU"}
+    values = {key: [seed.metrics.get(name) for seed in seeds] for key, name in names.items()}
+    known = {key: [value for value in found if value is not None] for key, found in values.items()}
+    return {key: sum(found) / len(found) if found else None for key, found in known.items()}
 
 
 def _costs(seeds: Sequence[SeedResult], prior: Run | None) -> dict[str, float | None]:
@@ -257,6 +268,7 @@ def table(
         rows=rows,
         published_elsewhere={name: found for name, found in published.items() if name not in {*methods, "teacher"}},
         notes=pair.notes,
+        repeats=pair.repeats,
     )
 
 

@@ -74,6 +74,8 @@ def searches(table: Table, board: Leaderboard) -> list[Search]:
 def division(search: Search, board: Leaderboard) -> str:
     """How much of the gain on the test split is the method and how much is tuning; empty where a part is not known yet."""
     row, tuning = search.row, search.tuned.tuning if search.tuned else None
+    if search.study.method == "none" and search.tuned and search.tuned.gain is not None:
+        return f"The control: {wording.gain(search.tuned)} {search.metric} by tuning its own training alone."
     if row is None or row.gain is None or tuning is None or tuning.gain is None:
         return ""
     by_tuning = wording.estimate(tuning.gain, tuning.gain_low, tuning.gain_high)
@@ -87,7 +89,8 @@ def _shown(search: Search, board: Leaderboard) -> str:
     """What the test says of the part that is tuning's."""
     tuning = search.tuned.tuning if search.tuned else None
     if tuning is None or tuning.gain_p is None or tuning.gain is None:
-        return "which one seed a side cannot tell from chance"
+        why = tuning.untested if tuning and tuning.untested else "not tested"
+        return f"which cannot be told from chance ({why})"
     told = f"p {wording.p_value(tuning.gain_p)}"
     if tuning.gain_p_holm is not None and not board.full_size:
         told += f", after Holm {wording.p_value(tuning.gain_p_holm)}"

@@ -19,6 +19,7 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 Word = Literal["reproduced", "not reproduced", "inconclusive"]
 LEVEL = 0.05  # of each one-sided test: how often a verdict is wrong, at most
 _LEAST_FOR_SPREAD = 2
+LEAST_FOR_BOOTSTRAP = 5  # two seeds a side have nine resamples
 _MOST_FURTHER = 200  # seeds; more would not be run
 
 
@@ -62,6 +63,51 @@ def welch(scores: Sequence[float], control: Sequence[float], *, level: float = 0
     return Gain(float(interval.low), float(interval.high), float(test.pvalue))
 
 
+def untested(scores: Sequence[float], control: Sequence[float]) -> str | None:
+    """Why :func:`welch` says nothing; None where it does."""
+    for whose, found in (("", scores), (" of the control", control)):
+        if len(found) < _LEAST_FOR_SPREAD:
+            return f"{'one seed' if found else 'no seed'}{whose}"
+    return "no spread in either" if np.ptp(scores) == 0 and np.ptp(control) == 0 else None
+
+
+def split_spread(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Standard deviations between groups and within them, by a one-way analysis of variance; each group of two scores or more.
+
+    The former is 0 where the means differ less than the scores within a group make expect.
+    """
+    sizes = [len(group) for group in groups]
+    total = sum(sizes)
+    within = sum(float(np.var(group, ddof=1)) * (len(group) - 1) for group in groups) / (total - len(groups))
+    whole = float(np.mean([score for group in groups for score in group]))
+    between = sum(len(group) * (float(np.mean(group)) - whole) ** 2 for group in groups) / (len(groups) - 1)
+    size = (total - sum(num**2 for num in sizes) / total) / (len(groups) - 1)  # of unequal groups, Searle 1971
+    return math.sqrt(max(0.0, between - within) / size), math.sqrt(within)
+
+
+def rank_correlation(
+    one: Sequence[float], other: Sequence[float], *, rng: np.random.Generator, resamples: int = 4000, level: float = 0.95
+) -> tuple[float, float | None, float | None] | None:
+    """Spearman's correlation with its percentile bootstrap interval over the points; None where one side does not vary.
+
+    Resamples in which one side does not vary have no correlation and are left out; no interval below five points.
+    """
+    if len(set(one)) < _LEAST_FOR_SPREAD or len(set(other)) < _LEAST_FOR_SPREAD:
+        return None
+    rho = float(stats.spearmanr(one, other).statistic)
+    if len(one) < LEAST_FOR_BOOTSTRAP:
+        return rho, None, None
+    pairs_N2 = np.array([one, other]).T
+    found = []
+    for _ in range(resamples):
+        drawn_N2 = pairs_N2[rng.integers(len(pairs_N2), size=len(pairs_N2))]
+        if (np.ptp(drawn_N2, axis=0) > 0).all():
+            ranks_N2 = stats.rankdata(drawn_N2, axis=0)
+            found.append(float(np.corrcoef(ranks_N2.T)[0, 1]))
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return rho, float(low), float(high)
+
+
 def gap_closed(scores: Sequence[float], control: Sequence[float], teacher: float) -> float | None:
     """Share of the distance between control and teacher that the gain covers; None where the teacher does not lead."""
     gap = teacher - float(np.mean(control))
@@ -79,9 +125,9 @@ def gap_closed_interval(
 ) -> tuple[float, float] | None:
     """Percentile bootstrap of :func:`gap_closed` over the seeds of both; the teacher is one training and stays.
 
-    None for fewer than two scores on either side, and where the teacher does not lead in every resample.
+    None for fewer than five scores on either side, and where the teacher does not lead in every resample.
     """
-    if min(len(scores), len(control)) < _LEAST_FOR_SPREAD or teacher <= max(control):
+    if min(len(scores), len(control)) < LEAST_FOR_BOOTSTRAP or teacher <= max(control):
         return None
 
     def share(of_method: npt.NDArray[np.float64], of_control: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import searches, wording
+from reports import answers, searches, wording
 from reports.board import Leaderboard, Row, SeedResult, Table, TeacherRow
 from reports.study import Study
 from reports.wording import short
 
 _COLUMNS = (
-    "method", "{metric}, mean ± sd", "n", "gain [95 %]", "gap closed [95 %]", "verdict", "min", "MiB", "images/s",
+    "method", "{metric}, mean ± sd", "n", "reads", "gain [95 %]", "gap closed [95 %]", "verdict", "min", "MiB", "images/s",
     "published {metric}", "published gain",
 )  # fmt: skip
 _COSTS = ("min", "MiB", "images/s")  # which differ from machine to machine
@@ -27,6 +27,7 @@ def markdown(board: Leaderboard) -> str:
     template = environment.get_template("leaderboard.md.j2")
     pictures = [picture for picture in board.pictures if picture.name in MAIN_PICTURES]
     shown = {"board": board, "w": wording, "s": searches, "pictures": pictures, "results": results, "by_seed": by_seed}
+    shown["sections"] = answers.sections(board)
     return template.render(**shown, searched=searched).rstrip() + "\n"
 
 
@@ -36,7 +37,10 @@ def overview(board: Leaderboard) -> str:
 
 
 def _teacher(table: Table) -> str:
-    return "" if table.teacher is None else f" (teacher {table.teacher.score:.1f} {short(table.metric)})"
+    if table.teacher is None:
+        return ""
+    reads = wording.reads(table.teacher)
+    return f" (teacher {table.teacher.score:.1f} {short(table.metric)}{': ' + reads if reads else ''})"
 
 
 def results(table: Table, board: Leaderboard, *, without: Collection[str] = ()) -> str:
@@ -82,9 +86,9 @@ def _row(row: Row, board: Leaderboard) -> list[str]:
     none = "" if row.is_tuned else "none"
     figures = [say(row.published) if row.published else none for say in (wording.published_scores, wording.published_gains)]
     if row.status != "done":
-        return [row.title, "", "0", "", "", row.status, "", "", "", *figures]
+        return [row.title, "", "0", "", "", "", row.status, "", "", "", *figures]
     return [
-        row.title, wording.mean(row), str(row.num_seeds), wording.gain(row), wording.gap(row), wording.verdict(row, board),
+        row.title, wording.mean(row), str(row.num_seeds), wording.reads(row), wording.gain(row), wording.gap(row), wording.verdict(row, board),
         wording.minutes(row), f"{row.peak_memory_mib:.0f}", f"{row.images_per_s:.0f}", *figures,
     ]  # fmt: skip
 

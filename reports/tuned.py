@@ -1,6 +1,7 @@
 """What a search for hyper-parameters took, and what it brought on the test split."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from reports import statistics
 from reports.board import Tuning
@@ -17,9 +18,9 @@ def tuning(study: Study, scores: Sequence[float], untuned: Sequence[float]) -> T
     """
     states = [trial.state for trial in study.trials]
     best = None if study.best is None else study.trial(study.best)
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     if scores and untuned:
-        found["gain"] = statistics.gain(scores, untuned)
+        found |= {"gain": statistics.gain(scores, untuned), "untested": statistics.untested(scores, untuned)}
         if interval := statistics.welch(scores, untuned):
             found |= {"gain_low": interval.low, "gain_high": interval.high, "gain_p": interval.p}
     return Tuning(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from reports.board import Against, Leaderboard, PublishedFigure, Row, Table
+from reports.board import Against, Leaderboard, PublishedFigure, Row, Table, TeacherRow
 
 LEVEL = 0.05  # of one test alone, and of all together after Holm
 
@@ -69,6 +69,20 @@ def estimate(point: float, low: float | None, high: float | None) -> str:
     return f"{point:+.1f}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]")
 
 
+def reads(result: Row | TeacherRow) -> str:
+    """``97 % found, 65 % right``, or of a segmenter ``foreground 61.2``; empty where it was not measured."""
+    if isinstance(result, TeacherRow):
+        names = ("objects found", "right class", "foreground IoU")
+        found, right, foreground = (result.metrics.get(name) for name in names)
+    else:
+        found, right, foreground = result.found, result.right, result.foreground
+    if foreground is not None:
+        return f"foreground {foreground:.1f}"
+    if found is None:
+        return ""
+    return f"{found:.0f} % found" + ("" if right is None else f", {right:.0f} % right")
+
+
 def gap(row: Row) -> str:
     """``36 % [31, 42]``."""
     if row.gap_closed is None:
@@ -118,7 +132,7 @@ def _gain_word(row: Row) -> str:
     if row.gain is None:
         return "no control to compare with"
     if row.gain_p is None:
-        return "inconclusive: one seed"
+        return f"inconclusive: {row.untested or 'not tested'}"
     if row.gain_p > LEVEL:
         return "gain not shown"
     word = "gain above zero" if row.gain > 0 else "loss below zero"

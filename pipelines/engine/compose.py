@@ -79,7 +79,7 @@ def compose_training(
     tier, is_teacher = setting.tier, side == "teacher"
     config = _base(setting, side, changes)
     if tier.schedule is not None:
-        lengths = tier.schedule.lengths(setting.pair.task)
+        lengths = tier.schedule.lengths(setting.pair.head)
         epochs = lengths.teacher_epochs if is_teacher else lengths.student_epochs
         lr = lengths.teacher_lr if is_teacher else lengths.student_lr
         _set_schedule(config, tier.schedule, epochs=epochs, lr=lr)

@@ -117,7 +117,7 @@ def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images
     if schedule is None:
         model = pair.teacher if side == "teacher" else pair.student
         return published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own", share=share)
-    lengths = schedule.lengths(pair.task)
+    lengths = schedule.lengths(pair.head)
     epochs = _part(lengths.teacher_epochs if side == "teacher" else lengths.student_epochs, share)
     # The last, incomplete batch of an epoch is dropped.
     return Length(epochs * (images.train // schedule.batch_size), schedule.batch_size, schedule.batch_size, epochs)
