@@ -79,6 +79,7 @@ class Lengths(_Frozen):
     student_epochs: int = Field(ge=1)
     teacher_lr: float = Field(gt=0)
     student_lr: float = Field(gt=0)
+    batch_size: int = Field(ge=1, description="images a step")
 
 
 class Schedule(Lengths):
@@ -86,7 +87,6 @@ class Schedule(Lengths):
 
     heads: dict[HeadFamily, Lengths] = Field(default_factory=dict, description="other lengths for pairs of a head family")
     prior_iterations: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
     weight_decay: float = Field(ge=0)
     warmup_iterations: int = Field(ge=0)
     clip_grad_norm: float = Field(gt=0)
@@ -151,11 +151,17 @@ class Tier(_Frozen):
 
     @model_validator(mode="after")
     def _an_epoch_has_a_step(self) -> "Tier":
-        if self.scenes is not None and self.schedule is not None and self.scenes.train < self.schedule.batch_size:
-            raise ValueError(
-                f"scenes.train is {self.scenes.train}, less than one batch of schedule.batch_size {self.schedule.batch_size}: an "
-                "epoch would have no step; add scenes, or lower the batch"
-            )
+        if self.scenes is None or self.schedule is None:
+            return self
+        for where, lengths in {
+            "schedule": self.schedule,
+            **{f"schedule.heads.{k}": v for k, v in self.schedule.heads.items()},
+        }.items():
+            if self.scenes.train < lengths.batch_size:
+                raise ValueError(
+                    f"scenes.train is {self.scenes.train}, less than one batch of {where}.batch_size {lengths.batch_size}: an epoch "
+                    "would have no step; add scenes, or lower the batch"
+                )
         return self
 
     @model_validator(mode="after")

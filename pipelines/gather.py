@@ -14,7 +14,7 @@ from pipelines.comparable import contradictions, settings_here, split_differs
 from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title, seeds_of
 from pipelines.quoted import pair_notes, published_figures, recipe_of, stated_differences
 from reports.assembly import leaderboard
-from reports.board import Leaderboard, Margin, Missing, Table
+from reports.board import Leaderboard, Margin, Missing, Start, Table
 from reports.record import Metrics, Run
 from reports.rows import Cells, PairInfo, Result, table
 from reports.study import Study
@@ -100,6 +100,27 @@ class Gathered:
     problems: list[str] = field(default_factory=list)
     all_runs: list[Run] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
+
+    def starts(self, names: Sequence[str]) -> list[Start]:
+        """The backbones that were trained before all else."""
+        made = []
+        for name in names:
+            path = self.runs / "backbones" / name / "run.json"
+            try:
+                run = read_record(path, Run) if path.is_file() else None
+            except ValueError as error:
+                self._note(error)
+                continue
+            if run is None or run.status != "done" or run.accuracy is None or run.cost is None:
+                continue
+            self.all_runs.append(run)
+            made.append(
+                Start(
+                    name=name, accuracy=run.accuracy, cost=run.cost, weights_sha256=str(run.weights_sha256),
+                    run_sha256=hashlib.sha256(path.read_bytes()).hexdigest(), mlflow_run_id=run.mlflow_run_id,
+                )
+            )  # fmt: skip
+        return made
 
     def teacher(self, pair: str) -> Result | None:
         """The pair's teacher."""
@@ -228,6 +249,7 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     registry, declared = load_yaml(Path("benchmarks/published.yaml"), Registry).root, margins()
     found, tables, used = Gathered(runs, work, grid.tier, grid.baseline_seeds), [], {}
     names: list[str] = []
+    starts = found.starts(grid.backbones)
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
@@ -248,6 +270,7 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         margins=list(used.values()),
         studies=found.studies,
         problems=found.problems,
+        starts=starts,
     )
 
 
@@ -282,6 +305,7 @@ def _table(
         schedule=pair.schedule,
         teacher_name=pair.teacher.name,
         notes=pair_notes(pair, figures),
+        repeats=pair.repeats,
     )
     return table(
         info,

@@ -19,7 +19,7 @@ import yaml
 from pipelines import cli
 from pipelines.gather import read_board, read_record
 from pipelines.tracked import Store, TrackedRun
-from reports.board import Leaderboard, SeedResult, TeacherRow
+from reports.board import Leaderboard, SeedResult, Start, TeacherRow
 from reports.record import Metrics, Run
 from reports.study import Study
 
@@ -125,6 +125,25 @@ def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Itera
     yield from _held(name, [path], [stage], lock)
 
 
+def start_disagreements(
+    start: Start, runs: Path, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]
+) -> Iterator[str]:
+    """What does not agree about one pre-trained backbone, a line each."""
+    name, folder = f"backbones/{start.name}", runs / "backbones" / start.name
+    paths = [folder / "run.json", folder / "weights.pth"]
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        yield f"{name}: {', '.join(absent)} is not there; dvc repro pretrain@{start.name}, or dvc checkout"
+        return
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    for path, told, found in zip(paths, (start.run_sha256, start.weights_sha256), digests, strict=True):
+        if told != found:
+            yield f"{name}: {path.name} has digest {found[:12]}, the leaderboard says {told[:12]}; make the report again"
+    yield from _held(name, paths, [f"pretrain@{start.name}"], lock)
+    tracked = find(start.mlflow_run_id) if start.mlflow_run_id else None
+    if tracked is None or tracked.tags.get("weights_sha256") != digests[1]:
+        yield f"{name}: MLflow has no run of these weights; set MLFLOW_TRACKING_URI to the store that it was trained with"
+
+
 def _in_lock(claim: Claim, lock: dict[str, Any], paths: dict[str, Path]) -> Iterator[str]:
     yield from _held(claim.name, paths.values(), claim.stages, lock)
 
@@ -173,14 +192,17 @@ def main() -> None:
     found = list(claims(board, runs))
     store = Store()
     problems = [problem for claim in found for problem in disagreements(claim, lock, store.run)]
+    of_starts = [list(start_disagreements(start, runs, lock, store.run)) for start in board.starts]
     of_studies = [list(study_disagreements(study, runs, lock)) for study in board.studies]
-    for problem in [*problems, *(problem for of_study in of_studies for problem in of_study)]:
+    for problem in [*problems, *(problem for of_one in (*of_starts, *of_studies) for problem in of_one)]:
         print(problem)
+    if of_starts:
+        print(f"{of_starts.count([])} of {len(of_starts)} backbones agree in leaderboard, record, weights, dvc.lock and MLflow")
     if of_studies:
         print(f"{of_studies.count([])} of {len(of_studies)} studies agree in leaderboard, record and dvc.lock")
     agree = len(found) - len({problem.partition(":")[0] for problem in problems})
     print(f"{agree} of {len(found)} trainings agree in leaderboard, records, weights, dvc.lock and MLflow")
-    if problems or any(of_studies):
+    if problems or any(of_studies) or any(of_starts):
         sys.exit(1)
 
 

@@ -92,12 +92,21 @@ def predictions(tables: Sequence[Table]) -> list[Predicted]:
 def sections(board: Leaderboard) -> list[tuple[str, list[str]]]:
     """Titles and paragraphs, as every form of the report prints them."""
     found = [
+        ("What the models start from", _told_of_starts(board)),
         ("What the seeds can tell", [_told_of_power(table) for table in board.tables if table.power]),
         ("The teacher's share of the spread", [_told_of_split(split) for split in board.teacher_splits]),
     ]
     if not board.full_size:
         found.append((f"Does tier {board.tier} predict?", _told_of_prediction(board)))
     return [(title, paragraphs) for title, paragraphs in found if paragraphs]
+
+
+def _told_of_starts(board: Leaderboard) -> list[str]:
+    if not board.starts:
+        return []
+    told = ", ".join(f"{start.name} {start.accuracy:.1f} % in {start.cost.train_s:.0f} s" for start in board.starts)
+    first = "Backbones start from weights that were learned once each by naming the one digit of generated scenes, where published ones start from ImageNet's"
+    return [f"{first}; digits named rightly on scenes of the tune split: {told}."]
 
 
 def _told_of_power(table: Table) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports import answers, statistics
-from reports.board import Leaderboard, Margin, PublishedFigure, Recipe, Row, Table
+from reports.board import Leaderboard, Margin, PublishedFigure, Recipe, Row, Start, Table
 from reports.record import Cost, Environment, Run
 from reports.study import Study, Trial
 
@@ -21,6 +21,7 @@ def leaderboard(
     margins: Sequence[Margin] = (),
     studies: Sequence[Study] = (),
     problems: Sequence[str] = (),
+    starts: Sequence[Start] = (),
 ) -> Leaderboard:
     """Put the tables together with what the runs share.
 
@@ -34,6 +35,7 @@ def leaderboard(
         margins: that the tables were made with.
         studies: whose trials cost time, too.
         problems: files that could not be used, a line each.
+        starts: backbones that were trained before all else.
     """
     done: list[Run | Study] = [run for run in runs if run.status == "done"]
     done += [study for study in studies if study.status == "done"]
@@ -56,6 +58,7 @@ def leaderboard(
         recipes=dict(recipes or {}),
         margins=list(margins),
         studies=list(studies),
+        starts=list(starts),
         teacher_splits=answers.teacher_splits(tables),
         predictions=[] if full_size else answers.predictions(tables),
         num_tests=num_tests,

@@ -200,6 +200,17 @@ class SeedPower(Frozen):
     power: float = Field(description="after Holm, 0-1")
 
 
+class Start(Frozen):
+    """A backbone that was trained before all else, in place of ImageNet."""
+
+    name: str
+    accuracy: float = Field(description="percent of the tune scenes whose digit it names")
+    cost: Cost
+    weights_sha256: str
+    run_sha256: str
+    mlflow_run_id: str | None
+
+
 class TeacherSplit(Frozen):
     """A method's students under two teachers of one pair, points."""
 
@@ -283,6 +294,7 @@ class Leaderboard(Frozen):
     recipes: dict[str, Recipe]
     margins: list[Margin] = Field(description="those that were used")
     studies: list[Study] = Field(default_factory=list, description="the searches behind the tuned rows")
+    starts: list[Start] = Field(default_factory=list, description="the backbones that teachers and students start from")
     teacher_splits: list[TeacherSplit] = Field(default_factory=list)
     predictions: list[Predicted] = Field(default_factory=list, description="the last one over all pairs; none at full size")
     num_tests: int = Field(description="of gains; at full size two for each comparison with a published figure")

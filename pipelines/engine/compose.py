@@ -243,7 +243,10 @@ def _base(setting: Setting, side: Side, changes: dict[str, Any] | None = None) -
         config.model = scaled_model(config.model, tier.model, image_px=origin.image_px, is_pretrained=pretrained)
     plain_norms(config.model)
     set_data(
-        config, pair, origin, batch_size=tier.schedule.batch_size if tier.schedule else setting.batch_size or pair.batch_size
+        config,
+        pair,
+        origin,
+        batch_size=tier.schedule.lengths(pair.head).batch_size if tier.schedule else setting.batch_size or pair.batch_size,
     )
     _be_quiet(config)
     # MMEngine would hand the preprocessor, which the model has already, to whatever wraps the model.

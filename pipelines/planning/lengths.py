@@ -120,7 +120,8 @@ def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images
     lengths = schedule.lengths(pair.head)
     epochs = _part(lengths.teacher_epochs if side == "teacher" else lengths.student_epochs, share)
     # The last, incomplete batch of an epoch is dropped.
-    return Length(epochs * (images.train // schedule.batch_size), schedule.batch_size, schedule.batch_size, epochs)
+    batch = lengths.batch_size
+    return Length(epochs * (images.train // batch), batch, batch, epochs)
 
 
 def _part(whole: int, share: float) -> int:

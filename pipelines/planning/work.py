@@ -213,7 +213,7 @@ class _Needs:
         iterations = _prior_iterations(method, self.name, self.pair, self.grid.tier)
         if not iterations or (self.name, method) in self.finished.priors:
             return []
-        batch = self.tier.schedule.batch_size if self.tier.schedule else self.pair.batch_size
+        batch = self.tier.schedule.lengths(self.pair.head).batch_size if self.tier.schedule else self.pair.batch_size
         return [self._training("masks", method, 1, Length(iterations, batch, batch, 0), self.speeds.prior(self.name, method))]
 
     def _trials(self, method: str, changes: dict[str, Any], speed: Speed | None) -> list[Work]:
