@@ -133,10 +133,10 @@ def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
 
 
 def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, Any]]:
-    """What each backbone of the grid is at its tier, by name; empty descriptions where the tier pre-trains none.
+    """What each backbone of the grid is at its tier, by name; nothing of one that no pair starts from, or the tier does not train.
 
     Raises:
-        ValueError: the grid names too few or too many, or the tier does not say what replaces one.
+        ValueError: the grid names too few, or the tier does not say what replaces one.
     """
     tier = load_tier(grid.tier)
     if tier.pretraining is None or tier.model is None:
@@ -149,11 +149,8 @@ def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, A
         raise ValueError(f"benchmarks/tiers/{grid.tier}.yaml: {error}") from error
     if lacking := [name for name in needed if name not in grid.backbones]:
         raise ValueError(f"params.yaml: backbones lacks {lacking[0]}, which {needed[lacking[0]][1]} starts from; add it")
-    if stray := [name for name in grid.backbones if name not in needed]:
-        raise ValueError(
-            f"params.yaml: backbones names {stray[0]}, which no pair of the grid starts from; take it out (they start from: {', '.join(needed)})"
-        )
-    return {name: backbone.as_json() for name, (backbone, _) in needed.items()}
+    # One that no pair starts from is not trained.
+    return {name: needed[name][0].as_json() if name in needed else {} for name in grid.backbones}
 
 
 def conversions(grid: Grid) -> list[str]:

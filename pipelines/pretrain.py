@@ -1,7 +1,7 @@
 """Stage ``pretrain``: a backbone trained as a classifier, once for all pairs: the tier's stand-in for ImageNet.
 
-Teachers and students start from it where their published ones start from ImageNet.  At a tier that does not ask for it the stage only
-says so.
+Teachers and students start from it where their published ones start from ImageNet.  At a tier that does not ask for it, and for a
+backbone that no pair of the grid starts from, the stage only says so.
 """
 
 import argparse
@@ -38,7 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     wanted = load_tier(args.tier).pretraining
     weights, record = args.out / "weights.pth", args.out / "run.json"
-    if wanted is None:
+    described = json.loads(args.described.read_text())
+    if wanted is None or not described:
         run = Run(
             stage="pretrain", status="not asked", tier=args.tier, pair=args.backbone, method=None, seed=PRETRAINING_SEED
         )  # fmt: skip
@@ -55,7 +56,7 @@ def main() -> None:
     from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
 
     die_with_dvc()
-    backbone = Backbone(**json.loads(args.described.read_text()))
+    backbone = Backbone(**described)
     prepare_process()
     train_and_record(
         Job(

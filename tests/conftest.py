@@ -20,6 +20,7 @@ REPORTS = (
 )  # fmt: skip
 CHECK = (
     "--out", "runs/checked.txt", "--recipes", "runs/recipes", "--spaces", "runs/spaces", "--settings", "runs/settings",
+    "--backbones", "runs/backbones",
 )  # fmt: skip
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

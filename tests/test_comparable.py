@@ -129,7 +129,7 @@ def test_a_contradiction_is_one_line_before_anything_trains(project):
     edit_yaml(project / "params.yaml", tier="paper", pairs=["retinanet_x101_r50"], methods=["none", "mgd"], seeds=[0])
     recipe = project / "methods/mgd.yaml"
     recipe.write_text(recipe.read_text().replace("alpha: 2.0e-5", "alpha: 3.0e-5"))
-    arguments = ("--out", "o", "--recipes", "r", "--spaces", "s", "--settings", "t")
+    arguments = ("--out", "o", "--recipes", "r", "--spaces", "s", "--settings", "t", "--backbones", "b")
     done = run_stage(project, "pipelines.check", *arguments)
     edit_yaml(project / "params.yaml", tier="mini")
 

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
+from pipelines.engine.compose import (
+    Distillation,
+    Weights,
+    compose_cell,
+    compose_prior,
+    compose_test,
+    compose_training,
+    started_from,
+)
 from pipelines.engine.mmlab import published_config
 from pipelines.engine.sources import dicts
 from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
@@ -157,14 +165,16 @@ def test_what_is_tested_is_what_was_trained(pair_name):
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_initialisation(pair_name):
     """The student's backbone starts from the verified file alone; of the teacher of a cell nothing is initialised."""
-    file = Path("initialisation.pth")
+    file = Weights(Path("initialisation.pth"), "abc")
     config = cell(pair_name, "none", initialisation=file)
-    named = [part["checkpoint"] for part in dicts(config.model.student) if part.get("type") == "Pretrained"]
+    alone = compose_training(setting(pair_name, "paper"), "teacher", seed=0, initialisation=file)
     bare = compose_training(setting(pair_name, "paper"), "student", seed=0)
+    hook = {"type": "InitialisationHook", "path": "initialisation.pth", "sha256": "abc"}
 
-    assert named == [str(file)]
-    assert config.model.student.backbone.init_cfg == {"type": "Pretrained", "checkpoint": str(file)}
-    for model in (config.model.teacher, bare.model):
+    assert config.custom_hooks == [{**hook, "part": "student.backbone"}]
+    assert alone.custom_hooks == [{**hook, "part": "backbone"}]
+    assert (started_from(config), started_from(bare)) == ("abc", None)
+    for model in (config.model.teacher, config.model.student, bare.model):
         assert "Pretrained" not in [part.get("type") for part in dicts(model)]
         assert not model.get("pretrained")
 

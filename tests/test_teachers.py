@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.registry import HOOKS
 
 from benchmarks.pair import Checkpoint
 from benchmarks.scenes import write_scenes
 from pipelines import teachers
 from pipelines.engine import stage
-from pipelines.engine.compose import Setting, compose_training
+from pipelines.engine.compose import Setting, Weights, compose_training
 from pipelines.engine.stage import Job
 from pipelines.engine.training import prepare_process, save_weights
 from pipelines.engine.weights import NO_WEIGHTS, file_sha256
@@ -199,22 +200,25 @@ def test_initialisation_is_verified_and_loaded(server):
     at = Setting(at.pair.model_copy(update={"student": student}), at.tier, at.origin)
     out = Path("teacher/initialisation.pth")
 
-    assert teachers.write_initialisation(at, "student", out) == out
+    start = teachers.write_initialisation(at, "student", out, Path("backbones"))
+    assert start == Weights(out, file_sha256(out))
     assert torch.load(out, weights_only=True).keys() == state.keys()
-    model = build(compose_training(at, "student", seed=0, initialisation=out))
-    model.init_weights()
+    (hook,) = compose_training(at, "student", seed=0, initialisation=start).custom_hooks
+    model = build(compose_training(at, "student", seed=0))
+    HOOKS.build(hook).before_train(SimpleNamespace(iter=0, model=model))
     found = model.backbone.state_dict()
     assert all(torch.equal(found[key], value) for key, value in state.items())
 
 
 @pytest.mark.parametrize(
-    ("pair_name", "tier"), [(PAIR, "smoke"), (PAIR, "mini"), ("deeplabv3_r101_deeplabv3_r18_scratch", "paper")]
+    ("pair_name", "tier"),
+    [("deeplabv3_r101_deeplabv3_r18_scratch", "mini"), ("deeplabv3_r101_deeplabv3_r18_scratch", "paper")],
 )
 def test_a_student_that_starts_from_random_weights(server, pair_name, tier):
-    """A scaled tier, or a pair whose authors do so: nothing is fetched, and the file says that there is nothing."""
+    """A pair whose authors do so: nothing is fetched or pre-trained for it, and the file says that there is nothing."""
     out = Path("teacher/initialisation.pth")
 
-    assert teachers.write_initialisation(setting(pair_name, tier), "student", out) is None
+    assert teachers.write_initialisation(setting(pair_name, tier), "student", out, Path("backbones")) is None
     assert out.read_bytes() == NO_WEIGHTS
     assert not Path("data/weights").exists()
 

@@ -66,6 +66,7 @@ def backbone_of(pair: Pair, side: Literal["teacher", "student"], scale: ModelSca
         # A segmenter's last stages keep their resolution; what a stage's weights are does not depend on it.
         shrunk.update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), out_indices=(3,))
         shrunk.pop("contract_dilation", None)
+        shrunk.setdefault("norm_cfg", ConfigDict(type="BN", requires_grad=True))  # as where nothing is said
     plain_norms(shrunk)
     given = config.model.data_preprocessor
     preprocessing = {key: given[key] for key in ("mean", "std", "bgr_to_rgb") if key in given}

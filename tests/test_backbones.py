@@ -1,0 +1,235 @@
+"""What models start from: backbones by name, trained as classifiers, verified before they are believed."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.registry import HOOKS, MODELS, DefaultScope
+
+from benchmarks.scenes import SceneSpec, draw_scene
+from benchmarks.tier import Pretraining, Tier
+from pipelines import teachers
+from pipelines.engine.backbones import backbone_of, backbones_of
+from pipelines.engine.classifier import OneDigitScenes, ShareRight
+from pipelines.engine.compose import Weights, compose_pretraining, compose_training
+from pipelines.engine.training import config_sha256, prepare_process, quiet
+from pipelines.engine.weights import file_sha256
+from pipelines.params import load_pair, load_tier
+from pipelines.pretrain import judged
+from reports.record import Run
+from tests.conftest import PAIR, ROOT, build, setting
+from tests.published import RUNNABLE
+from tests.test_compose import cell
+from tests.trees import refused
+
+SPEC = {"seed": 1, "image_px": 64, "digit_px": [28, 56], "digits": [1, 1], "noise": 0, "train": 6, "tune": 3, "test": 1}
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Files are named from the project's root."""
+    monkeypatch.chdir(ROOT)
+    prepare_process()
+
+
+@pytest.mark.parametrize("tier", ["mini", "smoke"])
+def test_a_name_is_one_model_for_all_pairs(tier):
+    """Every pair together: no two sides mean different models by one name, and what is published from scratch has none."""
+    found = backbones_of({name: load_pair(name) for name in RUNNABLE}, load_tier(tier).model)
+
+    assert {"resnet50", "resnet101", "resnetv1c18", "resnetv1c101", "resnet101_caffe"} <= found.keys()
+    assert backbone_of(load_pair("deeplabv3_r101_deeplabv3_r18_scratch"), "student", load_tier(tier).model) is None
+
+
+@pytest.mark.parametrize("pair_name", RUNNABLE)
+@pytest.mark.parametrize("side", ["teacher", "student"])
+def test_what_is_trained_alone_fits_into_the_model(pair_name, side):
+    """Tensor for tensor: the backbone that is pre-trained has the keys and shapes of the one in the pair's model."""
+    named = backbone_of(load_pair(pair_name), side, load_tier("mini").model)
+    if named is None:
+        pytest.skip("starts from random weights")
+    with quiet(), DefaultScope.overwrite_default_scope(named[1].scope):
+        alone = MODELS.build(dict(named[1].config))
+    whole = build(compose_training(setting(pair_name, "mini"), side, seed=0)).backbone
+
+    assert {k: v.shape for k, v in alone.state_dict().items()} == {k: v.shape for k, v in whole.state_dict().items()}
+
+
+def test_frozen_as_published_only_where_it_has_learned_something():
+    """GFL's published ResNet freezes its first stage and keeps its batch statistics."""
+    at = setting(PAIR, "mini")
+    bare = at.tier.model_copy(update={"pretraining": None})
+    kept, free = (
+        compose_training(type(at)(at.pair, tier, at.origin), "student", seed=0).model.backbone for tier in (at.tier, bare)
+    )
+
+    assert (kept.frozen_stages, kept.norm_eval) == (1, True)
+    assert (free.frozen_stages, free.norm_eval) == (-1, False)
+
+
+def start(tmp_path, pair_name=PAIR):
+    """A file that a student's backbone can start from, filled with a constant, and its config's hook."""
+    state = build(compose_training(setting(pair_name, "mini"), "student", seed=0)).backbone.state_dict()
+    path = tmp_path / "start.pth"
+    torch.save({key: torch.full_like(value, 3) for key, value in state.items()}, path)
+    return Weights(path, file_sha256(path))
+
+
+def loaded(weights, model, iteration=0):
+    """Run the hook of a composed training on a model."""
+    (hook,) = compose_training(setting(PAIR, "mini"), "student", seed=0, initialisation=weights).custom_hooks
+    HOOKS.build(hook).before_train(SimpleNamespace(iter=iteration, model=model))
+    return model.backbone.state_dict()
+
+
+def test_the_backbone_alone_starts_from_the_file(tmp_path):
+    """All of it at iteration 0, nothing of the rest, and nothing where a run goes on from its checkpoint."""
+    fresh = build(compose_training(setting(PAIR, "mini"), "student", seed=0))
+    neck = {key: value.clone() for key, value in fresh.neck.state_dict().items()}
+    before = {key: value.clone() for key, value in fresh.backbone.state_dict().items()}
+    resumed = loaded(start(tmp_path), fresh, iteration=7)
+    assert all(torch.equal(resumed[key], value) for key, value in before.items())
+    begun = loaded(start(tmp_path), fresh)
+
+    assert all((value == 3).all() for value in begun.values())
+    assert all(torch.equal(fresh.neck.state_dict()[key], value) for key, value in neck.items())
+
+
+def test_an_altered_file_is_refused(tmp_path):
+    """One byte."""
+    weights = start(tmp_path)
+    content = bytearray(weights.path.read_bytes())
+    content[-1] ^= 1
+    weights.path.write_bytes(content)
+
+    assert "have sha256" in refused(loaded, weights, build(compose_training(setting(PAIR, "mini"), "student", seed=0)))
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_code_in_the_file_is_not_run(tmp_path):
+    """Even with the recorded digest: the file is read as tensors alone."""
+    path = tmp_path / "start.pth"
+    torch.save({"weight": torch.ones(1), "code": Payload(f"touch {tmp_path}/marker")}, path)
+    model = build(compose_training(setting(PAIR, "mini"), "student", seed=0))
+
+    assert "nothing in the file was run" in refused(loaded, Weights(path, file_sha256(path)), model)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_another_start_is_another_work_directory():
+    """So that a run never goes on from a checkpoint that began elsewhere."""
+    digests = {
+        config_sha256(cell(PAIR, "none", "mini", initialisation=weights), [])
+        for weights in (None, Weights(Path("a.pth"), "1" * 64), Weights(Path("a.pth"), "2" * 64))
+    }
+
+    assert len(digests) == 3
+
+
+def record(folder, **changes):
+    """A pre-trained backbone's record beside its weights."""
+    known = {"stage": "pretrain", "status": "done", "tier": "mini", "pair": folder.name, "method": None, "seed": 0}
+    (folder / "run.json").write_text(Run(**{**known, **changes}).model_dump_json())
+
+
+def test_teachers_copy_the_recorded_file(tmp_path):
+    """The copy has the backbone's own digest; without a record, or with another digest, nothing is copied."""
+    at, folder = setting(PAIR, "mini"), tmp_path / "resnet50"
+    weights = start(tmp_path)
+    folder.mkdir()
+    weights.path.rename(folder / "weights.pth")
+    out = tmp_path / "teacher/initialisation.pth"
+    assert "backbone resnet50 has not been trained" in refused(teachers.write_initialisation, at, "student", out, tmp_path)
+    record(folder, weights_sha256="0" * 64)
+    assert "recorded is 000000000000" in refused(teachers.write_initialisation, at, "student", out, tmp_path)
+    assert not out.exists()
+    record(folder, weights_sha256=weights.sha256)
+
+    assert teachers.write_initialisation(at, "student", out, tmp_path) == Weights(out, weights.sha256)
+    assert file_sha256(out) == weights.sha256
+
+
+def test_scenes_of_one_digit():
+    """What the classifier sees is the drawn scene in BGR, and its label the digit's class."""
+    scenes = OneDigitScenes(SPEC, "train")
+    drawn = [draw_scene(SceneSpec(**SPEC), "train", index) for index in range(6)]
+
+    assert len(scenes) == 6
+    assert [scenes[index]["data_samples"] for index in range(6)] == [scene.classes[0] for scene in drawn]
+    assert np.array_equal(scenes[4]["inputs"].numpy(), drawn[4].image_HWC.transpose(2, 0, 1)[::-1])
+
+
+def test_the_classifier_learns_and_counts():
+    """Loss and predictions of a composed classifier by torch's own formula."""
+    named = backbone_of(load_pair(PAIR), "student", load_tier("smoke").model)
+    config = compose_pretraining(named[1], load_tier("smoke").pretraining, seed=0)
+    torch.manual_seed(0)
+    model = build(config).eval()
+    images, labels = torch.randn(4, 3, 64, 64), [1, 7, 7, 0]
+    logits = model(images, labels)
+    expected = -torch.log_softmax(logits, dim=1)[range(4), labels].mean()
+    right = [{"right": bool(row.argmax() == label)} for row, label in zip(logits, labels, strict=True)]
+
+    assert torch.equal(logits, model.head(model.backbone(images)[-1].flatten(2).mean(2)))
+    assert torch.allclose(model(images, labels, mode="loss")["loss"], expected)
+    assert model(images, labels, mode="predict") == right
+
+
+def test_share_right():
+    """Three of four."""
+    metric = ShareRight()
+    metric.process({}, [{"right": True}, {"right": True}])
+    metric.process({}, [{"right": False}, {"right": True}])
+
+    assert metric.evaluate(4) == {"scenes/accuracy": 0.75}
+
+
+def test_a_backbone_that_did_not_learn():
+    """Below the tier's floor there is no record, and the line says what to change."""
+    wanted = load_tier("mini").pretraining
+    curve = [{"iteration": 1, "val_accuracy": 99.0}, {"iteration": 2, "val_accuracy": wanted.least_accuracy - 0.1}, {"loss": 1.0}]
+
+    assert "has not learned, so nothing starts from it" in refused(judged, "resnet50", curve, wanted)
+    assert judged("resnet50", curve[:1], wanted) == {"accuracy": 99.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scenes": {**SPEC, "digits": [1, 2]}}, r"must be \[1, 1\]"),
+        ({"batch_size": 7}, "an epoch would have no step"),
+    ],
+)
+def test_pretraining_that_cannot_be(changes, message):
+    """Two digits have no one class; fewer scenes than a batch make no step."""
+    good = load_tier("smoke").pretraining.model_dump() | {"scenes": SPEC, "batch_size": 6}
+    Pretraining(**good)
+
+    with pytest.raises(ValueError, match=message):
+        Pretraining(**{**good, **changes})
+
+
+def test_a_schedule_whose_epoch_has_no_step():
+    """Named is the part of the schedule whose batch is too large."""
+    tier = yaml.safe_load((ROOT / "benchmarks/tiers/mini.yaml").read_text())
+    tier["scenes"]["train"] = 10
+
+    with pytest.raises(ValueError, match=r"less than one batch of schedule.batch_size 16"):
+        Tier(**tier)
+    tier["schedule"]["batch_size"] = 5
+    tier["schedule"]["heads"] = {"solo": {**tier["schedule"]["heads"]["segmenter"], "batch_size": 11}}
+    with pytest.raises(ValueError, match=r"schedule.heads.solo.batch_size 11"):
+        Tier(**tier)
