@@ -1,5 +1,6 @@
 # make repro   the main job: teachers, masks, students, leaderboard
 # make test    the tests
+# make quick   the main job in small, in minutes: one pair, the control and two methods, one seed
 # make smoke   every pair with every method, two iterations each, in one table
 # make ui      MLflow's pages on what has run
 # make speed   every method's loss against its naive form, time and memory
@@ -17,11 +18,14 @@ PIP := $(BIN)/pip --disable-pip-version-check install -q --no-warn-script-locati
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: repro test smoke ui speed lint lock install
+.PHONY: repro quick test smoke ui speed lint lock install
 .DELETE_ON_ERROR:
 
 repro: install
 	@python -m pipelines.repro
+
+quick: install
+	@python -m pipelines.quick
 
 # A file stays in one process, so that what its tests share is made once; the longest begin.
 test: install

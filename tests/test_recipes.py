@@ -1,5 +1,6 @@
 """The recipes against the pairs: what each method's authors ran where; nothing is built."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from benchmarks.pair import HeadFamily
 from pipelines import params
 from pipelines.check import check_recipe
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, needed_roles
+from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
+from pipelines.reduced import converted
 from tests.conftest import ROOT
 from tests.published import RUNNABLE, changed, read_once, unknown_keys
 
@@ -232,3 +234,34 @@ def test_mgd_weights_follow_the_number_of_terms():
         scaled = cell_parts(method, pair, load_pair(pair), "mini")[0][0]["hparams"]["alpha"]
 
         assert alpha * channels * positions == pytest.approx(scaled * mini_channels * mini_positions, rel=5e-3)
+
+
+@pytest.mark.parametrize("pair_name", RUNNABLE)
+@pytest.mark.parametrize("tier", ["mini", "paper"])
+def test_the_placebo_is_its_method_but_for_the_teacher(pair_name, tier):
+    """CrossKD under an untrained teacher: the same values on every pair, and nobody else's teacher is untrained."""
+    pair = load_pair(pair_name)
+    (own,), (placebo,) = (cell_parts(name, pair_name, pair, tier)[0] for name in ("crosskd", "crosskd_untrained"))
+
+    assert placebo == {**own, "name": "crosskd_untrained", "teacher": "untrained"}
+    assert cell_config("crosskd_untrained", pair_name, pair, tier) == cell_config("crosskd", pair_name, pair, tier)
+    assert "teacher" not in own
+
+
+def test_values_follow_from_what_the_tier_is():
+    """A copy of tier mini with other sizes, by hand: 96 channels, 4 convolutions a tower, strides from 16 on, a longer schedule."""
+    tier = load_tier("mini")
+    model = tier.model.model_copy(update={"neck_channels": 96, "stacked_convs": 4, "strides": (16, 32)})
+    lengths = {**tier.schedule.model_dump(), "student_epochs": 20, "heads": {}}
+    other = tier.model_copy(update={"model": model, "schedule": type(tier.schedule)(**lengths)})
+    gfl = load_pair("gfl_r101_r50")
+
+    def there(method, key):
+        (part,) = load_parts(method)
+        values = cell_parts(method, "gfl_r101_r50", gfl, "paper")[0][0]["hparams"]
+        return converted(key, values[key], part.recipe.reduced[key], values, gfl, other, Path("data"), 64)[0]
+
+    assert there("mgd", "alpha") == pytest.approx(2e-5 * 256 * 22400 / (96 * (16 + 4)), rel=1e-2)
+    assert there("crosskd", "position") == 3
+    assert there("fgfi", "finest_px") == tier.model.roi.finest_px
+    assert there("maskd", "warmup_iterations") == round(5000 / 175920 * 20 * (tier.scenes.train // 16))

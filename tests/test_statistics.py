@@ -61,11 +61,19 @@ def test_no_interval_without_spread():
     assert welch([0.0, 0.0], [0.0, 0.0]) is None
 
 
-def test_bootstrap_of_two_seeds_by_hand():
-    """Each side's resampled mean is low, middle or high with 1/4, 1/2, 1/4: the extremes have 1/16 each, above 2.5 %."""
-    low, high = gap_closed_interval([4.0, 6.0], [1.0, 3.0], 9.0, rng=np.random.default_rng(0))
+def test_bootstrap_of_five_seeds_by_hand():
+    """The fifth seed is drawn k times, binomial of five draws at 1/5: 0 in 33 %, at most 2 in 94 %, at most 3 in 99 %."""
+    low, high = gap_closed_interval([4.0, 4.0, 4.0, 4.0, 9.0], [1.0] * 5, 11.0, rng=np.random.default_rng(0))
 
-    assert (low, high) == pytest.approx(((4 - 3) / (9 - 3), (6 - 1) / (9 - 1)))
+    assert (low, high) == pytest.approx(((4 - 1) / (11 - 1), (4 + 3 - 1) / (11 - 1)))
+
+
+@pytest.mark.parametrize(("num", "more"), [(2, 5), (4, 5), (5, 4), (5, 1)])
+def test_no_bootstrap_below_five_seeds(num, more):
+    """Two seeds a side have nine resamples, which is no distribution."""
+    scores, control = [4.0 + number for number in range(num)], [1.0 + number / 10 for number in range(more)]
+
+    assert gap_closed_interval(scores, control, 11.0, rng=np.random.default_rng(0)) is None
 
 
 def test_bootstrap_draws_from_its_generator_alone():

@@ -84,7 +84,7 @@ def test_one_seed_has_a_gain_and_no_interval():
 
     assert (row_of(found).tuning.gain, row_of(found).tuning.gain_low) == (3.0, None)
     assert found.num_tests == 1  # MGD's own, two seeds a side
-    assert "by tuning, which one seed a side cannot tell from chance." in division(search_of(found), found)
+    assert "by tuning, which cannot be told from chance (one seed)." in division(search_of(found), found)
 
 
 def test_gains_of_tuning_join_holms_family():
