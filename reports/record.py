@@ -162,5 +162,6 @@ class Metrics(Frozen):
         """What a table of single trainings has room for: all, but of a pair that is judged by masks only the boxes' AP."""
         if self.mask is None:
             return self.flat()
-        masks = {name: value for name, value in self.flat().items() if name.startswith("mask ")}
+        kept = ("mask ", "objects found", "right class")
+        masks = {name: value for name, value in self.flat().items() if name.startswith(kept)}
         return masks if self.box is None else {**masks, "box AP": self.box.AP}

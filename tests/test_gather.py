@@ -67,7 +67,7 @@ def test_failed_and_half_done_cells_are_shown(records):
     [
         ("run.json", {"tier": None}, "tier: Field required; run its stage again"),
         ("run.json", {"tear": "mini"}, "tear: Extra inputs are not permitted; run its stage again"),
-        ("run.json", {"schema_version": 1}, "is of schema 1, and this version reads 2; run its stage again"),
+        ("run.json", {"schema_version": 1}, "is of schema 1, and this version reads 3; run its stage again"),
         (
             "run.json",
             {"seed": 0},
@@ -262,7 +262,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "is of schema 2, and this version reads 5; make it again"),
+        ('{"schema_version": 2}', "is of schema 2, and this version reads 6; make it again"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

@@ -94,14 +94,36 @@ def pair(name, title, **others):
     figures = [PublishedFigure(id="one", value=41.0, gain=2.6, teacher=43.0, source="a paper", read="verbatim", **others)]
     rows = [
         row("none", "none (control)", 11.0),
-        row("crosskd", "CrossKD", 14.0, gain=3.0, gain_low=1.0, gain_high=5.0, gain_p=0.01, gain_p_holm=0.02, published=figures),
+        row(
+            "crosskd",
+            "CrossKD",
+            14.0,
+            gain=3.0,
+            gain_low=1.0,
+            gain_high=5.0,
+            gain_p=0.01,
+            gain_p_holm=0.02,
+            published=figures,
+            found=97.2,
+            right=64.9,
+        ),
         row("pkd", "PKD", 9.0, gain=-2.0, gain_low=-12.5, gain_high=8.5, gain_p=0.4, gain_p_holm=0.4),
-        row("crosskd+pkd", "CrossKD + PKD", 16.0, gain=5.0, gap_closed=0.25, gap_low=0.2, gap_high=0.3, hparams={NASTY: NASTY}),
+        row(
+            "crosskd+pkd",
+            "CrossKD + PKD",
+            16.0,
+            gain=5.0,
+            gap_closed=0.25,
+            gap_low=0.2,
+            gap_high=0.3,
+            untested="one seed",
+            hparams={NASTY: NASTY},
+        ),
         Row(method="mgd", title="MGD", parts=["mgd"], status="failed", missing=[Missing(seed=0, status="failed", reason=NASTY)]),
         Row(method="cwd", title=NASTY, parts=["cwd"], status="impossible", reason="needs what is not there"),
     ]
     teacher = TeacherRow(
-        name="R101", score=20.0, metrics={"AP": 20.0}, per_class={}, curve=CURVE, cost=COST, origin=None, mlflow_run_id=None,
+        name="R101", score=20.0, metrics={"AP": 20.0, "objects found": 99.0, "right class": 76.7}, per_class={}, curve=CURVE, cost=COST, origin=None, mlflow_run_id=None,
         target="teachers@pair", **DIGESTS,
     )  # fmt: skip
     return Table(
@@ -157,16 +179,28 @@ def test_nothing_outside_is_asked_for(text):
 def test_every_row_with_its_figures(text):
     """A teacher and six methods a pair, in the grid's order, as the words of the report have them."""
     lines = Tree(text).lines
-    figures = ("verdict", "score", "n", "gain", "gap", "published", "published_gain", "minutes", "mib", "speed")
+    figures = ("verdict", "score", "n", "reads", "gain", "gap", "published", "published_gain", "minutes", "mib", "speed")
 
     assert len(lines) == 14
     assert [line["method"].strip() for line in lines[7:]] == [
         "Teacher R101", "none (control)", "CrossKD", "PKD", "CrossKD + PKD", "MGD", NASTY,
     ]  # fmt: skip
     assert [lines[2][name].strip() for name in figures] == [
-        "gain above zero", "14.0 ± 1.4", "2", "+3.0 [+1.0, +5.0]", "", "41.0", "+2.6", "1.5", "900", "30",
+        "gain above zero", "14.0 ± 1.4", "2", "97 % found, 65 % right", "+3.0 [+1.0, +5.0]", "", "41.0", "+2.6", "1.5", "900", "30",
     ]  # fmt: skip
-    assert [lines[0][name].strip() for name in figures] == ["teacher", "20.0", "1", "", "", "", "", "1.5", "900", "30"]
+    assert [lines[0][name].strip() for name in figures] == [
+        "teacher",
+        "20.0",
+        "1",
+        "99 % found, 77 % right",
+        "",
+        "",
+        "",
+        "",
+        "1.5",
+        "900",
+        "30",
+    ]
     assert lines[4]["gap"] == "25 % [20, 30]"
     assert [line["verdict"].strip() for line in lines[:7]] == [
         "teacher", "control", "gain above zero", "gain not shown", "inconclusive: one seed", "failed", "impossible",

@@ -259,7 +259,7 @@ def test_long_tables_break_and_repeat_their_head(tmp_path):
 
     assert len(main) > 1
     assert [int(number) for page in main for number in re.findall(r"method<(\d\d)>14\.0±1\.4", page)] == list(range(60))
-    assert all("methodAP,mean±sd[nextone]ngain[95%]gapclosed[95%]verdict" in page for page in main)
+    assert all("methodAP,mean±sd[nextone]nreadsgain[95%]gapclosed[95%]verdict" in page for page in main)
 
 
 def test_same_bytes(tmp_path):

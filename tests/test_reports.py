@@ -55,10 +55,14 @@ def test_curves_leave_the_methods_losses_out():
 @pytest.mark.parametrize(
     ("metric", "name", "columns"),
     [
-        ("box AP", "AP", "AP | AP50 | AP75 | APs | APm | APl"),
-        ("box AP50", "AP50", "AP | AP50 | AP75 | APs | APm | APl"),
-        ("mask AP", "mask AP", "mask AP | mask AP50 | mask AP75 | mask APs | mask APm | mask APl | box AP"),
-        ("mIoU", "mIoU", "mIoU | mAcc | aAcc"),
+        ("box AP", "AP", "AP | AP50 | AP75 | APs | APm | APl | objects found | right class"),
+        ("box AP50", "AP50", "AP | AP50 | AP75 | APs | APm | APl | objects found | right class"),
+        (
+            "mask AP",
+            "mask AP",
+            "mask AP | mask AP50 | mask AP75 | mask APs | mask APm | mask APl | objects found | right class | box AP",
+        ),
+        ("mIoU", "mIoU", "mIoU | mAcc | aAcc | foreground IoU"),
     ],
 )
 def test_tables_name_the_metric(metric, name, columns):
@@ -66,11 +70,12 @@ def test_tables_name_the_metric(metric, name, columns):
     found = made_up(metric)
     main, single = overview(board(found)).splitlines(), by_seed(found).splitlines()
 
-    assert main[0] == f"**A pair** (teacher 20.0 {name})"
+    reads = "foreground 61.2" if metric == "mIoU" else "97 % found, 65 % right"
+    assert main[0] == f"**A pair** (teacher 20.0 {name}: {reads})"
     assert main[2].startswith(f"| method | {name}, mean ± sd | n |")
     assert main[2].endswith(f"| published {name} | published gain |")
-    assert main[5].startswith("| MGD | 14.0 ± 1.4 | 2 | +3.0 [")
-    assert main[5].endswith("| 33 % [12, 50] | gain not shown | 41.0, 40.25 | +3.6, +2.0 |")
+    assert main[5].startswith(f"| MGD | 14.0 ± 1.4 | 2 | {reads} | +3.0 [")
+    assert main[5].endswith("| 33 % | gain not shown | 41.0, 40.25 | +3.6, +2.0 |")
     assert single[0] == f"| method | seed | {columns} | images/s | commit | MLflow run |"
     assert len({line.count("|") for line in main[2:]}) == 1
     assert {line.count("|") for line in single} == {single[0].count("|")}
@@ -96,7 +101,16 @@ def test_a_table_of_masks_without_boxes():
     """SOLO: no column of boxes."""
     metrics = result("mask AP", 5.0).metrics.model_copy(update={"box": None})
 
-    assert list(metrics.shown()) == ["mask AP", "mask AP50", "mask AP75", "mask APs", "mask APm", "mask APl"]
+    assert list(metrics.shown()) == [
+        "mask AP",
+        "mask AP50",
+        "mask AP75",
+        "mask APs",
+        "mask APm",
+        "mask APl",
+        "objects found",
+        "right class",
+    ]
 
 
 def test_report_says_on_what_data_and_from_where():
@@ -110,9 +124,9 @@ def test_report_says_on_what_data_and_from_where():
     text = markdown(board(*tables, runs=runs))
 
     assert "These are not COCO or Cityscapes figures and say nothing about any published one." in text
-    assert "Teacher here: **20.0 AP** (one training of 1.5 min)." in text
-    assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`)." in text
-    assert "| teacher |  | 20.0 | 95.0 | 96.0 |  |  | `none` |" in text
+    assert "Teacher here: **20.0 AP** (one training of 1.5 min); it reads: 97 % found, 65 % right." in text
+    assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`); it reads: foreground 61.2." in text
+    assert "| teacher |  | 20.0 | 95.0 | 96.0 | 61.2 |  |  | `none` |" in text
     assert "- MGD: none; in the student's config `optim_wrapper.optimizer.lr = 0.02`\n" in text
     assert "- Data digest, cityscapes: `three`.\n- Data digest, scenes: `runs disagree`.\n" in text
 
@@ -267,7 +281,15 @@ def test_model_card_is_one_that_the_hub_reads():
     results = {one.metric_name: one.metric_value for one in card.data.eval_results}
 
     assert card.data.model_name == "pair-mgd-seed1-mini"
-    assert results == {"AP": 15.0, "AP50": 91.0, "AP75": 92.0, "APm": 93.0, "APl": 94.0}
+    assert results == {
+        "AP": 15.0,
+        "AP50": 91.0,
+        "AP75": 92.0,
+        "APm": 93.0,
+        "APl": 94.0,
+        "objects found": 97.0,
+        "right class": 64.6,
+    }
     assert {one.dataset_name for one in card.data.eval_results} == {"small"}
     assert "These are not COCO figures" in card.text
     assert yaml.safe_load(text.split("---")[1])["tags"] == ["knowledge-distillation", "mgd", "pair"]

@@ -13,7 +13,7 @@ from tests.boards import board, edit_json, made_up, result, study, write_result
 
 def tracked(found):
     """An MLflow run that says what the records say."""
-    metrics = {f"test/{name}": value for name, value in found.metrics.flat().items() if value is not None}
+    metrics = {f"test/{name.replace(' ', '_')}": value for name, value in found.metrics.flat().items() if value is not None}
     tags = {"config_sha256": "c", "weights_sha256": found.run.weights_sha256, "git_commit": "g"}
     return TrackedRun("FINISHED", metrics, {f"hparams.{key}": str(value) for key, value in found.run.hparams.items()}, tags)
 
