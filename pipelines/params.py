@@ -205,10 +205,10 @@ def _converted(key: str, how: Conversion, published: dict[str, Any], pair_name: 
     from pipelines.reduced import converted  # noqa: PLC0415 (which imports this module's users)
 
     tier = load_tier(tier_name)
-    own = None if tier.scenes else load_grid().own
-    image_px = tier.scenes.image_px if tier.scenes else own.image_px if own else None
     try:
-        return converted(key, published[key], how, published, load_pair(pair_name), tier, Path("data") / tier_name, image_px)
+        return converted(
+            key, published[key], how, published, load_pair(pair_name), tier, load_grid().own if tier.data == "own" else None
+        )
     except ValueError as error:
         raise ValueError(f"benchmarks/tiers/{tier_name}.yaml with {pair_name}: {error}") from error
 

@@ -18,7 +18,15 @@ from pipelines import cli
 
 FOLDER = Path("work/quick")
 _COPIED = ("benchmarks", "methods", "pipelines", "reports", "dvc.yaml", "params.yaml", ".dvcignore")
-_RESULTS = ("figures", "leaderboard.csv", "leaderboard.html", "leaderboard.json", "leaderboard.md", "leaderboard.pdf", "trainings.csv")
+_RESULTS = (
+    "figures",
+    "leaderboard.csv",
+    "leaderboard.html",
+    "leaderboard.json",
+    "leaderboard.md",
+    "leaderboard.pdf",
+    "trainings.csv",
+)
 _LEFT = shutil.ignore_patterns("__pycache__", *_RESULTS)
 _GRID = {
     "tier": "quick",

@@ -4,10 +4,13 @@ A recipe says of such a value what it is counted by (:class:`methods.recipe.Conv
 copied tier with other sizes gets values of its own.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.manifest import listing
+from benchmarks.own import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import ModelScale, Tier
 from methods.recipe import Conversion
@@ -17,7 +20,7 @@ _SEGMENTER_STRIDE = 8  # of the last stage, pixels
 
 
 def converted(
-    key: str, value: Any, how: Conversion, hparams: Mapping[str, Any], pair: Pair, tier: Tier, data: Path, image_px: int | None
+    key: str, value: Any, how: Conversion, hparams: Mapping[str, Any], pair: Pair, tier: Tier, own: OwnData | None = None
 ) -> tuple[Any, str]:
     """A published value as it is at a reduced tier, and in words why.
 
@@ -28,8 +31,7 @@ def converted(
         hparams: all of the method there, as published.
         pair: that is trained.
         tier: with reduced models.
-        data: folder of the tier's manifest.
-        image_px: side of its images.
+        own: the user's data, where the tier reads them.
 
     Raises:
         ValueError: the tier has no size or schedule that the conversion needs.
@@ -46,9 +48,10 @@ def converted(
             f"{key} {position} in place of {value}: towers have {scale.stacked_convs} convolutions here, {how.tower_convs} there",
         )
     if how.of_iterations is not None:
-        iterations = _iterations(key, pair, tier, data)
+        iterations = _iterations(key, pair, tier, own)
         share = max(1, round(value / how.of_iterations * iterations)) if value else 0
         return share, f"{key} {share}: as much of {iterations} iterations as {value} of {how.of_iterations}"
+    image_px = tier.scenes.image_px if tier.scenes else own.image_px if own else None
     if image_px is None:
         raise ValueError(
             f"{key} is counted by positions of a feature map, and the tier does not say how large its images are; give own.image_px in params.yaml"
@@ -62,17 +65,28 @@ def converted(
     )
 
 
-def _iterations(key: str, pair: Pair, tier: Tier, data: Path) -> int:
+def _iterations(key: str, pair: Pair, tier: Tier, own: OwnData | None) -> int:
     """Of the tier's training of a student."""
-    from pipelines.planning.lengths import length_at, num_images  # noqa: PLC0415 (they import this module's users)
+    from pipelines.planning.lengths import Images, length_at, num_images  # noqa: PLC0415 (seconds)
 
-    images = num_images(tier, pair, data / "manifest.json")
-    if images is None or tier.schedule is None:
-        wanted = (
-            "a schedule in the tier's file" if tier.schedule is None else "the number of training images: run dvc repro prepare"
-        )
-        raise ValueError(f"{key} is a share of the schedule, and a reduced tier needs {wanted}")
+    if tier.schedule is None:
+        raise ValueError(f"{key} is a share of the schedule, and the tier with its reduced models has none; give it one")
+    images = num_images(tier, pair, Path("no manifest")) or Images(_own_images(own), 0, 0)
     return length_at(tier, pair, "student", {}, images).iterations
+
+
+def _own_images(own: OwnData | None) -> int:
+    """Training images of a user's data, which stage ``prepare`` has not looked at yet."""
+    if own is None:
+        raise ValueError("params.yaml: this tier reads your own data; name them under 'own:' (README, Your own data)")
+    try:
+        if own.format == "coco":
+            return len(json.loads((own.folder / own.train.annotations).read_text())["images"])
+        return len(listing(own.folder / own.train.images))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"params.yaml: own.train: its images cannot be counted ({type(error).__name__}); correct the paths"
+        ) from error
 
 
 def _neck(pair: Pair, scale: ModelScale, image_px: int, hparams: Mapping[str, Any]) -> tuple[int, int]:

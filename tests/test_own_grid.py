@@ -30,7 +30,7 @@ def grid(request, project, tmp_path_factory, monkeypatch):
     data = tree(tmp_path_factory.mktemp("mine"))
     tier = yaml.safe_load((project / "benchmarks/tiers/smoke.yaml").read_text())
     tier |= {"title": "my data, small", "data": "own", "scenes": None, "area_px2": [30, 80]}
-    tier["schedule"] |= {"batch_size": 2, "segmentation": None}
+    tier["schedule"] |= {"batch_size": 2}
     (project / "benchmarks/tiers/mine.yaml").write_text(yaml.safe_dump(tier))
     own = {**data.model_dump(), "image_px": 64}
     edit_yaml(project / "params.yaml", tier="mine", pairs=[pair], methods=["none", method], seeds=[0], leave_out={}, own=own)

@@ -1,6 +1,5 @@
 """The recipes against the pairs: what each method's authors ran where; nothing is built."""
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -259,7 +258,7 @@ def test_values_follow_from_what_the_tier_is():
     def there(method, key):
         (part,) = load_parts(method)
         values = cell_parts(method, "gfl_r101_r50", gfl, "paper")[0][0]["hparams"]
-        return converted(key, values[key], part.recipe.reduced[key], values, gfl, other, Path("data"), 64)[0]
+        return converted(key, values[key], part.recipe.reduced[key], values, gfl, other)[0]
 
     assert there("mgd", "alpha") == pytest.approx(2e-5 * 256 * 22400 / (96 * (16 + 4)), rel=1e-2)
     assert there("crosskd", "position") == 3
