@@ -15,6 +15,7 @@ class Finished:
     Args:
         means: what was asked to know it, in words.
         cells, teachers, priors: students, pairs, and (pair, method).
+        backbones: names.
         tuned, studies: students trained with what a study found, and the (pair, method) of studies.
     """
 
@@ -22,6 +23,7 @@ class Finished:
     cells: set[Cell] = field(default_factory=set)
     teachers: set[str] = field(default_factory=set)
     priors: set[tuple[str, str]] = field(default_factory=set)
+    backbones: set[str] = field(default_factory=set)
     tuned: set[Cell] = field(default_factory=set)
     studies: set[tuple[str, str]] = field(default_factory=set)
 
@@ -60,7 +62,8 @@ def _recorded(grid: Grid) -> Finished:
     tuned = {cell for cell in wanted if _done(root / cell.pair / cell.method / "tuned" / f"seed{cell.seed}")}
     searched = {(cell.pair, cell.method) for cell in wanted}
     studies = {(pair, method) for pair, method in searched if _done(root / pair / method / "tuned", "study.json")}
-    return Finished(means, done, set(pairs), priors, tuned, studies)
+    backbones = {name for name in grid.backbones if _done(root / "backbones" / name)}
+    return Finished(means, done, set(pairs), priors, backbones, tuned, studies)
 
 
 def _done(folder: Path, record: str = "run.json") -> bool:
@@ -88,6 +91,7 @@ def _up_to_date(recorded: Finished, grid: Grid) -> Finished:
         {cell for cell in recorded.cells if _stage(cell, grid) not in waiting},
         {pair for pair in recorded.teachers if f"teachers@{pair}" not in waiting},
         {(pair, method) for pair, method in recorded.priors if f"masks@{pair}-{method}" not in waiting},
+        {name for name in recorded.backbones if f"pretrain@{name}" not in waiting},
         {cell for cell in recorded.tuned if f"distill_tuned@{cell.pair}-{cell.method}-{cell.seed}" not in waiting},
         {(pair, method) for pair, method in recorded.studies if f"tune@{pair}-{method}" not in waiting},
     )

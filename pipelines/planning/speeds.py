@@ -52,6 +52,10 @@ class Speeds:
             gmac = FORWARDS_OF_A_STEP * size.student.forward_gmac + (0 if method == "none" else size.teacher.forward_gmac)
         return self.measured.get((pair, method)) or self._by_size(gmac) or self._like(pair)
 
+    def backbone(self, name: str) -> Speed | None:
+        """Of training a backbone alone, at a tier that does; None where it has not been measured."""
+        return self.measured.get((name, "backbone"))
+
     def teacher(self, pair: str) -> Speed | None:
         """Of the teacher's own training."""
         size = self._size(pair)
@@ -137,6 +141,8 @@ def _leaderboard(tier_name: str, device: str) -> Costs:
     found: Costs = {}
     if board.get("tier") != tier_name or device.lower() not in machine.lower():
         return found
+    for start in board.get("starts", []):
+        found[start["name"], "backbone"] = _uninterrupted([start["cost"]])
     for table in board["tables"]:
         for row in table["rows"]:
             costs = _uninterrupted([seed["cost"] for seed in row["seeds"] if seed["cost"]])
@@ -149,7 +155,7 @@ def _leaderboard(tier_name: str, device: str) -> Costs:
 
 def _runs(folder: Path, device: str) -> Costs:
     """Costs of the trainings that were finished in this checkout."""
-    names = {"teacher": "teacher", "masks": "{} prior", "distill": "{}"}
+    names = {"pretrain": "backbone", "teacher": "teacher", "masks": "{} prior", "distill": "{}"}
     found: Costs = {}
     for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/run.json")):
         run = json.loads(path.read_text())

@@ -19,6 +19,7 @@ from pipelines.planning.work import Kind, Plan, Work
 PIPED_WIDTH = 130  # columns, where there is no terminal to ask
 _GB = 1e9
 _SUMS: dict[Kind | None, str] = {
+    "backbones": "backbones trained",
     "teachers": "teachers trained",
     "masks": "masks learned",
     "trials": "trials of studies, at most",
@@ -163,7 +164,10 @@ def _trainings(plan: Plan) -> Iterable[Table]:
     factor, unit = _scale(plan)
     columns = ("times ", "iterations ", "batch ", "images ", "images/s ", "which is", "each ", "all ")
     table = _table(f"Trainings to run ({unit}: each, and all of its times)", "pair and training", *columns)
-    names, pair = {"teachers": "teacher", "masks": "{}: masks", "trials": "{}: trials", "students": "{}"}, None
+    names, pair = (
+        {"backbones": "backbone", "teachers": "teacher", "masks": "{}: masks", "trials": "{}: trials", "students": "{}"},
+        None,
+    )
     for work in plan.work:
         if work.kind == "evaluation":
             continue

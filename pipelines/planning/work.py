@@ -26,7 +26,7 @@ from pipelines.planning.lengths import Images, Length, length_at, num_images, tr
 from pipelines.planning.speeds import Speed, Speeds, known_speeds
 from pipelines.tuning.settings import Tuning
 
-Kind = Literal["teachers", "masks", "trials", "students", "evaluation"]
+Kind = Literal["backbones", "teachers", "masks", "trials", "students", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def make_plan(grid: Grid, finished: Finished, *, device: str, tflops: float, dow
     speeds = known_speeds(grid.tier, tier, device=device, tflops=tflops, throughput=throughput, complexity=complexity)
     used = {cell.pair: pairs[cell.pair] for cell in every if (cell.pair, cell.method) not in impossible}
     tuned = [cell for cell in tuned_cells(grid) if (cell.pair, cell.method) not in impossible]
-    work: list[Work] = []
+    work: list[Work] = _backbones(tier, used, finished, speeds)
     for name, pair in used.items():
         images = num_images(tier, pair, Path("data") / grid.tier / "manifest.json")
         needs = _Needs(name, pair, grid, tier, images, finished, speeds)
@@ -152,6 +152,23 @@ def make_plan(grid: Grid, finished: Finished, *, device: str, tflops: float, dow
             )
     weights = _weights(used, tier, grid.own, complexity, downloads)
     return Plan(grid, tier, pairs, every, impossible, finished, to_run, tuned, work, weights)
+
+
+def _backbones(tier: Tier, pairs: dict[str, Pair], finished: Finished, speeds: Speeds) -> list[Work]:
+    """What is trained before all else, where the tier trains backbones."""
+    if tier.pretraining is None or tier.model is None:
+        return []
+    from pipelines.engine.backbones import backbones_of  # noqa: PLC0415 (seconds)
+
+    wanted = tier.pretraining
+    length = Length(
+        wanted.epochs * (wanted.scenes.train // wanted.batch_size), wanted.batch_size, wanted.batch_size, wanted.epochs
+    )
+    return [
+        Work("backbones", name, "backbone", 1, length, length.images, speeds.backbone(name))
+        for name in backbones_of(pairs, tier.model)
+        if name not in finished.backbones
+    ]
 
 
 def trains_teacher(pair: Pair, tier: Tier, own: OwnData | None) -> bool:
