@@ -330,6 +330,8 @@ def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) ->
 
 def trained_as(parts: list[dict[str, Any]]) -> Training:
     """How the student's own training is changed by a method, or by the first of several."""
+    if not parts:
+        return Training()
     found = importlib.import_module(f"methods.{parts[0]['code']}").Method.trained_as(parts[0]["hparams"])
     return cast("Training", found)
 

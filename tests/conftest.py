@@ -78,6 +78,7 @@ def copy_project(target: Path) -> Path:
         shutil.copy(ROOT / name, target / name)
     (target / "params.yaml").write_text(committed("params.yaml"))
     grid = {"tier": "smoke", "pairs": [PAIR], "methods": list(METHODS), "seeds": [0], "leave_out": {}}
+    grid |= {"baseline_seeds": [], "backbones": ["resnet101", "resnet50"]}
     edit_yaml(target / "params.yaml", **grid, tuning=tuning(methods=[]))
     done = run_stage(target, "dvc", "init", "--no-scm", "-q")
     assert done.returncode == 0, done.stderr

@@ -12,13 +12,14 @@ from mmengine.registry import HOOKS, MODELS, DefaultScope
 
 from benchmarks.scenes import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
-from pipelines import teachers
+from pipelines import check, teachers
+from pipelines.check import check_backbones, check_repeat
 from pipelines.engine.backbones import backbone_of, backbones_of
 from pipelines.engine.classifier import OneDigitScenes, ShareRight
 from pipelines.engine.compose import Weights, compose_pretraining, compose_training
 from pipelines.engine.training import config_sha256, prepare_process, quiet
 from pipelines.engine.weights import file_sha256
-from pipelines.params import load_pair, load_tier
+from pipelines.params import Grid, load_pair, load_tier
 from pipelines.pretrain import judged
 from reports.record import Run
 from tests.conftest import PAIR, ROOT, build, setting
@@ -233,3 +234,54 @@ def test_a_schedule_whose_epoch_has_no_step():
     tier["schedule"]["heads"] = {"solo": {**tier["schedule"]["heads"]["segmenter"], "batch_size": 11}}
     with pytest.raises(ValueError, match=r"schedule.heads.solo.batch_size 11"):
         Tier(**tier)
+
+
+def grid(**changes):
+    """The control on GFL's pair at tier mini."""
+    return Grid(
+        **{"tier": "mini", "pairs": [PAIR], "methods": ["none"], "seeds": [0], "backbones": ["resnet101", "resnet50"], **changes}
+    )
+
+
+def test_what_the_grid_names():
+    """Each backbone that a pair starts from, described; one that none starts from is not trained; nothing where the tier trains none."""
+    pairs = {PAIR: load_pair(PAIR)}
+    found = check_backbones(grid(backbones=["resnet101", "resnet50", "resnet18"]), pairs)
+
+    assert (found["resnet50"]["config"]["base_channels"], found["resnet50"]["channels"]) == (8, 64)
+    assert found["resnet18"] == {}
+    assert refused(check_backbones, grid(backbones=["resnet101"]), pairs) == (
+        f"params.yaml: backbones lacks resnet50, which the student of {PAIR} starts from; add it"
+    )
+    assert check_backbones(grid(tier="paper"), pairs) == {"resnet101": {}, "resnet50": {}}
+
+
+def test_a_backbone_that_the_tier_has_no_scale_for(monkeypatch):
+    """One line that names the tier's file and where to add it, before anything trains."""
+    tier = load_tier("mini")
+    fewer = {name: scale for name, scale in tier.model.backbones.items() if name != "ResNet-50"}
+    monkeypatch.setattr(
+        check, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
+    )
+    said = refused(check_backbones, grid(), {PAIR: load_pair(PAIR)})
+
+    assert said.startswith("benchmarks/tiers/mini.yaml: the tier does not say what replaces backbone ResNet-50")
+    assert said.endswith("add it under model.backbones")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 24}, "differs from it in epochs; make them equal"),
+        ({"teacher_seed": 0}, "with the same teacher_seed 0; give another"),
+        ({}, None),
+    ],
+)
+def test_a_pair_once_more_under_a_second_teacher(changes, said):
+    """The same but for the teacher's seed; at full size, where the teacher is fetched, the two would be one."""
+    pair = load_pair(f"{PAIR}_teacher1").model_copy(update=changes)
+    if said:
+        assert said in refused(check_repeat, "again", pair, load_tier("mini"))
+        return
+    check_repeat("again", pair, load_tier("mini"))
+    assert "the two would be one; leave the pair out" in refused(check_repeat, "again", pair, load_tier("paper"))

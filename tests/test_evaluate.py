@@ -228,7 +228,8 @@ def test_a_segmenter_is_measured_as_mmsegmentation_does(tmp_path):
     ours = measure(setting, "student", weights, tmp_path / "ours")
 
     assert (ours.metric, ours.score, ours.num_images) == ("mIoU", ours.seg.mIoU, setting.tier.scenes.test)
-    assert ours.seg.model_dump() == pytest.approx({name: theirs[name] for name in ("mIoU", "mAcc", "aAcc")}, abs=0.006)
+    names = ("mIoU", "mAcc", "aAcc")
+    assert ours.seg.model_dump(include=set(names)) == pytest.approx({name: theirs[name] for name in names}, abs=0.006)
     assert len(ours.per_class) == len(CLASSES) + 1
     assert ours.box is ours.mask is None
 

@@ -29,7 +29,7 @@ def grid(request, project, tmp_path_factory, monkeypatch):
     pair, method, tree = CASES[request.param]
     data = tree(tmp_path_factory.mktemp("mine"))
     tier = yaml.safe_load((project / "benchmarks/tiers/smoke.yaml").read_text())
-    tier |= {"title": "my data, small", "data": "own", "scenes": None, "area_px2": [30, 80]}
+    tier |= {"title": "my data, small", "data": "own", "scenes": None, "pretraining": None, "area_px2": [30, 80]}
     tier["schedule"] |= {"batch_size": 2}
     (project / "benchmarks/tiers/mine.yaml").write_text(yaml.safe_dump(tier))
     own = {**data.model_dump(), "image_px": 64}
@@ -70,7 +70,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     at, teacher = ("--tier", "mine"), Path("runs/mine") / pair / "teacher"
     run(monkeypatch, check, *CHECK)
     run(monkeypatch, prepare, *at, "--out", "data/mine")
-    run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--out", teacher)
+    run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--backbones", "none", "--out", teacher)
     judge(monkeypatch, pair, "teacher", teacher / "weights.pth", teacher)
     results = {name: train(monkeypatch, pair, name, teacher) for name in ("none", method)}
     digest = read(Path("data/mine/manifest.json"))["sets"]["own"]["digest"]
@@ -92,7 +92,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     torch.save({"state_dict": OrderedDict((f"module.{key}", value) for key, value in weights.items())}, "brought.pth")
     own = yaml.safe_load(Path("params.yaml").read_text())["own"]
     edit_yaml(Path("params.yaml"), own={**own, "teacher": "brought.pth"})
-    run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--out", "brought")
+    run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--backbones", "none", "--out", "brought")
     brought, trained = Run(**read(Path("brought/run.json"))), Run(**read(teacher / "run.json"))
 
     assert (trained.origin, brought.origin) == (None, "brought.pth")
@@ -105,7 +105,7 @@ def test_a_teacher_that_is_not_there(grid, monkeypatch):
     """A path that is no file: one line that names params.yaml, before anything is loaded."""
     own = yaml.safe_load(Path("params.yaml").read_text())["own"]
     edit_yaml(Path("params.yaml"), own={**own, "teacher": "nowhere.pth"})
-    arguments = ("--tier", "mine", "--pair", grid[0], "--data", "data/mine", "--out", "out")
+    arguments = ("--tier", "mine", "--pair", grid[0], "--data", "data/mine", "--backbones", "none", "--out", "out")
 
     assert "params.yaml: own.teacher nowhere.pth is no file" in refused(run, monkeypatch, teachers, *arguments)
     assert not Path("out").exists()

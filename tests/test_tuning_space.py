@@ -42,7 +42,7 @@ def test_every_recipe_has_a_space_where_it_runs(tier):
     """On each pair: the recipe's value lies inside, and a weight of 0, a term switched off there, is not searched."""
     for pair_name in RUNNABLE:
         pair = load_pair(pair_name)
-        for method in (name for name in METHODS if name != "none"):
+        for method in (name for name in METHODS if load_parts(name)[0].recipe.tunable):
             if impossible_reason(pair_name, pair, method, tier) is None:
                 space, start = search_space(asked(methods=[method]), method, pair_name, pair, tier)
 
@@ -144,9 +144,10 @@ def test_ranges_that_are_none(bounds, said):
         ),
         ({"tuning": tuning(space={"pkd": {}})}, "tuning.space names pkd, which tuning.methods does not"),
         ({"tuning": tuning(space={"mgd": {}})}, "mgd has nothing to tune"),
-        ({"tuning": tuning(methods=["none"])}, "names the control 'none'"),
+        ({"tuning": tuning(methods=["none_twice"])}, "tuning.methods names none_twice, which the grid's methods do not"),
         ({"tuning": tuning(methods=["pkd"])}, "tuning.methods names pkd, which the grid's methods do not"),
         ({"tuning": tuning(pairs=["atss_r101_r50"])}, "tuning.pairs names atss_r101_r50"),
+        ({"tuning": tuning(seed=9), "baseline_seeds": [9]}, "tuning.seed 9 is one of the grid's seeds"),
         ({"tuning": tuning(seed=0)}, "tuning.seed 0 is one of the grid's seeds"),
         (
             {"tuning": tuning(methods=["crosskd"], space={"crosskd": {"centerness_weight": {"times": [0.1, 10]}}})},
