@@ -20,6 +20,8 @@ from pipelines.engine.compose import Weights, compose_pretraining, compose_train
 from pipelines.engine.training import config_sha256, prepare_process, quiet
 from pipelines.engine.weights import file_sha256
 from pipelines.params import Grid, load_pair, load_tier
+from pipelines.planning.finished import Finished
+from pipelines.planning.work import make_plan
 from pipelines.pretrain import judged
 from reports.record import Run
 from tests.conftest import PAIR, ROOT, build, setting
@@ -285,3 +287,14 @@ def test_a_pair_once_more_under_a_second_teacher(changes, said):
         return
     check_repeat("again", pair, load_tier("mini"))
     assert "the two would be one; leave the pair out" in refused(check_repeat, "again", pair, load_tier("paper"))
+
+
+@pytest.mark.parametrize(("tier", "done", "expected"), [("mini", set(), 2), ("mini", {"resnet50"}, 1), ("paper", set(), 0)])
+def test_the_plan_counts_them(tmp_path, tier, done, expected):
+    """Once each, with as many images as the tier's pre-training sees; not those that are there, and none where none are trained."""
+    finished = Finished("as told", backbones=done)
+    plan = make_plan(grid(tier=tier), finished, device="none such", tflops=1.0, downloads=tmp_path)
+    found = [work for work in plan.work if work.kind == "backbones"]
+
+    assert [work.times for work in found] == [1] * expected
+    assert {work.images for work in found} <= {5 * (10000 // 32) * 32}
