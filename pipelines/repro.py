@@ -118,15 +118,15 @@ def next_jobs(ready: list[str], idle: set[str], room: int) -> list[Job]:
     return [*([together] if together else []), *jobs][: max(0, room)]
 
 
-def is_stale(name: str) -> bool:
-    """Ask DVC about one stage, now that all before it are done."""
+def stale_among(names: list[str]) -> set[str]:
+    """Ask DVC about stages, now that all before them are done; once for all of them, for it reads every stage each time."""
     from dvc.lock import LockError  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
 
     while True:
         try:
             with contextlib.redirect_stderr(io.StringIO()), Repo() as repo, repo.lock:
-                return any(stage.changed() for stage in repo.index.stages if stage.addressing == name)
+                return {stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.changed()}
         except LockError:  # a stage that runs beside this one holds it, for a moment
             time.sleep(0.2)
 
@@ -230,12 +230,13 @@ def run_plan(plan: Plan, jobs: int, idle: set[str], server: warm.Server) -> list
     logs.mkdir(parents=True, exist_ok=True)
     try:
         while plan.running or plan.ready():
-            for name in [name for name in plan.ready() if name in plan.doubtful]:
-                if is_stale(name):
-                    plan.doubtful.discard(name)
-                else:
-                    plan.done(name)
-                    screen.spared()
+            if waiting := [name for name in plan.ready() if name in plan.doubtful]:
+                stale = stale_among(waiting)
+                plan.doubtful -= stale
+                for name in waiting:
+                    if name not in stale:
+                        plan.done(name)
+                        screen.spared()
             certain = [name for name in plan.ready() if name not in plan.doubtful]
             for job in next_jobs(certain, idle, jobs - len(plan.running)):
                 process = _start(job, server, is_idle=job[0] in idle)
