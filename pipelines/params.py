@@ -104,6 +104,11 @@ def load_pair(name: str) -> Pair:
     return _load_named("benchmarks/pairs", "pair", name, Pair)
 
 
+def _repeated(name: str) -> str:
+    """The pair that a pair is once more, or itself; what recipes say of the one holds for the other."""
+    return (load_pair(name).repeats or name) if Path(f"benchmarks/pairs/{name}.yaml").is_file() else name
+
+
 @dataclass(frozen=True)
 class Part:
     """One of the methods that a name such as ``crosskd+pkd`` joins; most names have one part.
@@ -174,7 +179,7 @@ class Part:
 
     def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:
         scale = "published" if load_tier(tier_name).model is None else "reduced"
-        asked = {"scale": scale, "head": head, "pair": load_pair(pair_name).repeats or pair_name}
+        asked = {"scale": scale, "head": head, "pair": _repeated(pair_name)}
         return [
             override
             for override in filter(self.applicable, self.recipe.overrides)

@@ -131,7 +131,7 @@ def test_a_contradiction_is_one_line_before_anything_trains(project):
     recipe.write_text(recipe.read_text().replace("alpha: 2.0e-5", "alpha: 3.0e-5"))
     arguments = ("--out", "o", "--recipes", "r", "--spaces", "s", "--settings", "t", "--backbones", "b")
     done = run_stage(project, "pipelines.check", *arguments)
-    edit_yaml(project / "params.yaml", tier="mini")
+    edit_yaml(project / "params.yaml", tier="mini", backbones=["resnext101", "resnet50"])
 
     assert done.returncode == 2
     assert done.stderr == (

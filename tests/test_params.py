@@ -150,7 +150,7 @@ def test_recipe_against_code():
     with pytest.raises(ValueError, match=r"hparams\.share_masked is missing; .*hparams\.beta is no parameter of mgd\.py"):
         check_recipe(changed(hparams={"alpha": 1.0, "beta": 2.0, "num_levels": 0}))
     with pytest.raises(ValueError, match=r"methods/mgd\.yaml: overrides\.0\.hparams\.gamma is not among hparams"):
-        check_recipe(changed(overrides=[Override(tier="mini", hparams={"gamma": 1.0}, why="-")]))
+        check_recipe(changed(overrides=[Override(scale="reduced", hparams={"gamma": 1.0}, why="-")]))
     with pytest.raises(ValueError, match=r"methods/mgd\.yaml: there is no methods/mdg\.py beside it"):
         check_recipe(changed(code="mdg"))
     for other in ("crossdk", "mgd", "none"):

@@ -402,7 +402,7 @@ def test_a_cpu_tier_has_no_price(project, monkeypatch, capsys):
     run(monkeypatch, "--tier", "mini", "--price", "2.5")
     shown = capsys.readouterr().out
 
-    assert "In no sum, as nothing tells their time: 10 pieces." in shown
+    assert "In no sum, as nothing tells their time: 12 pieces." in shown
     assert "USD" not in shown
     assert "GPU-hours" not in shown
 
