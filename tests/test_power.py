@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import yaml
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 
+from pipelines.params import Grid
 from reports.power import holm_adjusted, power
+from tests.conftest import committed
 
 
 def _power(gain: float, sd: float, *, rows: int, with_gain: int, seeds: int, baseline: int) -> float:
@@ -51,3 +54,24 @@ def test_bad_numbers_are_refused(change, said):
 
     with pytest.raises(ValueError, match=said):
         _power(1.0, 0.5, **given)
+
+
+PLANNED_SD = 0.4  # points, of one seed: what the numbers of seeds of the default grid were chosen by (params.yaml)
+
+
+def test_the_default_grid_has_seeds_enough():
+    """A true gain of 1.5 points on any one row is found with power 0.9 after Holm, and would not be with fewer seeds of the control."""
+    grid = Grid(**yaml.safe_load(committed("params.yaml")))
+    rows = [
+        (pair, method)
+        for pair in grid.pairs
+        for method in grid.methods
+        if method != "none" and method not in grid.leave_out.get(pair, [])
+    ]
+    tuned = [(pair, method) for pair in grid.tuning.pairs for method in grid.tuning.methods]
+    # A tuned row is compared with the control, and but for the control's own with its method's row.
+    num_tests = len(rows) + len(tuned) + sum(method != "none" for _, method in tuned)
+    seeds, baseline = len(grid.seeds), len(grid.seeds) + len(grid.baseline_seeds)
+
+    assert _power(1.5, PLANNED_SD, rows=num_tests, with_gain=1, seeds=seeds, baseline=baseline) >= 0.9
+    assert _power(1.5, PLANNED_SD, rows=num_tests, with_gain=1, seeds=seeds, baseline=seeds) < 0.9
