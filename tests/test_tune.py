@@ -175,7 +175,9 @@ def test_best_is_what_the_study_says(finished):
     assert Study(**study).status == best["status"] == "done"
     assert (best["trial"], best["hparams"], best["score"]) == (chosen["number"], chosen["hparams"], highest)
     assert trials[0]["is_recipe"]
-    assert trials[0]["hparams"] == study["recipe_hparams"] == {"alpha": 2.0e-5, "share_masked": 0.65}
+    assert trials[0]["hparams"] == study["recipe_hparams"] == {
+        "alpha": pytest.approx(2.0e-5 * 256 * 22400 / (16 * 84), rel=1e-3), "share_masked": 0.65,
+    }  # fmt: skip
     assert best["recipe_score"] == trials[0]["values"][0]
     assert best["num_trials"] == {
         state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "failed")
