@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from benchmarks.datasets import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
-from methods.contract import Training
 from methods.recipe import Conversion, Override, PriorRecipe, PriorTraining, Recipe
 from pipelines.tuning.settings import Id, MethodId, Tuning
+
+if TYPE_CHECKING:
+    from methods.contract import Training
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -333,8 +335,10 @@ def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) ->
     return changes
 
 
-def trained_as(parts: list[dict[str, Any]]) -> Training:
+def trained_as(parts: list[dict[str, Any]]) -> "Training":
     """How the student's own training is changed by a method, or by the first of several."""
+    from methods.contract import Training  # noqa: PLC0415 (seconds, in torch)
+
     if not parts:
         return Training()
     found = importlib.import_module(f"methods.{parts[0]['code']}").Method.trained_as(parts[0]["hparams"])

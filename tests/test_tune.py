@@ -140,7 +140,7 @@ def shared(tuned):
     edit_code(
         tuned / "methods/mgd.py",
         'return {"loss_mgd": self.alpha * ',
-        'import time; time.sleep(0.5); return {"loss_mgd": (self.alpha if self.alpha != 2.0e-5 else float("nan")) * ',
+        'import time; time.sleep(0.5); return {"loss_mgd": (self.alpha if self.alpha != 0.0853 else float("nan")) * ',
     )
     edit_yaml(tuned / "params.yaml", tuning=tuning(trials=4, study="shared", workers=2))
     with started(tuned, *command("tune", "shared")) as stage:
