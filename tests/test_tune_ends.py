@@ -15,7 +15,7 @@ from pipelines.tuning.processes import Ended
 from pipelines.tuning.study import Outcome, SharedStudy, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
-RECIPE = {"alpha": 2.0e-5, "share_masked": 0.65}  # MGD's on this pair
+RECIPE = {"alpha": 0.0853, "share_masked": 0.65}  # MGD's on this pair: 2e-5 times 256 x 22400 over 16 x 84
 OUT = Path("out")
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_journal_is_one_line(monkeypatch, capsys):
 
 
 def test_a_changed_space_is_one_line_and_another_name_works(monkeypatch, capsys):
-    """Both ranges of each hyper-parameter: of alpha 0.1 to 10 times 2e-5 then, 0.5 to 2 times now."""
+    """Both ranges of each hyper-parameter: of alpha 0.1 to 10 times 0.0853 then, 0.5 to 2 times now."""
     assert stage(monkeypatch, capsys, lambda _: ended())[0] == 0
     narrow = {"mgd": {"alpha": {"times": [0.5, 2]}}}
     ask(space=narrow)
@@ -210,7 +210,7 @@ def test_a_changed_space_is_one_line_and_another_name_works(monkeypatch, capsys)
 
     assert (code, len(err.splitlines()), claims) == (2, 1, [])
     assert (
-        "began with another space: alpha (2e-06 to 0.0002, log then, 1e-05 to 4e-05, log now); "
+        "began with another space: alpha (0.00853 to 0.853, log then, 0.04265 to 0.1706, log now); "
         "share_masked (0.2 to 0.8, linear then, not searched now)"
     ) in err
     assert err.endswith("put it back, or begin a new study: tuning: {study: default_2} in params.yaml\n")
@@ -219,7 +219,7 @@ def test_a_changed_space_is_one_line_and_another_name_works(monkeypatch, capsys)
     code, _, err, claims = stage(monkeypatch, capsys, lambda _: ended())
 
     assert code == 0, err
-    assert all(claim.hparams.keys() == {"alpha"} and 1e-5 <= claim.hparams["alpha"] <= 4e-5 for claim in claims)
+    assert all(claim.hparams.keys() == {"alpha"} and 0.04265 <= claim.hparams["alpha"] <= 0.1706 for claim in claims)
 
 
 KILLED_WRITING = """
