@@ -211,12 +211,14 @@ def test_leaderboard_holds_what_the_records_say(finished):
 
 
 def test_nothing_to_do_is_quick(finished):
-    """A second run finds everything up to date, within 5 seconds."""
+    """A second run finds everything up to date, in at most three times as long as DVC's own status takes."""
     begun = time.monotonic()
+    stale(finished)
+    between = time.monotonic()
     done = run_stage(finished, "pipelines.repro")
 
     assert "nothing to do: all 22 stages are up to date" in done.stdout
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - between < 3 * (between - begun)
 
 
 def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
