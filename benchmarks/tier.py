@@ -17,7 +17,7 @@ class _Frozen(BaseModel):
 
 
 class ResNetScale(_Frozen):
-    """What replaces a published ResNet or ResNeXt: a shallower and narrower ResNet."""
+    """Shallower and narrower ResNet in place of a published ResNet or ResNeXt."""
 
     depth: Literal[18, 34] = Field(description="built of basic blocks, so a stage's width is its output's")
     base_channels: int = Field(ge=1, description="width of the first stage; each later stage doubles it")
@@ -97,7 +97,7 @@ class Schedule(Lengths):
 
 
 class Pretraining(_Frozen):
-    """How a backbone is trained before all else: the tier's stand-in for ImageNet.
+    """Training of backbones as classifiers, in place of ImageNet.
 
     It learns to name the one digit of a generated scene: cross-entropy on its pooled last stage, AdamW, a linear warm-up and a cosine
     to zero.

@@ -84,7 +84,7 @@ class Range(_Frozen):
 
 
 class Conversion(_Frozen):
-    """What a value is counted by, for tiers whose models are reduced; exactly one of the four is given.
+    """Unit of a value at tiers whose models are reduced; exactly one of the four is given.
 
     A weight of a sum is counted by the number of its terms (``channels`` and ``positions`` as published, ``of`` the module that has them), a
     warm-up by the iterations of its schedule, a position in a head's towers by their convolutions, a size in pixels by where a
@@ -135,7 +135,7 @@ class Override(_Frozen):
 
 
 class Recipe(_Frozen):
-    """One method as its authors ran it, and what its values are counted by where models are reduced."""
+    """One method as its authors ran it, with the units of the values that reduced models convert."""
 
     title: str
     paper: Paper | None

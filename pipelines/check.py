@@ -133,7 +133,7 @@ def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
 
 
 def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, Any]]:
-    """What each backbone of the grid is at its tier, by name; nothing of one that no pair starts from, or the tier does not train.
+    """The grid's backbones as they are at its tier, by name; empty for one that no pair starts from, or that the tier does not train.
 
     Raises:
         ValueError: the grid names too few, or the tier does not say what replaces one.
@@ -154,19 +154,16 @@ def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, A
 
 
 def conversions(grid: Grid) -> list[str]:
-    """What values of recipes become at a tier with reduced models, a line each."""
+    """Values of recipes as converted at a tier with reduced models, a line each."""
     lines: dict[str, list[str]] = {}
-    for pair_name in grid.pairs if load_tier(grid.tier).model is not None else []:
+    for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         for method in grid.methods:
             if method in grid.leave_out.get(pair_name, []) or impossible_reason(pair_name, pair, method, grid.tier):
                 continue
             for part in load_parts(method):
-                keys = {*part.recipe.reduced, *(key for override in part.recipe.overrides for key in override.reduced)}
-                _, why = part.resolve(pair_name, pair.head, grid.tier)
-                for reason in why:
-                    if reason.partition(" ")[0] in keys:
-                        lines.setdefault(f"{part.name}: {reason}", []).append(pair_name)
+                for _, reason in part.conversions(pair_name, pair.head, grid.tier).values():
+                    lines.setdefault(f"{part.name}: {reason}", []).append(pair_name)
     return [f"{line} ({', '.join(dict.fromkeys(pairs))})" for line, pairs in lines.items()]
 
 

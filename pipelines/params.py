@@ -143,23 +143,35 @@ class Part:
         Raises:
             ValueError: the recipe has different values for two of the methods that it is combined with.
         """
-        hparams, inherits, conversions = dict(self.recipe.hparams), self.recipe.inherits, dict(self.recipe.reduced)
+        hparams, inherits = self._published(pair_name, head, tier_name), self.recipe.inherits
         applied = self._overrides(pair_name, head, tier_name)
-        self._check_others(applied)
         last: dict[str, Override] = {}  # the override that a value is from
         for override in applied:
-            hparams |= override.hparams
-            conversions |= override.reduced
             inherits = inherits if override.inherits is None else override.inherits
             last |= dict.fromkeys([*override.hparams, *([] if override.inherits is None else ["inherits"])], override)
         in_force = [id(override) for override in last.values()]
         why = [o.why for o in applied if id(o) in in_force or not (o.hparams or o.inherits is not None)]
-        if load_tier(tier_name).model is not None:
-            found = {key: _converted(key, how, hparams, pair_name, tier_name) for key, how in conversions.items()}
-            hparams |= {key: value for key, (value, _) in found.items()}
-            why += [reason for _, reason in found.values()]
+        found = self.conversions(pair_name, head, tier_name)
+        hparams |= {key: value for key, (value, _) in found.items()}
+        why += [reason for _, reason in found.values()]
         part = {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}
         return part | ({} if self.recipe.teacher == "trained" else {"teacher": self.recipe.teacher}), why
+
+    def conversions(self, pair_name: str, head: str, tier_name: str) -> dict[str, tuple[Any, str]]:
+        """Return the values that a tier with reduced models has in place of published ones, each with its reason; else none."""
+        if load_tier(tier_name).model is None:
+            return {}
+        hows = dict(self.recipe.reduced)
+        for override in self._overrides(pair_name, head, tier_name):
+            hows |= override.reduced
+        published = self._published(pair_name, head, tier_name)
+        return {key: _converted(key, how, published, pair_name, tier_name) for key, how in hows.items()}
+
+    def _published(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
+        """The hyper-parameters with all overrides, before any conversion."""
+        applied = self._overrides(pair_name, head, tier_name)
+        self._check_others(applied)
+        return {**self.recipe.hparams, **{key: value for override in applied for key, value in override.hparams.items()}}
 
     def config_changes(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
         """What the authors changed in the student's training config there: dotted key -> value."""
@@ -336,7 +348,7 @@ def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) ->
 
 
 def trained_as(parts: list[dict[str, Any]]) -> "Training":
-    """How the student's own training is changed by a method, or by the first of several."""
+    """Changes of the student's own training by a method, or by the first of several."""
     from methods.contract import Training  # noqa: PLC0415 (seconds, in torch)
 
     if not parts:

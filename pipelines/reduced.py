@@ -1,4 +1,4 @@
-"""Values of recipes at a tier whose models are reduced: what a published value is worth there follows from what the tier is.
+"""Conversion of recipes' values to a tier whose models are reduced, by the tier's own sizes.
 
 A recipe says of such a value what it is counted by (:class:`methods.recipe.Conversion`); the tier's own sizes do the rest, so that a
 copied tier with other sizes gets values of its own.
@@ -6,6 +6,7 @@ copied tier with other sizes gets values of its own.
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,19 @@ def _own_images(own: OwnData | None) -> int:
     if own is None:
         raise ValueError("params.yaml: this tier reads your own data; name them under 'own:' (README, Your own data)")
     try:
-        if own.format == "coco":
-            return len(json.loads((own.folder / own.train.annotations).read_text())["images"])
-        return len(listing(own.folder / own.train.images))
+        return _count(own.format, own.folder, own.train.images, own.train.annotations)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"params.yaml: own.train: its images cannot be counted ({type(error).__name__}); correct the paths"
         ) from error
+
+
+@cache
+def _count(data_format: str, folder: Path, images: str, annotations: str) -> int:
+    """Training images of a user's data; counted once, for every method and pair asks, and annotation files are large."""
+    if data_format == "coco":
+        return len(json.loads((folder / annotations).read_text())["images"])
+    return len(listing(folder / images))
 
 
 def _neck(pair: Pair, scale: ModelScale, image_px: int, hparams: Mapping[str, Any]) -> tuple[int, int]:

@@ -128,7 +128,7 @@ def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Itera
 def start_disagreements(
     start: Start, runs: Path, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]
 ) -> Iterator[str]:
-    """What does not agree about one pre-trained backbone, a line each."""
+    """Disagreements about one pre-trained backbone, a line each."""
     name, folder = f"backbones/{start.name}", runs / "backbones" / start.name
     paths = [folder / "run.json", folder / "weights.pth"]
     if absent := [str(path) for path in paths if not path.is_file()]:

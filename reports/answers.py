@@ -1,4 +1,4 @@
-"""What a whole leaderboard answers beside its rows: what its seeds can tell, whose the spread is, and whether its tier predicts."""
+"""Answers of a whole leaderboard beside its rows: power of its seeds, the teacher's share of the spread, rank correlation with reported gains."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ _GOOD_POWER = 0.9
 
 
 def seed_power(table: Table, num_tests: int) -> SeedPower | None:
-    """How surely a true gain of :data:`TRUE_GAIN` on one row of a pair is found after Holm, at the spread of its own seeds.
+    """Power to find a true gain of :data:`TRUE_GAIN` on one row of a pair after Holm, at the spread of its own seeds.
 
     None where fewer than two rows have a spread, or nothing varies.
     """

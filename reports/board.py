@@ -190,7 +190,7 @@ class TeacherRow(Frozen):
 
 
 class SeedPower(Frozen):
-    """How surely a true gain on one row of a table is found; see :func:`reports.answers.seed_power`."""
+    """Power to find a true gain on one row of a table; see :func:`reports.answers.seed_power`."""
 
     gain: float = Field(description="true, points")
     sd: float = Field(description="of one seed about its row's mean, pooled over the rows, points")

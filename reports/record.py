@@ -123,7 +123,7 @@ class Segmentation(Frozen):
 
 
 class Reading(Frozen):
-    """Whether a detector finds objects and whether it can name them, in percent.
+    """Objects that a detector finds, and those of them that it names rightly, in percent.
 
     An object is found if a predicted box (or mask) overlaps it with an IoU above 0.5; its class is that of the highest-scoring one.
     """

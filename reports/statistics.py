@@ -64,7 +64,7 @@ def welch(scores: Sequence[float], control: Sequence[float], *, level: float = 0
 
 
 def untested(scores: Sequence[float], control: Sequence[float]) -> str | None:
-    """Why :func:`welch` says nothing; None where it does."""
+    """Reason why :func:`welch` gives nothing; None where it gives an interval."""
     for whose, found in (("", scores), (" of the control", control)):
         if len(found) < _LEAST_FOR_SPREAD:
             return f"{'one seed' if found else 'no seed'}{whose}"

@@ -1,4 +1,4 @@
-"""What a whole leaderboard answers: power of its seeds, whose the spread is, and whether its tier predicts."""
+"""Answers of a whole leaderboard: power of its seeds, whose the spread is, and whether its tier predicts."""
 
 import numpy as np
 import pytest
@@ -132,7 +132,7 @@ def test_does_it_predict():
     ],
 )
 def test_the_honest_sentence(gains, expected):
-    """What is said depends on the interval alone."""
+    """The words depend on the interval alone."""
     found = dict(sections(leaderboard("mini", "a scale", predicting(gains), [])))
 
     assert expected in found["Does tier mini predict?"][-1]

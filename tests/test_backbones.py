@@ -1,4 +1,4 @@
-"""What models start from: backbones by name, trained as classifiers, verified before they are believed."""
+"""Starts of models: backbones by name, trained as classifiers, verified before they are believed."""
 
 import os
 from pathlib import Path
@@ -166,7 +166,7 @@ def test_teachers_copy_the_recorded_file(tmp_path):
 
 
 def test_scenes_of_one_digit():
-    """What the classifier sees is the drawn scene in BGR, and its label the digit's class."""
+    """The drawn scene in BGR, and as its label the digit's class."""
     scenes = OneDigitScenes(SPEC, "train")
     drawn = [draw_scene(SceneSpec(**SPEC), "train", index) for index in range(6)]
 

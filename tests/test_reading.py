@@ -1,4 +1,4 @@
-"""Whether a model finds objects and can name them, on cases counted by hand."""
+"""Objects found and named, on cases counted by hand."""
 
 import json
 

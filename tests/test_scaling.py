@@ -48,7 +48,7 @@ def test_both_sides_build_and_know_the_scenes_classes(tier, pair_name):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_nothing_of_a_pretrained_backbone_is_frozen(pair_name):
-    """Where a tier trains no backbones first, they start from random weights: every weight and statistic of them is learned."""
+    """Backbones of a tier that trains none first start from random weights: every weight and statistic of them is learned."""
     at = setting(pair_name, "smoke")
     bare = type(at)(at.pair, at.tier.model_copy(update={"pretraining": None}), at.origin)
     for side in SIDES:

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.throughput import Complexity, PairSize, Size, Throughput
 from benchmarks.tier import Tier
+from pipelines.params import load_parts
 
 # 53 images/s on 8 V100: MMDetection's Mask R-CNN ResNet-50 in Detectron2's comparison of training speeds
 # (facebookresearch/detectron2, docs/notes/benchmarks.md).  Times 3 forward passes of 262 GMAC at 800x1344: 10.4.
@@ -36,6 +37,11 @@ class Speed:
     whole: bool = False
 
 
+def _is_alone(method: str) -> bool:
+    """Return True for the control and its variants, which run no teacher."""
+    return load_parts(method)[0].code == "none"
+
+
 @dataclass
 class Speeds:
     """What is known of a tier's speed: measured by (pair, method), models' sizes, and what a device is assumed to do."""
@@ -49,7 +55,7 @@ class Speeds:
         size = self._size(pair)
         gmac = None
         if size:
-            gmac = FORWARDS_OF_A_STEP * size.student.forward_gmac + (0 if method == "none" else size.teacher.forward_gmac)
+            gmac = FORWARDS_OF_A_STEP * size.student.forward_gmac + (0 if _is_alone(method) else size.teacher.forward_gmac)
         return self.measured.get((pair, method)) or self._by_size(gmac) or self._like(pair)
 
     def backbone(self, name: str) -> Speed | None:

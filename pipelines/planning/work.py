@@ -155,7 +155,7 @@ def make_plan(grid: Grid, finished: Finished, *, device: str, tflops: float, dow
 
 
 def _backbones(tier: Tier, pairs: dict[str, Pair], finished: Finished, speeds: Speeds) -> list[Work]:
-    """What is trained before all else, where the tier trains backbones."""
+    """Trainings of backbones, where the tier has them."""
     if tier.pretraining is None or tier.model is None:
         return []
     from pipelines.engine.backbones import backbones_of  # noqa: PLC0415 (seconds)
