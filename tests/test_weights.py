@@ -317,15 +317,51 @@ def test_an_imagenet_file_that_does_not_fit_is_refused(tmp_path):
     assert not out.exists()
 
 
-def test_a_foreign_backbone_is_rewritten_as_it_is(tmp_path):
-    """Swin's own files have their state dict under ``model``; the backbone converts the keys itself. Views do not drag storage along."""
-    view = torch.arange(1_000_000.0)[:4]
-    path, digest = write({"model": {"layers.0.weight": view}, "epoch": np.int64(300)}, tmp_path / "swin.pth")
+SWIN = {
+    "type": "SwinTransformer",
+    "embed_dims": 8,
+    "depths": [1, 1],
+    "num_heads": [1, 2],
+    "strides": [4, 2],
+    "out_indices": [0, 1],
+}
+
+
+def as_swins_authors(state):
+    """MMDetection's Swin under its authors' names, which concatenate the four neighbours of a patch where it unfolds them."""
+    old = {}
+    for key, value in state.items():
+        if key.startswith("norm"):  # of single levels: not in a classifier
+            continue
+        name = key.replace("stages.", "layers.").replace("attn.w_msa.", "attn.").replace("projection", "proj")
+        name = name.replace("ffn.layers.0.0.", "mlp.fc1.").replace("ffn.layers.1.", "mlp.fc2.")
+        if ".downsample." in name:  # channels (c, neighbour) in columns; theirs are (neighbour, c), rows within columns
+            by_channel = value.reshape(*value.shape[:-1], -1, 4)
+            old[name] = torch.cat([by_channel[..., neighbour] for neighbour in (0, 2, 1, 3)], dim=-1)
+        else:
+            old[name] = value
+    return old
+
+
+def test_the_file_of_swins_authors_is_rewritten(tmp_path):
+    """Their names and their order of channels; a view among the values does not drag its storage along."""
+    expected = build_in("mmdet", {**SWIN, "convert_weights": True, "init_cfg": None}).state_dict()
+    theirs = as_swins_authors(expected) | {
+        "norm.weight": torch.ones(16),
+        "head.weight": torch.arange(1_000_000.0)[:160].view(10, 16),
+    }
+    padded = torch.zeros(1_000_000)
+    weight = theirs["patch_embed.proj.weight"]
+    padded[: weight.numel()] = weight.flatten()
+    theirs["patch_embed.proj.weight"] = padded[: weight.numel()].view_as(weight)
+    path, digest = write({"model": theirs, "epoch": np.int64(300)}, tmp_path / "swin.pth")
     out = tmp_path / "plain.pth"
 
-    rewrite_safely(path, digest, out)
-    assert torch.load(out, weights_only=True)["layers.0.weight"].tolist() == [0, 1, 2, 3]
-    assert out.stat().st_size < 10_000 < path.stat().st_size
+    rewrite_safely(path, digest, out, backbone=fresh({**SWIN, "convert_weights": True, "init_cfg": None}))
+    found = torch.load(out, weights_only=True)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items() if not key.startswith("norm"))
+    assert out.stat().st_size < 500_000 < path.stat().st_size
 
 
 def test_code_is_not_rewritten(tmp_path):
@@ -333,5 +369,5 @@ def test_code_is_not_rewritten(tmp_path):
     path, digest = write({"weight": torch.ones(1), "code": Payload(os.system, f"touch {tmp_path}/marker")}, tmp_path / "bad.pth")
 
     with pytest.raises(ValueError, match="nothing in the file was run"):
-        rewrite_safely(path, digest, tmp_path / "plain.pth")
+        rewrite_safely(path, digest, tmp_path / "plain.pth", backbone=fresh(RESNET))
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.pth"]
