@@ -1,38 +1,34 @@
 """Stage ``check``: everything that the grid names is read and checked before anything runs.
 
-For each method it writes what a training depends on, so that DVC reruns a method's cells when its own code
-or values change, and no other's; and in the same way what trainings and evaluations take of the tier and the grid.
-As ``params`` of every stage the latter would fill dvc.lock, which DVC reads and writes whole around each stage.
+It writes what each stage depends on, resolved to values, a file each: see :mod:`pipelines.resolved`.
 """
 
 import argparse
 import inspect
-import json
+import shutil
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from benchmarks.pair import Pair
 from benchmarks.published import Registry
 from benchmarks.tier import Tier
-from pipelines import cli
+from pipelines import cli, layout
 from pipelines.comparable import check_comparable
-from pipelines.engine.provenance import sources_sha256
+from pipelines.grid import Grid, cells, check_stages, tuned_cells, write_stages
 from pipelines.params import (
-    Grid,
     Part,
+    backbones_needed,
     cell_config,
-    cells,
     impossible_reason,
     load_grid,
     load_pair,
     load_parts,
     load_tier,
     load_yaml,
-    method_sources,
 )
-from pipelines.tuning.space import ranges_of, search_space
+from pipelines.resolved import as_text, contents
+from pipelines.tuning.space import search_space
 
 
 def check_recipe(part: Part) -> None:
@@ -100,13 +96,13 @@ def check_all(grid: Grid) -> None:
         check_repeat(pair_name, pair, load_tier(grid.tier))
         for side in (pair.teacher, pair.student):
             check_config(pair_name, side.config)
-        for name in grid.methods:
-            if not impossible_reason(pair_name, pair, name, grid.tier) and name not in grid.leave_out.get(pair_name, []):
+        for name in grid.rows[pair_name]:
+            if not impossible_reason(pair_name, pair, name, grid.tier):
                 cell_config(name, pair_name, pair, grid.tier)
     if load_tier(grid.tier).data == "published":
         figures = load_yaml(Path("benchmarks/published.yaml"), Registry).root
         check_comparable(figures, grid.pairs, grid.methods)
-    check_backbones(grid, pairs)
+    backbones_needed(grid, grid.pairs)
     check_tuning(grid)
 
 
@@ -132,34 +128,13 @@ def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
         )
 
 
-def check_backbones(grid: Grid, pairs: dict[str, Pair]) -> dict[str, dict[str, Any]]:
-    """The grid's backbones as they are at its tier, by name; empty for one that no pair starts from, or that the tier does not train.
-
-    Raises:
-        ValueError: the grid names too few, or the tier does not say what replaces one.
-    """
-    tier = load_tier(grid.tier)
-    if tier.pretraining is None or tier.model is None:
-        return {name: {} for name in grid.backbones}
-    from pipelines.engine.backbones import backbones_of  # noqa: PLC0415 (seconds)
-
-    try:
-        needed = backbones_of(pairs, tier.model)
-    except ValueError as error:
-        raise ValueError(f"benchmarks/tiers/{grid.tier}.yaml: {error}") from error
-    if lacking := [name for name in needed if name not in grid.backbones]:
-        raise ValueError(f"params.yaml: backbones lacks {lacking[0]}, which {needed[lacking[0]][1]} starts from; add it")
-    # One that no pair starts from is not trained.
-    return {name: needed[name][0].as_json() if name in needed else {} for name in grid.backbones}
-
-
 def conversions(grid: Grid) -> list[str]:
     """Values of recipes as converted at a tier with reduced models, a line each."""
     lines: dict[str, list[str]] = {}
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
-        for method in grid.methods:
-            if method in grid.leave_out.get(pair_name, []) or impossible_reason(pair_name, pair, method, grid.tier):
+        for method in grid.rows[pair_name]:
+            if impossible_reason(pair_name, pair, method, grid.tier):
                 continue
             for part in load_parts(method):
                 for _, reason in part.conversions(pair_name, pair.head, grid.tier).values():
@@ -167,114 +142,56 @@ def conversions(grid: Grid) -> list[str]:
     return [f"{line} ({', '.join(dict.fromkeys(pairs))})" for line, pairs in lines.items()]
 
 
-def tuned_cells(grid: Grid) -> list[tuple[str, str]]:
-    """Pair and method of all that is to be tuned and can be."""
-    return [
-        (pair, method)
-        for pair in (grid.tuning.pairs if grid.tuning else [])
-        for method in (grid.tuning.methods if grid.tuning else [])
-        if method not in grid.leave_out.get(pair, []) and not impossible_reason(pair, load_pair(pair), method, grid.tier)
-    ]
-
-
 def check_tuning(grid: Grid) -> None:
     """Check what stage ``tune`` is asked for against the grid and the recipes; ValueError where they do not fit."""
     tuning = grid.tuning
-    if tuning is None or not tuning.pairs or not tuning.methods:
+    if tuning is None or not tuning.rows:
         return
-    for axis in ("pairs", "methods"):
-        if unknown := [name for name in getattr(tuning, axis) if name not in getattr(grid, axis)]:
+    for pair, methods in tuning.rows.items():
+        if unknown := [name for name in methods if name not in grid.rows.get(pair, [])]:
             raise ValueError(
-                f"params.yaml: tuning.{axis} names {', '.join(unknown)}, which the grid's {axis} do not; take it out, or add it there"
+                f"params.yaml: tuning.grid names {', '.join(unknown)} on {pair}, which the grid does not; take it out, or add it there"
             )
-    if stray := [name for name in tuning.space if name not in tuning.methods]:
-        raise ValueError(f"params.yaml: tuning.space names {', '.join(stray)}, which tuning.methods does not; add it there")
+    searched = {method for methods in tuning.rows.values() for method in methods}
+    if stray := [name for name in tuning.space if name not in searched]:
+        raise ValueError(f"params.yaml: tuning.space names {', '.join(stray)}, which tuning.grid does not; add it there")
     if tuning.seed in [*grid.seeds, *grid.baseline_seeds]:
         raise ValueError(
             f"params.yaml: tuning.seed {tuning.seed} is one of the grid's seeds; take another: a tuned row must not be "
             "measured with the seed that its weights were chosen by"
         )
-    for pair, method in tuned_cells(grid):
-        search_space(tuning, method, pair, load_pair(pair), grid.tier)
+    for pair, method in dict.fromkeys((cell.pair, cell.method) for cell in tuned_cells(grid)):
+        if not impossible_reason(pair, load_pair(pair), method, grid.tier):
+            search_space(tuning, method, pair, load_pair(pair), grid.tier)
 
 
-def decisive(method_name: str, grid: Grid) -> dict[str, Any]:
-    """Digests of a method's code, its values without prose and other tiers' overrides, and where it is left out."""
-    scale = "published" if load_tier(grid.tier).model is None else "reduced"
-    parts = [
-        {
-            "name": part.name,
-            "code_sha256": sources_sha256(method_sources(part.code)),
-            "hparams": part.recipe.hparams,
-            "inherits": part.recipe.inherits,
-            "config": part.recipe.config,
-            "prior": part.recipe.prior and part.recipe.prior.model_dump(),
-            "overrides": [
-                override.model_dump(exclude={"why"}, exclude_none=True)
-                for override in part.recipe.overrides
-                if override.scale in (None, scale) and part.applicable(override)
-            ],
-            "reduced": {key: how.model_dump(exclude_none=True) for key, how in part.recipe.reduced.items()}
-            if scale == "reduced"
-            else {},
-            "teacher": part.recipe.teacher,
-        }
-        for part in load_parts(method_name)
-    ]
-    return {"parts": parts, "left_out": [pair for pair, names in grid.leave_out.items() if method_name in names]}
-
-
-def searched(method_name: str, grid: Grid) -> dict[str, Any]:
-    """What stage ``tune`` searches for a method: not among its decisive values, for no other training depends on it."""
-    ranges = ranges_of(grid.tuning, method_name) if grid.tuning else {}
-    return {name: bounds.model_dump(mode="json", exclude_none=True) for name, bounds in ranges.items()}
-
-
-def settings(grid: Grid) -> dict[str, dict[str, Any]]:
-    """What trainings and evaluations depend on besides their files, by kind of stage."""
-    whole = load_tier(grid.tier)
-    tier, own = whole.model_dump(mode="json"), grid.own and grid.own.model_dump(mode="json")
-    return {
-        "pretraining": {"pretraining": tier["pretraining"]},
-        "training": {
-            "tier": {key: tier[key] for key in ("data", "model", "schedule")} | {"is_pretrained": whole.pretraining is not None},
-            "own": own,
-            "batch_size": grid.batch_size,
-        },
-        "tuning": {
-            "tuning": grid.tuning and grid.tuning.model_dump(mode="json", exclude={"pairs", "methods", "space", "workers"})
-        },
-        "evaluation": {"tier": {key: tier[key] for key in ("data", "model", "area_px2")}, "own": own},
-    }
-
-
-def write_json(folder: Path, contents: dict[str, dict[str, Any]]) -> None:
-    """Write each content to a file of its name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        folder.joinpath(f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+def write_resolved(grid: Grid) -> None:
+    """Write what the grid's stages depend on, in place of what was there."""
+    fresh = layout.RESOLVED.with_name(layout.RESOLVED.name + ".partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for path, content in contents(grid):
+        target = fresh / path.relative_to(layout.RESOLVED)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(as_text(content))
+    shutil.rmtree(layout.RESOLVED, ignore_errors=True)
+    fresh.rename(layout.RESOLVED)
 
 
 def main() -> None:
-    """Check; write a file that is always the same, as its being there is the message, and one a method."""
+    """Check; write what stages depend on, or only bring grid.yaml up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipes", type=Path, required=True)
-    parser.add_argument("--spaces", type=Path, required=True)
-    parser.add_argument("--settings", type=Path, required=True)
-    parser.add_argument("--backbones", type=Path, required=True)
+    parser.add_argument("--renew", action="store_true", help="write grid.yaml from params.yaml, and nothing else")
     args = parser.parse_args()
     grid = load_grid()
     check_all(grid)
-    print(f"[check] tier {grid.tier}: {len(cells(grid))} cells, all files in order", flush=True)
+    if args.renew:
+        print(f"[check] {layout.GRID} {'is written anew' if write_stages(grid) else 'is up to date'}", flush=True)
+        return
+    check_stages(grid)
+    print(f"[check] tier {grid.tier}: {len(cells(grid)) + len(tuned_cells(grid))} cells, all files in order", flush=True)
     for line in conversions(grid):
         print(f"[check] reduced models: {line}", flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("the grid's files are in order\n")
-    write_json(args.recipes, {name: decisive(name, grid) for name in grid.methods})
-    write_json(args.spaces, {name: searched(name, grid) for name in (grid.tuning.methods if grid.tuning else [])})
-    write_json(args.settings, settings(grid))
-    write_json(args.backbones, check_backbones(grid, {name: load_pair(name) for name in grid.pairs}))
+    write_resolved(grid)
 
 
 if __name__ == "__main__":

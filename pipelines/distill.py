@@ -1,31 +1,31 @@
 """Stage ``distill``: one cell of the grid, a student trained under a method with a seed.
 
-With ``--tuned`` its hyper-parameters are those that stage ``tune`` found.
+A tuned cell's hyper-parameters are those that stage ``tune`` selected.
 """
 
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pipelines import cli
+from pipelines import cli, layout
+from pipelines.grid import cells
+from pipelines.layout import Cell
 from pipelines.params import (
-    Cell,
+    auxiliary_of,
     cell_config,
     cell_parts,
-    cells,
     flat_hparams,
     impossible_reason,
     load_grid,
     load_pair,
-    method_sources,
-    seeds_of,
     with_hparams,
 )
+from pipelines.resolved import confirm
 from pipelines.tuning.best import read_best
 from reports.record import Run
 
-if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
+if TYPE_CHECKING:  # MMLab takes seconds
     from mmengine.config import Config
 
     from pipelines.engine.compose import Distillation, Setting
@@ -33,11 +33,17 @@ if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not w
 
 @dataclass(frozen=True)
 class Sources:
-    """Folders of what a student is made with."""
+    """Folders of what a student is made with; ``prior`` is None where its method has no auxiliary module."""
 
     data: Path
     teacher: Path
-    prior: Path
+    prior: Path | None
+
+    @classmethod
+    def of(cls, tier: str, pair: str, method: str) -> "Sources":
+        """Where the stages before write them."""
+        prior = layout.auxiliary(tier, pair, method) if auxiliary_of(method) else None
+        return cls(layout.data(tier), layout.teacher(tier, pair), prior)
 
 
 def composed(
@@ -47,47 +53,29 @@ def composed(
     from pipelines.engine.compose import Distillation, Weights, compose_cell  # noqa: PLC0415 (seconds)
 
     teacher_run = Run.model_validate_json((sources.teacher / "run.json").read_text())
-    prior_run = Run.model_validate_json((sources.prior / "run.json").read_text())
-    teacher = Weights(sources.teacher / "weights.pth", str(teacher_run.weights_sha256))
-    prior = Weights(sources.prior / "prior.pth", prior_run.weights_sha256) if prior_run.weights_sha256 else None
+    teacher, prior = Weights(sources.teacher / "weights.pth", str(teacher_run.weights_sha256)), None
+    if sources.prior:
+        prior_run = Run.model_validate_json((sources.prior / "run.json").read_text())
+        prior = Weights(sources.prior / "prior.pth", str(prior_run.weights_sha256))
     added = Distillation(parts, teacher, prior, cell_config(method, pair, setting.pair, tier))
     start_sha256 = teacher_run.student_initialisation_sha256
     start = Weights(sources.teacher / "initialisation.pth", start_sha256) if start_sha256 else None
     return compose_cell(setting, added, seed=seed, initialisation=start), added
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def main() -> None:
+    """Train the student and write its weights and run.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
-    parser.add_argument("--pair", required=True)
-    parser.add_argument("--method", required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--prior", type=Path, required=True)
-    parser.add_argument("--tuned", type=Path, metavar="BEST", help="best.yaml of stage tune")
-    parser.add_argument("--out", type=Path, required=True)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Train the student and write its weights and run.json; or say why the cell cannot be."""
-    args = arguments()
-    pair, grid = load_pair(args.pair), load_grid()
-    variant: Literal["published", "tuned"] = "tuned" if args.tuned else "published"
-    weights, learned, record = (args.out / name for name in ("student.pth", "method.pth", "run.json"))
-    only_elsewhere = args.seed in grid.baseline_seeds and args.seed not in seeds_of(grid, args.pair, args.method)
-    left_out = only_elsewhere or args.method in grid.leave_out.get(args.pair, [])
-    if left_out or (reason := impossible_reason(args.pair, pair, args.method, args.tier)):
-        status, why = ("left out", None) if left_out else ("impossible", reason)
-        identity = {"tier": args.tier, "pair": args.pair, "method": args.method, "variant": variant, "seed": args.seed}
-        run = Run(stage="distill", status=status, reason=why, **identity)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for path in (weights, learned):
-            path.write_text("none\n")
-        record.write_text(run.model_dump_json(indent=2) + "\n")
-        return
+    parser.add_argument("--cell", required=True, help="such as gfl_r101_r50/mgd/seed0, or gfl_r101_r50/mgd/tuned/seed0")
+    parser.add_argument("--out", type=Path, help="folder; runs/TIER/CELL if not given")
+    args = parser.parse_args()
+    cell = Cell.parse(args.cell)
+    pair = load_pair(cell.pair)
+    if reason := impossible_reason(cell.pair, pair, cell.method, args.tier):
+        raise ValueError(f"{cell.method} cannot run on {cell.pair}: {reason}")
+    code = confirm("distill", cell.pair, cell.method)["code"]
+    out = args.out or layout.cell(args.tier, cell)
 
     from pipelines.engine.compose import started_from  # noqa: PLC0415 (seconds)
     from pipelines.engine.stage import Job, open_setting, run_training  # noqa: PLC0415 (seconds)
@@ -95,25 +83,25 @@ def main() -> None:
     from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
 
     die_with_dvc()
-    setting = open_setting(args.tier, args.pair, args.data)
-    parts, origin = cell_parts(args.method, args.pair, pair, args.tier)
-    if args.tuned:
-        best = read_best(args.tuned)
+    sources = Sources.of(args.tier, cell.pair, cell.method)
+    setting = open_setting(args.tier, cell.pair, sources.data)
+    parts, origin = cell_parts(cell.method, cell.pair, pair, args.tier)
+    if cell.tuned:
+        best = read_best(layout.study(args.tier, cell.pair, cell.method) / "best.yaml")
         parts, origin = with_hparams(parts, best.hparams), best.origin
-    all_cells, cell = cells(grid), Cell(args.pair, args.method, args.seed)
-    config, added = composed(
-        setting, args.tier, args.pair, args.method, args.seed, Sources(args.data, args.teacher, args.prior), parts
-    )
+    all_cells, published = cells(load_grid()), Cell(cell.pair, cell.method, cell.seed)
+    config, added = composed(setting, args.tier, cell.pair, cell.method, cell.seed, sources, parts)
     prepare_process()
     run_training(
         Job(
-            "distill", args.tier, args.pair, args.method, args.seed,
-            (all_cells.index(cell) + 1, len(all_cells)) if cell in all_cells else (1, 1),
-            hparams=flat_hparams(parts), hparams_origin=origin, config_changes=added.config, variant=variant,
-            initialisation_sha256=started_from(config), teacher_sha256=added.teacher.sha256, prior_sha256=added.prior and added.prior.sha256,
-            code=tuple(dict.fromkeys(path for part in parts for path in method_sources(part["code"]))),
+            "distill", args.tier, cell.pair, cell.method, cell.seed,
+            (all_cells.index(published) + 1, len(all_cells)) if published in all_cells else (1, 1),
+            hparams=flat_hparams(parts), hparams_origin=origin, config_changes=added.config,
+            variant="tuned" if cell.tuned else "published", initialisation_sha256=started_from(config),
+            teacher_sha256=added.teacher.sha256, prior_sha256=added.prior and added.prior.sha256, code=code,
         ),
-        config, setting=setting, data=args.data, export=lambda model: model.student, weights=weights, record=record, learned=learned,
+        config, setting=setting, data=sources.data, export=lambda model: model.student,
+        weights=out / "student.pth", record=out / "run.json", learned=out / "method.pth",
     )  # fmt: skip
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.pair import Pair
-from pipelines import cli
+from pipelines import cli, layout
 from pipelines.metrics import coco_ap, reading, segmentation_iou
+from pipelines.resolved import confirm
 from pipelines.samples import predicted, shown_by_method, write_samples
 from reports.record import Ap, Metrics, Run
 
-if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
+if TYPE_CHECKING:  # MMLab takes seconds
     from pipelines.engine.compose import Setting, Side
 
 
@@ -87,51 +88,44 @@ def main() -> None:
     """Predict on the test split; write metrics.json, and beside it samples.npz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
-    parser.add_argument("--pair", required=True)
-    parser.add_argument("--side", choices=["teacher", "student"], required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
     parser.add_argument(
-        "--teacher",
-        type=Path,
-        help="a student's teacher: file of its weights; without it nothing of the method is kept to be looked at",
+        "--model", required=True, help="a teacher, such as gfl_r101_r50/teacher, or a cell: gfl_r101_r50/mgd/seed0"
     )
-    parser.add_argument("--prior", type=Path, help="of the student's method: file of its weights")
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    samples = args.out.with_name("samples.npz")
-    run = Run.model_validate_json(args.run.read_text())
-    if run.status != "done":
-        args.out.write_text(Metrics(num_images=0, weights_sha256=None).model_dump_json(indent=2) + "\n")
-        write_samples(samples, {})
-        return
+    folder = layout.RUNS / args.tier / args.model
+    side: Side = "teacher" if args.model.endswith("/teacher") else "student"
+    weights, out = folder / ("weights.pth" if side == "teacher" else "student.pth"), folder / "metrics.json"
+    run = Run.model_validate_json((folder / "run.json").read_text())
+    confirm("evaluate", run.pair)
 
-    from pipelines.engine.stage import dataset_identity, open_setting  # noqa: PLC0415 (seconds)
+    from pipelines.engine.stage import dataset_identity, open_setting, write_json  # noqa: PLC0415 (seconds)
     from pipelines.engine.tracking import Tracker  # noqa: PLC0415
     from pipelines.engine.training import WORK, prepare_process  # noqa: PLC0415
     from pipelines.engine.weights import read_weights  # noqa: PLC0415
     from pipelines.engine.workdir import noting_failure  # noqa: PLC0415
 
-    setting = open_setting(args.tier, args.pair, args.data)
-    dataset_identity(setting, args.data)
-    read_weights(args.weights, str(run.weights_sha256))
-    label = f"[evaluate {args.pair}/{run.row or 'teacher'}" + (f"/seed{run.seed}]" if run.method else "]")
+    data = layout.data(args.tier)
+    setting = open_setting(args.tier, run.pair, data)
+    dataset_identity(setting, data)
+    read_weights(weights, str(run.weights_sha256))
+    label = f"[evaluate {args.model}]"
     print(f"{label} predicting on the test split", flush=True)
     prepare_process()
-    cell = WORK / args.tier / args.pair / (f"{run.row}/seed{run.seed}" if run.row else "teacher")
-    with noting_failure(cell):
-        metrics = measure(setting, args.side, args.weights, cell / "test", run.config_changes)
-        arrays = predicted(setting, args.side, cell / "test/predictions", run.config_changes)
-        if run.method and args.teacher:
-            arrays |= shown_by_method(setting, run, args.weights.parent, args.teacher, args.prior)
-    write_samples(samples, arrays)
-    args.out.write_text(metrics.model_dump_json(indent=2) + "\n")
+    work = WORK / args.tier / args.model
+    with noting_failure(work):
+        metrics = measure(setting, side, weights, work / "test", run.config_changes)
+        arrays = predicted(setting, side, work / "test/predictions", run.config_changes)
+        if run.method:
+            teacher = layout.teacher(args.tier, run.pair) / "weights.pth"
+            prior = layout.auxiliary(args.tier, run.pair, run.method) / "prior.pth"
+            arrays |= shown_by_method(setting, run, folder, teacher, prior)
+    write_samples(folder / "samples.npz", arrays)
+    write_json(out, metrics.model_dump())
     if run.mlflow_run_id:
         tracker = Tracker(f"kd-{args.tier}", label, resume=run.mlflow_run_id)
         named = {name.replace(" ", "_"): value for name, value in metrics.flat().items()}
         tracker.metrics({f"test/{name}": value for name, value in named.items() if value is not None}, 0)
-        tracker.artifact(args.out)
+        tracker.artifact(out)
         tracker.finish()
     print(f"{label} {metrics.metric} {metrics.score:.1f} on {metrics.num_images} test images", flush=True)
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, RootModel, ValidationError
 from benchmarks.pair import Pair
 from benchmarks.published import Figure, Registry
 from pipelines.comparable import contradictions, settings_here, split_differs
-from pipelines.params import Grid, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title, seeds_of
+from pipelines.grid import Grid
+from pipelines.params import backbones_needed, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
 from pipelines.quoted import pair_notes, published_figures, recipe_of, stated_differences
 from reports.assembly import leaderboard
 from reports.board import Leaderboard, Margin, Missing, Start, Table
@@ -96,7 +97,6 @@ class Gathered:
     runs: Path
     work: Path
     tier: str
-    baseline_seeds: Sequence[int] = ()
     problems: list[str] = field(default_factory=list)
     all_runs: list[Run] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
@@ -140,8 +140,7 @@ class Gathered:
         for seed in seeds:
             found = self._cell(pair_name, method, seed)
             (missing if isinstance(found, Missing) else results).append(found)
-        stage = "evaluate" if base == method else "evaluate_tuned"
-        targets = " ".join(_target(stage, pair_name, method, seed, self.baseline_seeds) for seed in seeds)
+        targets = " ".join(f"evaluate@{pair_name}/{method}/seed{seed}" for seed in seeds)
         prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
         if base == method:
             self.all_runs += [prior] if prior else []
@@ -180,8 +179,8 @@ class Gathered:
 
     def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
         base = method.removesuffix(_TUNED)
-        folder, stage = f"{pair}/{method}/seed{seed}", "distill" if base == method else "distill_tuned"
-        target = _target(stage, pair, method, seed, self.baseline_seeds)
+        folder = f"{pair}/{method}/seed{seed}"
+        target = f"distill@{folder}"
         try:
             found = self._result(self.runs / folder, target, ("distill", pair, method, seed))
             record = self.runs / folder / "run.json"
@@ -216,25 +215,14 @@ class Gathered:
         return found
 
 
-def _target(stage: str, pair: str, method: str, seed: int, baseline_seeds: Sequence[int]) -> str:
-    """DVC's name of a cell's stage; the control's further seeds have stages of their own."""
-    if method == "none" and seed in baseline_seeds:
-        return f"{stage}_baseline@{pair}-{seed}"
-    return f"{stage}@{pair}-{method.removesuffix(_TUNED)}-{seed}"
-
-
 def _told(identity: tuple[str, str, str | None, int | None]) -> str:
     return "/".join(str(part) for part in identity if part is not None)
 
 
 def methods_of(grid: Grid, pair: str) -> list[str]:
     """A pair's rows: the grid's methods, each tuned one directly behind its own."""
-    found = []
-    tuned = grid.tuning.methods if grid.tuning and pair in grid.tuning.pairs else []
-    for method in grid.methods:
-        if method not in grid.leave_out.get(pair, []):
-            found += [method, method + _TUNED] if method in tuned else [method]
-    return found
+    tuned = grid.tuning.rows.get(pair, []) if grid.tuning else []
+    return [row for method in grid.rows[pair] for row in ([method, method + _TUNED] if method in tuned else [method])]
 
 
 def _title(method: str) -> str:
@@ -247,9 +235,9 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     tier = load_tier(grid.tier)
     full_size = tier.model is None and tier.data == "published"
     registry, declared = load_yaml(Path("benchmarks/published.yaml"), Registry).root, margins()
-    found, tables, used = Gathered(runs, work, grid.tier, grid.baseline_seeds), [], {}
+    found, tables, used = Gathered(runs, work, grid.tier), [], {}
     names: list[str] = []
-    starts = found.starts(grid.backbones)
+    starts = found.starts(list(backbones_needed(grid, grid.pairs)))
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
@@ -283,7 +271,7 @@ def _table(
     figures: Sequence[Figure],
     margin: Margin | None,
 ) -> Table:
-    cells = {method: found.cells(name, pair, method, seeds_of(grid, name, method)) for method in methods}
+    cells = {method: found.cells(name, pair, method, grid.seeds_of(name, method)) for method in methods}
 
     def differences(figure: Figure) -> list[str]:
         """Those that the registry names, and at full size those of the runs as they were."""

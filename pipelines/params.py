@@ -3,60 +3,26 @@
 The only module that opens params.yaml and the YAML files of pairs, tiers and recipes.
 """
 
-import ast
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from benchmarks.datasets import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
 from methods.recipe import Conversion, Override, PriorRecipe, PriorTraining, Recipe
-from pipelines.tuning.settings import Id, MethodId, Tuning
+from pipelines.grid import Grid
 
 if TYPE_CHECKING:
     from methods.contract import Training
 
 Schema = TypeVar("Schema", bound=BaseModel)
-
-
-class Grid(BaseModel):
-    """The contents of params.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tier: Id
-    pairs: list[Id] = Field(min_length=1)
-    methods: list[MethodId] = Field(min_length=1)
-    seeds: list[StrictInt] = Field(min_length=1)
-    baseline_seeds: list[StrictInt] = Field(
-        default_factory=list, description="further ones, of the control alone: all rows of a pair are compared with it"
-    )
-    backbones: list[Id] = Field(default_factory=list, description="what the pairs' models start from; stage check says which")
-    leave_out: dict[Id, list[MethodId]] = Field(default_factory=dict, description="by pair, methods not to be run there")
-    data: dict[Literal["coco", "voc", "cityscapes"], str] = Field(
-        default_factory=dict, description="where published data sets lie; the environment's KD_COCO etc. come first"
-    )
-    batch_size: int | None = Field(
-        default=None, ge=1, description="images a step at a published schedule, where it is not the pair's; the rate follows"
-    )
-    own: OwnData | None = Field(default=None, description="the data of a tier whose data is 'own'")
-    tuning: Tuning | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One student to train."""
-
-    pair: str
-    method: str
-    seed: int
 
 
 def load_yaml(path: Path, schema: type[Schema]) -> Schema:
@@ -66,9 +32,17 @@ def load_yaml(path: Path, schema: type[Schema]) -> Schema:
         ValueError: one line that names the file and all that is wrong in it.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        written = path.stat()
+        return cast("Schema", _read(path, schema, (path.resolve(), written.st_mtime_ns, written.st_size)))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, schema: type[BaseModel], _version: tuple[Path, int, int]) -> BaseModel:
+    """A file is read once as long as nobody writes it: a grid of hundreds of cells asks for the same few again and again."""
+    try:
+        content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     try:
@@ -256,63 +230,46 @@ def method_title(method_name: str) -> str:
     return " + ".join(part.recipe.title for part in load_parts(method_name))
 
 
-def method_sources(code: str) -> list[Path]:
-    """The files of ``methods/`` that a method's module is made of: itself, the contract, and what else it imports there."""
-    found: dict[Path, None] = {}
-
-    def visit(module: str) -> None:
-        path = Path("methods") / f"{module}.py"
-        if path in found:
-            return
-        found[path] = None
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods."):
-                visit(str(node.module).removeprefix("methods."))
-
-    visit(code)
-    return sorted(found)
-
-
 def load_grid(path: Path = Path("params.yaml")) -> Grid:
     """Read the grid; ValueError where it is wrong or names something twice."""
-    grid = load_yaml(path, Grid)
-    twice = [
-        f"{axis} names {value!r} more than once"
-        for axis in ("pairs", "methods", "seeds", "backbones", "baseline_seeds")
-        for value in sorted({v for v in getattr(grid, axis) if getattr(grid, axis).count(v) > 1}, key=str)
-    ]
-    if twice:
-        raise ValueError(f"{path}: {'; '.join(twice)}: two cells would be the same; remove one")
-    if both := sorted({*grid.seeds} & {*grid.baseline_seeds}):
-        raise ValueError(
-            f"{path}: baseline_seeds names {both[0]}, as seeds does; two cells would be the same; remove it from one"
-        )
-    if grid.tuning and (again := [n for names in (grid.tuning.pairs, grid.tuning.methods) for n in names if names.count(n) > 1]):
-        raise ValueError(f"{path}: tuning names {again[0]!r} more than once; remove one")
-    unknown = [f"pair '{pair}'" for pair in grid.leave_out if pair not in grid.pairs]
-    unknown += sorted({f"method '{name}'" for names in grid.leave_out.values() for name in names if name not in grid.methods})
-    if unknown:
-        raise ValueError(f"{path}: leave_out names {', '.join(unknown)}, which the grid does not have; remove it there")
-    if any("none" in names for names in grid.leave_out.values()):
-        raise ValueError(f"{path}: leave_out names the control 'none'; without it a pair's gains cannot be told")
-    return grid
+    return load_yaml(path, Grid)
 
 
-def seeds_of(grid: Grid, pair: str, method: str) -> list[int]:
-    """The seeds of a row; the control of a pair has further ones, but where the pair only repeats another with a second teacher."""
-    more = method == "none" and load_pair(pair).repeats is None
-    return [*grid.seeds, *(grid.baseline_seeds if more else [])]
+def auxiliary_of(method_name: str) -> Part | None:
+    """The part of a method that is given an auxiliary module, trained beforehand; None where no part is."""
+    return next((part for part in load_parts(method_name) if part.recipe.prior is not None), None)
 
 
-def cells(grid: Grid) -> list[Cell]:
-    """All cells of a grid, in the order in which DVC runs them."""
-    return [
-        Cell(pair, method, seed)
-        for pair in grid.pairs
-        for method in grid.methods
-        for seed in seeds_of(grid, pair, method)
-        if method not in grid.leave_out.get(pair, [])
-    ]
+def starts_of(grid: Grid, pair_name: str) -> dict[str, str | None]:
+    """By side, the backbone of stage ``pretrain`` that it starts from; None where it starts from no such one."""
+    tier = load_tier(grid.tier)
+    if tier.pretraining is None or tier.model is None:
+        return {"teacher": None, "student": None}
+    from pipelines.engine.backbones import backbone_of  # noqa: PLC0415 (seconds)
+
+    found = {
+        "teacher": backbone_of(load_pair(pair_name), "teacher", tier.model),
+        "student": backbone_of(load_pair(pair_name), "student", tier.model),
+    }
+    return {side: named and named[0] for side, named in found.items()}
+
+
+def backbones_needed(grid: Grid, pairs: list[str]) -> dict[str, dict[str, Any]]:
+    """The backbones that pairs start from, as they are at the grid's tier, by name; none where the tier does not train them.
+
+    Raises:
+        ValueError: the tier does not say what replaces one, or two pairs mean different ones by one name.
+    """
+    tier = load_tier(grid.tier)
+    if tier.pretraining is None or tier.model is None:
+        return {}
+    from pipelines.engine.backbones import backbones_of  # noqa: PLC0415 (seconds)
+
+    try:
+        found = backbones_of({name: load_pair(name) for name in pairs}, tier.model)
+    except ValueError as error:
+        raise ValueError(f"benchmarks/tiers/{grid.tier}.yaml: {error}") from error
+    return {name: backbone.as_json() for name, (backbone, _) in found.items()}
 
 
 def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> tuple[list[dict[str, Any]], str]:

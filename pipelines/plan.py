@@ -15,28 +15,32 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.asked import all_methods, all_pairs, known
-from pipelines.params import Grid, load_grid, load_pair, load_parts, load_tier
+from pipelines.grid import Grid
+from pipelines.params import load_grid, load_pair, load_parts, load_tier
 from pipelines.planning.finished import find_finished
 from pipelines.planning.speeds import DEFAULT_TFLOPS, TFLOPS_REASON
 from pipelines.planning.work import Plan, make_plan
 
 
 def asked_grid(args: argparse.Namespace, grid: Grid) -> Grid:
-    """params.yaml's grid with the axes that the command line names in place of its own; ValueError for unknown names."""
-    axes: dict[str, Any] = {}
-    if args.all:
-        axes |= {"pairs": all_pairs(), "methods": all_methods(), "leave_out": {}}
+    """params.yaml's grid with what the command line names in place of its own; ValueError for unknown names."""
     loaders: dict[str, Callable[[str], object]] = {"pairs": load_pair, "methods": load_parts}
-    for axis, load in loaders.items():
-        if names := getattr(args, axis):
-            axes[axis] = known(f"--{axis}", names, load)
+    named = {axis: known(f"--{axis}", getattr(args, axis) or [], load) for axis, load in loaders.items()}
+    pairs = named["pairs"] or (all_pairs() if args.all else grid.pairs)
+    methods = named["methods"] or (all_methods() if args.all else [])
+    changes: dict[str, Any] = {"rows": {pair: methods or grid.rows.get(pair, grid.methods) for pair in pairs}}
     if args.seeds:
-        axes["seeds"] = list(dict.fromkeys(args.seeds))
+        changes |= {"seeds": list(dict.fromkeys(args.seeds)), "baseline_seeds": []}
     if args.tier:
-        (axes["tier"],) = known("--tier", [args.tier], load_tier)
-    asked = grid.model_copy(update=axes)
-    kept = {pair: [name for name in names if name in asked.methods] for pair, names in asked.leave_out.items()}
-    return asked.model_copy(update={"leave_out": {pair: names for pair, names in kept.items() if pair in asked.pairs and names}})
+        (changes["tier"],) = known("--tier", [args.tier], load_tier)
+    if grid.tuning:
+        tuned = {
+            pair: [name for name in names if name in changes["rows"][pair]]
+            for pair, names in grid.tuning.rows.items()
+            if pair in pairs
+        }
+        changes["tuning"] = grid.tuning.model_copy(update={"rows": {pair: names for pair, names in tuned.items() if names}})
+    return grid.model_copy(update=changes)
 
 
 def as_json(plan: Plan, price: float | None, currency: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""Stage ``prepare``: the tier's data set, and the manifest on which all other stages depend."""
+"""Stage ``prepare``: the tier's data sets, their manifest, and the digest of each, on which all other stages depend."""
 
 import argparse
+import json
+import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -8,9 +10,10 @@ from typing import TypeVar
 
 from benchmarks.datasets import Checked, check_own, check_published, compare_with_earlier, data_root, write_manifest
 from benchmarks.scenes import SceneSpec, write_scenes
-from pipelines import cli
+from pipelines import cli, layout
 from pipelines.engine.workdir import check_writable
-from pipelines.params import Grid, load_grid, load_pair, load_tier
+from pipelines.grid import Grid, data_sets
+from pipelines.params import load_grid, load_pair, load_tier
 
 Result = TypeVar("Result")
 
@@ -19,28 +22,38 @@ def main() -> None:
     """Generate the scenes of a scaled tier; check, and if asked for download, the data of another."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--download", action="store_true", help="fetch what of COCO and PASCAL VOC is missing")
     args = parser.parse_args()
     tier = load_tier(args.tier)
     if args.download and tier.data != "published":
         raise ValueError(f"tier '{args.tier}' uses no published data set, so there is nothing to download; leave --download away")
-    check_writable(args.out.parent)
+    out, digests = layout.data(args.tier), layout.digests(args.tier)
+    check_writable(out.parent)
     if tier.scenes is not None:
-        _draw(tier.scenes, args.out)
+        _write_digests(digests, {"scenes": _draw(tier.scenes, out)})
         return
     grid = load_grid()
-    sets = _own(grid) if tier.data == "own" else _published(grid, args.out, download=args.download)
-    write_manifest(args.out, sets)
+    sets = _own(grid) if tier.data == "own" else _published(grid, out, download=args.download)
+    write_manifest(out, sets)
+    _write_digests(digests, {one.name: one.digest for one in sets})
     for one in sets:
         counts = " + ".join(f"{num} {split}" for split, num in one.num_images.items())
         print(f"[prepare] {one.name}: {counts} images, digest {one.digest[:12]}", flush=True)
 
 
-def _draw(spec: SceneSpec, out: Path) -> None:
+def _write_digests(folder: Path, digests: dict[str, str]) -> None:
+    """A file per data set: another one more leaves the stages of the others fresh."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, digest in digests.items():
+        (folder / f"{name}.json").write_text(json.dumps({"digest": digest}) + "\n")
+
+
+def _draw(spec: SceneSpec, out: Path) -> str:
     print(f"[prepare] drawing {spec.train} + {spec.tune} + {spec.test} scenes of {spec.image_px} px", flush=True)
     digest = write_scenes(spec, out)
     print(f"[prepare] {out}: digest {digest[:12]}", flush=True)
+    return digest
 
 
 def _own(grid: Grid) -> list[Checked]:
@@ -55,7 +68,7 @@ def _own(grid: Grid) -> list[Checked]:
 
 def _published(grid: Grid, out: Path, *, download: bool) -> list[Checked]:
     """The published data sets that the grid's pairs need; whatever is missing of any is said in one line."""
-    names = sorted({pair.dataset for pair in map(load_pair, grid.pairs) if pair.not_run is None})
+    names = data_sets(grid)
     roots = dict(zip(names, _all(partial(data_root, name, grid.data) for name in names), strict=True))
     if download:
         from pipelines.engine.archives import complete  # noqa: PLC0415 (only those who download need it)

@@ -1,18 +1,22 @@
 """Stage ``pretrain``: a backbone trained as a classifier, once for all pairs: the tier's stand-in for ImageNet.
 
-Teachers and students start from it where their published ones start from ImageNet.  At a tier that does not ask for it, and for a
-backbone that no pair of the grid starts from, the stage only says so.
+Teachers and students start from it where their published ones start from ImageNet.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.tier import Pretraining
-from pipelines import cli
+from pipelines import cli, layout
+from pipelines.engine.backbones import Backbone
+from pipelines.engine.classifier import scenes_digest
+from pipelines.engine.compose import compose_pretraining
+from pipelines.engine.stage import Job, train_and_record
+from pipelines.engine.training import prepare_process
+from pipelines.lifeline import die_with_dvc
 from pipelines.params import load_tier
-from reports.record import Run
+from pipelines.resolved import confirm
 
 PRETRAINING_SEED = 0  # one of each backbone
 
@@ -29,44 +33,25 @@ def judged(name: str, curve: list[dict[str, float]], wanted: Pretraining) -> dic
 
 
 def main() -> None:
-    """Train the backbone and write its weights and run.json; or a run.json that says that none is asked for."""
+    """Train the backbone and write its weights and run.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--backbone", required=True)
-    parser.add_argument("--described", type=Path, required=True, help="the backbone as stage check found it")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder; runs/TIER/backbones/BACKBONE if not given")
     args = parser.parse_args()
-    wanted = load_tier(args.tier).pretraining
-    weights, record = args.out / "weights.pth", args.out / "run.json"
-    described = json.loads(args.described.read_text())
-    if wanted is None or not described:
-        run = Run(
-            stage="pretrain", status="not asked", tier=args.tier, pair=args.backbone, method=None, seed=PRETRAINING_SEED
-        )  # fmt: skip
-        args.out.mkdir(parents=True, exist_ok=True)
-        weights.write_text("none\n")
-        record.write_text(run.model_dump_json(indent=2) + "\n")
-        return
-
-    from pipelines.engine.backbones import Backbone  # noqa: PLC0415 (seconds)
-    from pipelines.engine.classifier import scenes_digest  # noqa: PLC0415
-    from pipelines.engine.compose import compose_pretraining  # noqa: PLC0415
-    from pipelines.engine.stage import Job, train_and_record  # noqa: PLC0415
-    from pipelines.engine.training import prepare_process  # noqa: PLC0415
-    from pipelines.lifeline import die_with_dvc  # noqa: PLC0415
-
     die_with_dvc()
-    backbone = Backbone(**described)
+    asked = load_tier(args.tier).pretraining
+    if asked is None:
+        raise ValueError(f"benchmarks/tiers/{args.tier}.yaml: says nothing under 'pretraining:', so there is nothing to train")
+    resolved = confirm("pretrain", args.backbone)
+    out = args.out or layout.backbones(args.tier) / args.backbone
     prepare_process()
     train_and_record(
-        Job(
-            "pretrain", args.tier, args.backbone, None, PRETRAINING_SEED,
-            code=(Path("benchmarks/scenes.py"), Path("pipelines/engine/classifier.py")),
-        ),
-        compose_pretraining(backbone, wanted, seed=PRETRAINING_SEED),
-        ("scenes of one digit", scenes_digest(wanted.scenes)), Path("benchmarks/tiers") / f"{args.tier}.yaml",
-        export=lambda model: model.backbone, weights=weights, record=record,
-        judge=lambda trained: judged(args.backbone, trained.curve, wanted),
+        Job("pretrain", args.tier, args.backbone, None, PRETRAINING_SEED, code=resolved["code"]),
+        compose_pretraining(Backbone(**resolved["backbone"]), asked, seed=PRETRAINING_SEED),
+        ("scenes of one digit", scenes_digest(asked.scenes)), Path("benchmarks/tiers") / f"{args.tier}.yaml",
+        export=lambda model: model.backbone, weights=out / "weights.pth", record=out / "run.json",
+        judge=lambda trained: judged(args.backbone, trained.curve, asked),
     )  # fmt: skip
 
 

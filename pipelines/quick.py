@@ -30,12 +30,9 @@ _RESULTS = (
 _LEFT = shutil.ignore_patterns("__pycache__", *_RESULTS)
 _GRID = {
     "tier": "quick",
-    "pairs": ["gfl_r101_r50"],
-    "methods": ["none", "pkd", "crosskd"],
-    "seeds": [0],
+    "grid": {"gfl_r101_r50": ["none", "pkd", "crosskd"]},
+    "seeds": 1,
     "baseline_seeds": [],
-    "backbones": ["resnet101", "resnet50"],
-    "leave_out": {},
     "tuning": None,
 }
 # Of the mini tier: about half as long in all.
@@ -64,10 +61,6 @@ def lay_out(folder: Path) -> None:
     (folder / "benchmarks/tiers/quick.yaml").write_text(yaml.safe_dump(quick_tier(mini), sort_keys=False))
     params = yaml.safe_load(Path("params.yaml").read_text()) | _GRID
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    stages = yaml.safe_load((folder / "dvc.yaml").read_text())
-    unasked = ("tune", "distill_tuned", "evaluate_tuned", "distill_baseline", "evaluate_baseline")
-    kept = {name: stage for name, stage in stages["stages"].items() if name not in unasked}
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}, sort_keys=False))
 
 
 def main() -> None:

@@ -1,305 +1,107 @@
-"""``make repro``: what ``dvc repro`` does, two trainings at a time.
+"""``make repro``: what ``dvc repro`` does, several units at a time, on this machine or on a cluster.
 
-DVC runs one stage after the other and small trainings use one core each, so this starts every stale
-stage as soon as the stages before it are done, each in a DVC of its own (``dvc repro --single-item``).
-A plain ``dvc repro`` gives the same results, serially.
+A unit is a student (trained, then evaluated), a teacher, an auxiliary module, a study.  Stopped at any moment, the next start
+goes on where this one was.  A plain ``dvc repro`` gives the same results, serially.
 """
 
 import argparse
-import contextlib
-import io
+import csv
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-from pipelines import cli, lockfile, warm
-from pipelines.check import check_all
-from pipelines.params import Grid, impossible_reason, load_grid, load_pair, load_parts
+from pipelines import cli, layout
+from pipelines.grid import write_stages
+from pipelines.params import load_grid
+from pipelines.runner.coordinator import Coordinator, Executor, alone
+from pipelines.runner.record import Record
+from pipelines.runner.screen import Screen, duration
 
-# Stages that one DVC runs, one after the other: more than one where they only write down that there is nothing to do.
-Job = tuple[str, ...]
-_MOST_TOGETHER = 40
-
-
-@dataclass
-class Plan:
-    """Stages to look at.
-
-    Args:
-        before: stage -> the stages of the plan that it waits for, in the order of dvc.yaml.
-        doubtful: stages that are stale only if one before them changes its output.
-        num_fresh: stages that are up to date whatever happens.
-    """
-
-    before: dict[str, set[str]]
-    doubtful: set[str]
-    num_fresh: int
-    running: dict[Job, subprocess.Popen[str]] = field(default_factory=dict)
-
-    def ready(self) -> list[str]:
-        """Stages whose predecessors are all done."""
-        busy = {name for job in self.running for name in job}
-        return [name for name, waits_for in self.before.items() if not waits_for and name not in busy]
-
-    def done(self, name: str) -> None:
-        """Take a finished stage out."""
-        del self.before[name]
-        for waits_for in self.before.values():
-            waits_for.discard(name)
+_EXECUTORS = ("local", "slurm")
 
 
-def make_plan() -> Plan:
-    """Ask DVC what is stale and what stands behind it; ValueError where another DVC is at work here."""
-    from dvc.lock import LockError  # noqa: PLC0415
-
-    try:
-        return _ask_dvc()
-    except LockError as error:
-        raise ValueError(
-            f"another dvc or make repro is at work here; wait for it, or stop it and try again ({str(error).split(':')[0]})"
-        ) from error
-
-
-def _ask_dvc() -> Plan:
-    import networkx as nx  # noqa: PLC0415
-    from dvc.repo import Repo  # noqa: PLC0415 (a second)
-
-    with contextlib.redirect_stderr(io.StringIO()), Repo() as repo, repo.lock:  # no bars of DVC's
-        lockfile.repair()
-        graph = repo.index.graph  # an edge leads from a stage to one that it depends on
-        before: dict[str, set[str]] = {}
-        doubtful: set[str] = set()
-        for stage in reversed(list(nx.topological_sort(graph))):
-            behind = {other.addressing for other in graph.successors(stage)} & before.keys()
-            stale = stage.changed()
-            if behind or stale:
-                before[stage.addressing] = behind
-                doubtful |= set() if stale else {stage.addressing}
-        in_file = [stage.addressing for stage in repo.index.stages]
-    ordered = {name: before[name] for name in in_file if name in before}
-    return Plan(ordered, doubtful, len(in_file) - len(ordered))
+def open_record() -> Record:
+    """DVC's side, once grid.yaml lists what params.yaml asks for."""
+    if not layout.GRID.is_file():
+        _renew()
+    record = Record()
+    if record.stale("check") and _renew():
+        record.close()
+        record = Record()
+    return record
 
 
-def idle_stages(grid: Grid) -> set[str]:
-    """Stages of the grid's full product that train nothing: left out, impossible, or without a prior to learn."""
-    idle = set()
-    for pair_name in grid.pairs:
-        pair = load_pair(pair_name)
-        for method in grid.methods:
-            cell = f"{pair_name}-{method}"
-            unwanted = method in grid.leave_out.get(pair_name, [])
-            if unwanted or impossible_reason(pair_name, pair, method, grid.tier):
-                stages = [f"{stage}{variant}" for stage in ("distill", "evaluate") for variant in ("", "_tuned")]
-                idle |= {f"{stage}@{cell}-{seed}" for stage in stages for seed in grid.seeds}
-                idle |= {f"masks@{cell}", f"tune@{cell}"}
-            elif method == "none":
-                idle.add(f"masks@{cell}")
-                if pair.repeats is not None:
-                    idle |= {
-                        f"{stage}_baseline@{pair_name}-{seed}"
-                        for stage in ("distill", "evaluate")
-                        for seed in grid.baseline_seeds
-                    }
-            elif all(part.recipe.prior is None for part in load_parts(method)):
-                idle.add(f"masks@{cell}")
-    return idle
+def _renew() -> bool:
+    from pipelines.check import check_all  # noqa: PLC0415 (seconds, and only where something has changed)
+
+    grid = load_grid()
+    check_all(grid)
+    is_new = write_stages(grid)
+    if is_new:
+        print(f"{layout.GRID} is written anew from params.yaml", flush=True)
+    return is_new
 
 
-def next_jobs(ready: list[str], idle: set[str], room: int) -> list[Job]:
-    """What to start now: the idle stages together, the others one by one, at most ``room`` jobs."""
-    together = tuple(name for name in ready if name in idle)[:_MOST_TOGETHER]
-    jobs = [(name,) for name in ready if name not in idle]
-    return [*([together] if together else []), *jobs][: max(0, room)]
+def expected(keys: list[str], measured: Path = Path("reports/trainings.csv")) -> dict[str, float]:
+    """Seconds that each unit is expected to take: as in the last report, else that report's median."""
+    known: dict[str, float] = {}
+    for row in csv.DictReader(measured.read_text().splitlines()) if measured.is_file() else []:
+        seed = f"/seed{row['seed']}" if row["seed"] else ""
+        known[f"{row['pair']}/{row['method']}{seed}"] = float(row["wall_s"] or 0)
+    typical = sorted(known.values())[len(known) // 2] if known else 1.0
+    return {key: known.get(key) or (typical if key.count("/") > 1 else 1.0) for key in keys}
 
 
-def stale_among(names: list[str]) -> set[str]:
-    """Ask DVC about stages, now that all before them are done; once for all of them, for it reads every stage each time."""
-    from dvc.lock import LockError  # noqa: PLC0415
-    from dvc.repo import Repo  # noqa: PLC0415
+def executor_of(args: argparse.Namespace) -> Executor:
+    """Where units run; ValueError where that is unknown or not to be had."""
+    if args.executor == "local":
+        from pipelines.runner.local import Local  # noqa: PLC0415
 
-    while True:
-        try:
-            with contextlib.redirect_stderr(io.StringIO()), Repo() as repo, repo.lock:
-                return {stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.changed()}
-        except LockError:  # a stage that runs beside this one holds it, for a moment
-            time.sleep(0.2)
+        return Local(args.jobs, args.gpus_per_unit)
+    if args.executor == "slurm":
+        from pipelines.runner.slurm import Slurm  # noqa: PLC0415
 
-
-class Screen:
-    """Lines of all running stages: as they come, or on a terminal one line a stage and one for the whole."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._finished, self._begun = total, 0, time.monotonic()
-        self._last: dict[str, str] = {}
-        self._lock = threading.Lock()
-        self._live = None
-        if sys.stdout.isatty() and "CI" not in os.environ:
-            from rich.live import Live  # noqa: PLC0415
-
-            self._live = Live(refresh_per_second=4, get_renderable=self._render)
-            self._live.start()
-
-    def _render(self) -> str:
-        from rich.markup import escape  # noqa: PLC0415
-
-        elapsed = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self._begun))
-        head = f"{self._finished} of {self._total} stages done, {elapsed}"
-        return "\n".join([f"[bold]{head}[/bold]", *(escape(line) for line in self._last.values())])
-
-    def line(self, stage: str, text: str) -> None:
-        """A line that a stage printed."""
-        with self._lock:
-            self._last[stage] = text
-            if self._live is None:
-                print(text, flush=True)
-
-    def ended(self, stage: str, *, num: int, failed: bool, seconds: float) -> None:
-        """A job of ``num`` stages has ended."""
-        with self._lock:
-            self._last.pop(stage, None)
-            self._finished += 0 if failed else num
-            text = f"[{self._finished}/{self._total}] {stage} {'FAILED' if failed else 'done'} after {seconds:.0f} s"
-            if self._live is None:
-                print(text, flush=True)
-            else:
-                self._live.console.print(text, markup=False, highlight=False)
-
-    def spared(self) -> None:
-        """A stage turned out to be up to date."""
-        with self._lock:
-            self._total -= 1
-
-    def close(self) -> None:
-        """Give the terminal back."""
-        if self._live is not None:
-            self._live.stop()
-
-
-# DVC's own talk about a stage; what the stage itself prints is shown.
-_DVC_CHATTER = (
-    "Running stage",
-    "> ",
-    "Updating lock file",
-    "Use `dvc push`",
-    "To track the changes",
-    "git add",
-    "To enable auto",
-    "dvc config",
-    "Generating lock",
-)
-
-
-def _follow(stage: str, stream: IO[str], screen: Screen, log: IO[str]) -> None:
-    with log:
-        for raw in stream:
-            log.write(raw)
-            text = raw.strip()
-            if text and not text.startswith(_DVC_CHATTER):
-                screen.line(stage, text)
-
-
-def _title(job: Job) -> str:
-    return job[0] if len(job) == 1 else f"{job[0]} and {len(job) - 1} more with nothing to do"
-
-
-def _start(job: Job, server: warm.Server, *, is_idle: bool) -> subprocess.Popen[str]:
-    with server.connected() as (environment, fds):
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "pipelines.job", *(["--idle"] if is_idle else []), *job],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env={**os.environ, **environment}, pass_fds=fds,
-        )  # fmt: skip
-
-
-def run_plan(plan: Plan, jobs: int, idle: set[str], server: warm.Server) -> list[str]:
-    """Run all stages of a plan, ``jobs`` at a time (``idle`` ones together), and return those that failed.
-
-    A failed stage stops what comes behind it and nothing else.
-    """
-    screen = Screen(len(plan.before))
-    failed: list[str] = []
-    begun: dict[Job, float] = {}
-    followers: dict[Job, threading.Thread] = {}
-    logs = Path("work/logs")
-    logs.mkdir(parents=True, exist_ok=True)
-    try:
-        while plan.running or plan.ready():
-            if waiting := [name for name in plan.ready() if name in plan.doubtful]:
-                stale = stale_among(waiting)
-                plan.doubtful -= stale
-                for name in waiting:
-                    if name not in stale:
-                        plan.done(name)
-                        screen.spared()
-            certain = [name for name in plan.ready() if name not in plan.doubtful]
-            for job in next_jobs(certain, idle, jobs - len(plan.running)):
-                process = _start(job, server, is_idle=job[0] in idle)
-                log = (logs / f"{job[0]}.log").open("w")
-                follower = threading.Thread(target=_follow, args=(_title(job), process.stdout, screen, log), daemon=True)
-                follower.start()
-                plan.running[job], begun[job], followers[job] = process, time.monotonic(), follower
-            time.sleep(0.1)
-            for job, process in list(plan.running.items()):
-                if process.poll() is None:
-                    continue
-                followers[job].join(timeout=5)
-                del plan.running[job]
-                is_bad = process.returncode != 0
-                screen.ended(_title(job), num=len(job), failed=is_bad, seconds=time.monotonic() - begun[job])
-                for name in job:
-                    if is_bad:
-                        failed.append(name)
-                        plan.before[name].add("itself, which failed")
-                    else:
-                        plan.done(name)
-    finally:
-        _end(list(plan.running.values()))
-        screen.close()
-    return failed
-
-
-def _end(processes: list[subprocess.Popen[str]]) -> None:
-    """End jobs and what they run, and wait for them: DVC's locks are free then, and nothing is printed any more."""
-    for process in processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-    for process in processes:
-        process.wait()
+        return Slurm.of(Path("slurm.yaml"), args.jobs)
+    raise ValueError(f"--executor {args.executor} is unknown; there are: {', '.join(_EXECUTORS)}")
 
 
 def main() -> None:
-    """Bring everything up to date."""
+    """Bring everything up to date, or say how far it is."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="stages at a time")
+    parser.add_argument("--executor", default="local", help="local (this machine), or slurm (see slurm.yaml)")
+    parser.add_argument("--jobs", type=int, help="units at a time; one per GPU, or per core, if not given")
+    parser.add_argument("--gpus-per-unit", type=int, default=1, help="where this machine has GPUs (default: %(default)s)")
+    parser.add_argument("--status", action="store_true", help="only tell what is queued, running, done and failed")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the jobs end first
-    grid = load_grid()
-    # The stages call `python`; one thread a training, see pipelines/engine/training.py.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    begun = time.monotonic()
-    plan = make_plan()
-    if not plan.before:
-        print(f"nothing to do: all {plan.num_fresh} stages are up to date; see reports/leaderboard.md")
+    if args.status:
+        from pipelines.runner.status import show  # noqa: PLC0415
+
+        show()
         return
-    check_all(grid)
-    num_stale = len(plan.before) - len(plan.doubtful)
-    behind = f", up to {len(plan.doubtful)} behind them" if plan.doubtful else ""
-    print(f"{num_stale} stages to run{behind}, {plan.num_fresh} up to date, {args.jobs} at a time; logs in work/logs", flush=True)
-    with warm.Server() as server:
-        failed = run_plan(plan, args.jobs, idle_stages(grid), server)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # The stages call `python`.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    begun = time.monotonic()
+    with alone():
+        record = open_record()
+        executor = executor_of(args)
+        screen = Screen(expected(list(record.units)), executor.slots)
+        coordinator = Coordinator(record, executor, screen)
+        try:
+            coordinator.run()
+        finally:
+            screen.close()
+    failed, took = coordinator.failed, duration(time.monotonic() - begun)
     if failed:
-        waiting = len(plan.before) - len(failed)
         raise ValueError(
-            f"{len(failed)} stages failed ({', '.join(failed)}), {waiting} behind them did not run; see work/logs/; make repro goes on from here"
+            f"{len(failed)} units failed ({', '.join(failed)}), {coordinator.num_waiting} behind them did not run; see work/logs/; make repro goes on from here"
         )
-    print(f"all done in {(time.monotonic() - begun) / 60:.1f} min; see reports/leaderboard.md", flush=True)
+    if not coordinator.num_done:
+        print(f"nothing to do: all {len(record.stages)} stages are up to date; see reports/leaderboard.md")
+        return
+    print(f"all done in {took}; see reports/leaderboard.md", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,11 @@ _LEAST_MASK_SCORE = 0.3  # masks would hide each other
 
 
 def write_samples(path: Path, arrays: Arrays) -> None:
-    """Write the file; the same arrays give the same bytes."""
-    with path.open("wb") as file:  # a name without .npz would get it from numpy
+    """Write the file, whole or not at all; the same arrays give the same bytes."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:  # a name without .npz would get it from numpy
         np.savez_compressed(file, **arrays)
+    partial.replace(path)
 
 
 def predicted(setting: "Setting", side: "Side", predictions: Path, changes: dict[str, Any]) -> Arrays:

@@ -16,15 +16,16 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from benchmarks.pair import Checkpoint, Model
-from pipelines import cli
+from pipelines import cli, layout
 from pipelines.engine.backbones import backbone_of
 from pipelines.engine.compose import Setting, Side, Weights, compose_training
 from pipelines.engine.fetch import fetch
-from pipelines.engine.stage import Job, dataset_identity, open_setting, record_fetched, run_training
+from pipelines.engine.stage import Job, dataset_identity, open_setting, record_fetched, run_training, write_json
 from pipelines.engine.training import prepare_process, quiet
 from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, read_weights, rewrite_safely
 from pipelines.lifeline import die_with_dvc
 from pipelines.params import load_grid
+from pipelines.resolved import confirm
 from reports.record import Run
 
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
@@ -122,27 +123,41 @@ def write_fetched(setting: Setting, source: Path, sha256: str, job: Job, data: P
     record_fetched(job, setting, data, weights, origin=source.name, metrics={"measured": found, "stated": stated})
 
 
+def write_digests(out: Path) -> None:
+    """Write digests.json, the one file that a student depends on: of teacher, initialisation and data, without times or machines.
+
+    A teacher that is trained again to the same weights leaves its students fresh.
+    """
+    run = Run.model_validate_json((out / "run.json").read_text())
+    digests = {
+        "weights": run.weights_sha256,
+        "initialisation": run.student_initialisation_sha256,
+        "data": run.data and run.data.digest,
+    }
+    write_json(out / "digests.json", digests)
+
+
 def main() -> None:
     """Fetch or train the teacher and write its weights, its run.json and the student's initialisation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--backbones", type=Path, required=True, help="folder of what stage pretrain made")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder; runs/TIER/PAIR/teacher if not given")
     args = parser.parse_args()
     die_with_dvc()
-    setting, grid = open_setting(args.tier, args.pair, args.data), load_grid()
+    code = confirm("teachers", args.pair)["code"]
+    data, out, backbones = layout.data(args.tier), args.out or layout.teacher(args.tier, args.pair), layout.backbones(args.tier)
+    setting, grid = open_setting(args.tier, args.pair, data), load_grid()
     position = (grid.pairs.index(args.pair) + 1, len(grid.pairs)) if args.pair in grid.pairs else (1, 1)
     own = grid.own.teacher if grid.own and setting.tier.data == "own" else None
     if own is not None and not Path(own).is_file():
         raise ValueError(f"params.yaml: own.teacher {own} is no file; correct it, or null to have the teacher trained here")
     prepare_process()
     check_taps(setting, args.pair)
-    of_student = write_initialisation(setting, "student", args.out / "initialisation.pth", args.backbones)
+    of_student = write_initialisation(setting, "student", out / "initialisation.pth", backbones)
     job = Job(
         "teacher", args.tier, args.pair, None, setting.pair.teacher_seed, position,
-        student_initialisation_sha256=of_student and of_student.sha256,
+        student_initialisation_sha256=of_student and of_student.sha256, code=code,
     )  # fmt: skip
     published = setting.pair.teacher.checkpoint if setting.tier.data == "published" and setting.tier.model is None else None
     if own is not None:
@@ -151,21 +166,22 @@ def main() -> None:
             raise ValueError(
                 f"params.yaml: own.teacher: there is no file {own}; correct the path, or remove it to train a teacher"
             )
-        write_fetched(setting, path, file_sha256(path), job, args.data, args.out)
+        write_fetched(setting, path, file_sha256(path), job, data, out)
     elif published is not None:
-        write_fetched(setting, get(published), published.sha256, job, args.data, args.out)
+        write_fetched(setting, get(published), published.sha256, job, data, out)
     else:
         place = Path("work") / args.tier / args.pair / "teacher_initialisation.pth"
-        start = write_initialisation(setting, "teacher", place, args.backbones)
+        start = write_initialisation(setting, "teacher", place, backbones)
         run_training(
             replace(job, initialisation_sha256=start and start.sha256),
             compose_training(setting, "teacher", seed=job.seed, initialisation=start),
             setting=setting,
-            data=args.data,
+            data=data,
             export=lambda model: model,
-            weights=args.out / "weights.pth",
-            record=args.out / "run.json",
+            weights=out / "weights.pth",
+            record=out / "run.json",
         )
+    write_digests(out)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pipelines import cli
+from pipelines import cli, layout
 from pipelines.distill import Sources
 from pipelines.lifeline import die_with_dvc
 from pipelines.params import impossible_reason, load_grid, load_pair
+from pipelines.processes import call
+from pipelines.resolved import confirm
 from pipelines.tuning.best import best_of, write_best
-from pipelines.tuning.processes import call
 from pipelines.tuning.space import as_record, search_space
 from pipelines.tuning.study import Outcome, SharedStudy
 from pipelines.tuning.task import Task
@@ -36,32 +37,27 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
     parser.add_argument("--method", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--prior", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder; runs/TIER/PAIR/METHOD/tuned if not given")
     parser.add_argument("--workers", type=int, help="trials at a time; as in params.yaml if not given")
     parser.add_argument("--join", action="store_true", help="only take trials of a study that runs elsewhere")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Search, and write best.yaml and study.json; or say why the cell cannot be."""
+    """Search, and write best.yaml and study.json."""
     args = arguments()
-    pair, grid = load_pair(args.pair), load_grid()
+    grid = load_grid()
     if grid.tuning is None:
         raise ValueError("params.yaml: says nothing under 'tuning:'; see README, Tuning")
-    left_out = args.method in grid.leave_out.get(args.pair, [])
-    if left_out or (reason := impossible_reason(args.pair, pair, args.method, args.tier)):
-        status, why = ("left out", None) if left_out else ("impossible", reason)
-        write(args.out, Study(status=status, reason=why, tier=args.tier, pair=args.pair, method=args.method))
-        return
+    if reason := impossible_reason(args.pair, load_pair(args.pair), args.method, args.tier):
+        raise ValueError(f"{args.method} cannot run on {args.pair}: {reason}")
+    code = confirm("tune", args.pair, args.method)["code"]
     die_with_dvc()
     tuning = grid.tuning if args.workers is None else grid.tuning.model_copy(update={"workers": args.workers})
-    task = Task(args.tier, args.pair, args.method, Sources(args.data, args.teacher, args.prior), tuning)
+    task = Task(args.tier, args.pair, args.method, Sources.of(args.tier, args.pair, args.method), tuning, code)
     (task.work / "failed.txt").unlink(missing_ok=True)
     try:
-        search(task, args.out, is_joining=args.join)
+        search(task, args.out or layout.study(args.tier, args.pair, args.method), is_joining=args.join)
     except Exception:
         from pipelines.engine.workdir import noting_failure  # noqa: PLC0415 (seconds)
 

@@ -40,13 +40,8 @@ class Claim:
     @property
     def stages(self) -> tuple[str, str]:
         """DVC's names of the stages that trained and evaluated it."""
-        what, _, cell = self.result.target.partition("@")
-        evaluate = {
-            "teachers": "evaluate_teacher",
-            "distill_tuned": "evaluate_tuned",
-            "distill_baseline": "evaluate_baseline",
-        }.get(what, "evaluate")
-        return self.result.target, f"{evaluate}@{cell}"
+        kind, _, key = self.result.target.partition("@")
+        return self.result.target, f"evaluate@{key}" + ("/teacher" if kind == "teachers" else "")
 
 
 def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
@@ -112,7 +107,7 @@ def _in_records(claim: Claim, run: Run, metrics: Metrics, paths: dict[str, Path]
 
 def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Iterator[str]:
     """What does not agree about one search, a line each."""
-    name, stage = f"{study.pair}/{study.method}/tuned", f"tune@{study.pair}-{study.method}"
+    name, stage = f"{study.pair}/{study.method}/tuned", f"tune@{study.pair}/{study.method}"
     path = runs / name / "study.json"
     try:
         if not path.is_file():

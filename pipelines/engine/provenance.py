@@ -1,13 +1,11 @@
 """Where a number comes from: commit, configuration, packages, machine."""
 
-import hashlib
 import os
 import platform
 import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 # What a run itself rewrites; a change of these alone is no change of the code.
@@ -88,11 +86,3 @@ def gpu_energy_j() -> float | None:
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))) / 1000
     except pynvml.NVMLError:
         return None
-
-
-def sources_sha256(paths: list[Path]) -> str:
-    """One digest over the contents of source files, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

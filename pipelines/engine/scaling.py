@@ -55,8 +55,7 @@ def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None, 
 
 def scaled_backbone(published: ConfigDict, scale: ModelScale, *, is_pretrained: bool) -> tuple[ConfigDict, list[int]]:
     """The tier's backbone, and the widths of the levels that it gives; see :func:`scaled_model`."""
-    suffix = {"SwinTransformer": "embed_dims", "MobileNetV2": None}.get(published.type, "depth")
-    name = published.type if suffix is None else f"{published.type}-{published[suffix]}"
+    name = published_name(published)
     if name not in scale.backbones:
         known = ", ".join(sorted(scale.backbones))
         raise ValueError(f"the tier does not say what replaces backbone {name} (it knows: {known}); add it under model.backbones")
@@ -69,6 +68,12 @@ def scaled_backbone(published: ConfigDict, scale: ModelScale, *, is_pretrained: 
         backbone.widen_factor = asked.widen_factor
         return backbone, [_divisible(_MOBILENET_WIDTHS[index] * asked.widen_factor) for index in backbone.out_indices]
     return _resnet(backbone, asked, is_pretrained=is_pretrained)
+
+
+def published_name(published: ConfigDict) -> str:
+    """Name of a published backbone in a tier's file, such as ``ResNet-101``."""
+    suffix = {"SwinTransformer": "embed_dims", "MobileNetV2": None}.get(published.type, "depth")
+    return published.type if suffix is None else f"{published.type}-{published[suffix]}"
 
 
 def _resnet(backbone: ConfigDict, asked: ResNetScale, *, is_pretrained: bool) -> tuple[ConfigDict, list[int]]:

@@ -25,24 +25,6 @@ from pipelines.engine.workdir import check_writable
 from pipelines.params import load_grid, load_pair, load_tier
 from reports.record import Run
 
-ENGINE = [
-    Path("pipelines/engine") / f"{name}.py"
-    for name in (
-        "backbones",
-        "compose",
-        "distiller",
-        "heads",
-        "hooks",
-        "layouts",
-        "mmlab",
-        "prior",
-        "scaling",
-        "sources",
-        "training",
-        "weights",
-    )
-]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -62,7 +44,7 @@ class Job:
     initialisation_sha256: str | None = None
     student_initialisation_sha256: str | None = None
     variant: Literal["published", "tuned"] = "published"
-    code: tuple[Path, ...] = ()  # files of methods/ that decide the training
+    code: dict[str, str] = field(default_factory=dict)  # digest of each module that decides it
 
     @property
     def name(self) -> str:
@@ -154,7 +136,7 @@ def train_and_record(
         exports[learned] = lambda model: model.distiller.method
     try:
         trained = train(
-            config, name=f"{job.tier}/{job.name}", label=job.label, sources=[*ENGINE, *job.code],
+            config, name=f"{job.tier}/{job.name}", label=job.label, code=job.code,
             tracker_for=tracker_for, exports=exports,
         )  # fmt: skip
     except UnfitError as error:

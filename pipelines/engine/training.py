@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import io
+import json
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 import pipelines.engine.distiller
 import pipelines.engine.prior  # noqa: F401  (both register a model)
 from pipelines.engine.hooks import RecorderHook, ReseedHook, StoppedError
-from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib, sources_sha256
+from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.workdir import held, newest_checkpoint, noting_failure
 
@@ -57,9 +58,9 @@ def prepare_process() -> None:
             importlib.import_module(f"{package}.utils").register_all_modules(init_default_scope=False)
 
 
-def config_sha256(config: Config, sources: list[Path]) -> str:
-    """Digest of all that decides a training: its resolved config, and the code that is not in it."""
-    text = f"{config.pretty_text}\n{sources_sha256(sources)}\n{torch.__version__}\n{torch.get_num_threads()}"
+def config_sha256(config: Config, code: Mapping[str, str]) -> str:
+    """Digest of all that decides a run: its resolved config, and the digests of its modules of code."""
+    text = f"{config.pretty_text}\n{json.dumps(code, sort_keys=True)}\n{torch.__version__}\n{torch.get_num_threads()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -68,7 +69,7 @@ def train(
     *,
     name: str,
     label: str,
-    sources: list[Path],
+    code: Mapping[str, str],
     tracker_for: Callable[[str | None], Tracker],
     exports: Mapping[Path, Callable[[nn.Module], nn.Module]],
     hooks: Sequence[Hook] = (),
@@ -79,7 +80,7 @@ def train(
         config: composed config; its work directory is set here.
         name: path of the work directory under ``work/``, above the configuration's own.
         label: what the lines of progress begin with.
-        sources: code that decides the result and is not in the config.
+        code: digest of each module that decides the result.
         tracker_for: opens the tracker, given the MLflow run id of an earlier attempt or None.
         exports: file for a state dict, written whole or not at all -> what part of the model it is of.
         hooks: further ones; they come after the recorder and may end the training with :class:`StoppedError`.
@@ -87,7 +88,7 @@ def train(
     Raises:
         ValueError: the work directory is held or not writable, the loss is not finite, weights do not fit.
     """
-    digest = config_sha256(config, sources)
+    digest = config_sha256(config, code)
     begun, energy_j = time.monotonic(), gpu_energy_j()
     with held(WORK / name / digest[:16]) as directory, noting_failure(WORK / name):
         config.work_dir = str(directory)

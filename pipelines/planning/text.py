@@ -61,15 +61,13 @@ def _table(title: str, *columns: str) -> Table:
 
 def _cells(plan: Plan) -> Iterable[Table]:
     grid, cached = plan.grid, len(plan.cached)
-    left_out = sum(len(names) for names in grid.leave_out.values()) * len(grid.seeds)
     impossible = len(plan.all_cells) - cached - len(plan.to_run)
     table = _table(f"Tier {grid.tier}: {plan.tier.title}", "cells", "number ", "")
     table.add_row("to run", str(len(plan.to_run)), "")
     table.add_row("cached", str(cached), plan.finished.means)
     table.add_row("impossible", str(impossible), "for the reasons below" if impossible else "")
-    table.add_row("left out", str(left_out), "by params.yaml" if left_out else "")
-    axes = f"{len(grid.pairs)} pairs x {len(grid.methods)} methods x {len(grid.seeds)} seeds"
-    table.add_row("all", str(len(plan.all_cells) + left_out), axes)
+    rows = sum(len(methods) for methods in grid.rows.values())
+    table.add_row("all", str(len(plan.all_cells)), f"{rows} rows on {len(grid.pairs)} pairs, {len(grid.seeds)} seeds")
     yield table
 
 

@@ -8,12 +8,11 @@ from benchmarks.datasets import OwnData
 from benchmarks.pair import Checkpoint, Pair
 from benchmarks.throughput import Complexity, Throughput
 from benchmarks.tier import Tier
+from pipelines.grid import Grid, cells, tuned_cells
+from pipelines.layout import Cell
 from pipelines.params import (
-    Cell,
-    Grid,
     cell_config,
     cell_parts,
-    cells,
     impossible_reason,
     load_pair,
     load_parts,
@@ -21,7 +20,7 @@ from pipelines.params import (
     load_yaml,
     trained_as,
 )
-from pipelines.planning.finished import Finished, tuned_cells
+from pipelines.planning.finished import Finished
 from pipelines.planning.lengths import Images, Length, length_at, num_images, trial_images
 from pipelines.planning.speeds import Speed, Speeds, known_speeds
 from pipelines.tuning.settings import Tuning
@@ -77,7 +76,7 @@ class Plan:
     """All that is printed.
 
     Args:
-        all_cells: the grid's, without those that are left out.
+        all_cells: the grid's.
         impossible: (pair, method) -> why.
         to_run: cells that are possible and not done.
         tuned: cells, possible ones, that are trained once more with what stage ``tune`` finds.
@@ -142,7 +141,7 @@ def make_plan(grid: Grid, finished: Finished, *, device: str, tflops: float, dow
         images = num_images(tier, pair, Path("data") / grid.tier / "manifest.json")
         needs = _Needs(name, pair, grid, tier, images, finished, speeds)
         work += needs.teacher()
-        for method in grid.methods:
+        for method in grid.rows[name]:
             again = [cell for cell in tuned if (cell.pair, cell.method) == (name, method)]
             work += needs.method(
                 method,

@@ -8,15 +8,15 @@ from methods.recipe import Range
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
+Rows = dict[Id, Annotated[list[MethodId], Field(min_length=1)]]
 
 
 class Tuning(BaseModel):
     """What is searched, and what may be spent on each pair and method."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    pairs: list[Id]
-    methods: list[MethodId] = Field(description="each gets a tuned row beside its published one")
+    rows: Rows = Field(alias="grid", description="by pair, the methods that get a tuned row beside their published one")
     study: Id = Field(default="default", description="another name begins anew, beside what there is")
     space: dict[MethodId, dict[str, Range]] = Field(
         default_factory=dict, description="by method, what is searched in place of what its recipe calls tunable"

@@ -16,6 +16,7 @@ class Task:
     Args:
         sources: folders of data, teacher and prior.
         tuning: as the user asked.
+        code: digest of each module that decides a trial.
     """
 
     tier: str
@@ -23,6 +24,7 @@ class Task:
     method: str
     sources: Sources
     tuning: Tuning
+    code: dict[str, str]
 
     @property
     def name(self) -> str:

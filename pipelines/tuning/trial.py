@@ -14,9 +14,9 @@ from mmengine.config import Config
 from pipelines.cli import FULL_MIB
 from pipelines.distill import composed
 from pipelines.engine.provenance import environment, git_state
-from pipelines.engine.stage import ENGINE, Job, dataset_identity, open_setting, open_tracker, write_json
+from pipelines.engine.stage import Job, dataset_identity, open_setting, open_tracker, write_json
 from pipelines.engine.training import WORK, config_sha256, prepare_process, train
-from pipelines.params import cell_parts, flat_hparams, load_pair, method_sources, with_hparams
+from pipelines.params import cell_parts, flat_hparams, load_pair, with_hparams
 from pipelines.tuning.holdout import hold_out
 from pipelines.tuning.journal import storage_at
 from pipelines.tuning.samplers import pruner_for
@@ -24,7 +24,6 @@ from pipelines.tuning.schedule import ReportHook, shorten
 from pipelines.tuning.study import Claim, Outcome
 from pipelines.tuning.task import Task
 
-_CODE = [*ENGINE, Path("pipelines/tuning/schedule.py")]
 UNREAD = ("test",)  # splits that a trial does not open, not even to check them
 
 
@@ -32,7 +31,7 @@ def job_of(task: Task, parts: list[dict[str, Any]], origin: str, position: tuple
     """The training as stages see it."""
     return Job(
         "tune", task.tier, task.pair, task.method, task.tuning.seed, position, hparams=flat_hparams(parts), hparams_origin=origin,
-        code=tuple(dict.fromkeys(path for part in parts for path in method_sources(part["code"]))),
+        code=task.code,
     )  # fmt: skip
 
 
@@ -54,10 +53,9 @@ def describe(task: Task) -> dict[str, Any]:
     The search space is not in it: a study whose space changed is refused, one whose code or data changed is another.
     """
     prepare_process()
-    config, parts, data = trial_config(task, {})
-    job = job_of(task, parts, "", (1, 1))
+    config, _, data = trial_config(task, {})
     chosen = task.tuning.model_dump(include={"objectives", "sampler", "startup_trials", "pruner", "reports"})
-    text = config_sha256(config, [*_CODE, *job.code]) + json.dumps(chosen)
+    text = config_sha256(config, task.code) + json.dumps(chosen)
     return {
         "identity": hashlib.sha256(text.encode()).hexdigest(),
         "metric": load_pair(task.pair).metric,
@@ -105,7 +103,7 @@ def run_trial(task: Task, claim: Claim, folder: Path, parent: str | None) -> Out
     about: dict[str, Any] = {}
     try:
         trained = train(
-            config, name=f"{task.tier}/{task.name}/trials", label=job.label, sources=[*_CODE, *job.code],
+            config, name=f"{task.tier}/{task.name}/trials", label=job.label, code=job.code,
             tracker_for=tracker_for, exports={}, hooks=[reporter],
         )  # fmt: skip
     except Exception as error:

@@ -1,0 +1,227 @@
+"""What a stage depends on besides what other stages make: settings and code, resolved to values, a file each.
+
+Stage ``check`` writes the files and DVC compares them, so a stage runs again exactly when something that decides its result has
+changed: not for another method's recipe, another pair, a seed more, a remark or a docstring.  A stage makes sure at its start
+that the files still say what params.yaml, the recipes and the code say (:func:`confirm`).
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pair import Model, Pair
+from benchmarks.tier import ModelScale
+from pipelines import layout
+from pipelines.grid import Grid, data_sets, stages
+from pipelines.params import (
+    auxiliary_of,
+    backbones_needed,
+    cell_config,
+    cell_parts,
+    load_grid,
+    load_pair,
+    load_parts,
+    load_tier,
+)
+from pipelines.syntax import code_of
+from pipelines.tuning.space import ranges_of
+
+_TRAINING = ("pipelines.engine.compose", "pipelines.engine.training")
+# Imported by all of the above, so that what a config names is registered, and used by one stage alone.
+_SIZES = {
+    "roi": "faster_rcnn",
+    "solo_grids": "solo",
+    "segmenter": "segmenter",
+}  # of a tier's model, and the head type that has them
+_CLASSIFIER, _AUXILIARY, _DETECTION = "pipelines.engine.classifier", "pipelines.engine.prior", "pipelines.engine.heads"
+
+
+def prepare(grid: Grid) -> dict[str, Any]:
+    """What decides the data sets and their digests, but for files that lie elsewhere."""
+    tier = load_tier(grid.tier)
+    return {
+        "data": tier.data,
+        "scenes": tier.scenes and tier.scenes.model_dump(mode="json"),
+        "own": grid.own and grid.own.model_dump(mode="json"),
+        "sets": data_sets(grid),
+        "tasks": sorted({pair.task for pair in map(load_pair, grid.pairs) if pair.not_run is None}) if tier.data == "own" else [],
+        "code": code_of(["benchmarks.scenes"]),
+    }
+
+
+def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
+    """What decides a pre-trained backbone."""
+    tier = load_tier(grid.tier)
+    return {
+        "backbone": backbones_needed(grid, grid.pairs)[backbone],
+        "pretraining": tier.pretraining and tier.pretraining.model_dump(mode="json"),
+        "code": code_of([*_TRAINING, "pipelines.pretrain", _CLASSIFIER], without=[_AUXILIARY, _DETECTION]),
+    }
+
+
+def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
+    """What decides a pair's teacher and the weights that its students start from."""
+    pair = load_pair(pair_name)
+    checkpoint, tier = pair.teacher.checkpoint, load_tier(grid.tier)
+    is_fetched = (checkpoint and tier.data == "published" and tier.model is None) or (
+        tier.data == "own" and grid.own and grid.own.teacher
+    )
+    # Only a fetched teacher is judged before anything is trained on it.
+    unused = [_CLASSIFIER, _AUXILIARY, *([] if is_fetched else ["pipelines.evaluate"])]
+    return {
+        **_setting(grid, pair),
+        "teacher_seed": pair.teacher_seed,
+        "checkpoint": checkpoint and {"url": checkpoint.url, "sha256": checkpoint.sha256},
+        "stated": pair.teacher.stated,
+        "code": code_of([*_TRAINING, "pipelines.teachers"], without=unused),
+    }
+
+
+def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
+    """What decides a method's auxiliary module on a pair."""
+    pair, part = load_pair(pair_name), auxiliary_of(method)
+    if part is None or part.recipe.prior is None:
+        raise ValueError(f"{method} has no auxiliary module; params.yaml's grid and grid.yaml do not agree")
+    return {
+        **_setting(grid, pair),
+        "name": part.name,
+        "hparams": part.recipe.prior.hparams,
+        "training": part.prior_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
+        "code": code_of([*_TRAINING, "pipelines.masks", _AUXILIARY, f"methods.{part.code}"], without=_unused(pair)),
+    }
+
+
+def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
+    """What decides a student under a method, but for its seed and what other stages make."""
+    pair = load_pair(pair_name)
+    parts, _ = cell_parts(method, pair_name, pair, grid.tier)
+    modules = [f"methods.{part['code']}" for part in parts]
+    return {
+        **_setting(grid, pair),
+        "parts": parts,
+        "config": cell_config(method, pair_name, pair, grid.tier),
+        "code": code_of([*_TRAINING, "pipelines.distill", *modules], without=[_AUXILIARY, *_unused(pair)]),
+    }
+
+
+def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
+    """What decides a study's result."""
+    tuning = grid.tuning
+    if tuning is None:
+        raise ValueError("params.yaml: says nothing under 'tuning:'; see README, Tuning")
+    modules = [f"methods.{part.code}" for part in load_parts(method)]
+    code = code_of([*_TRAINING, "pipelines.tuning.trial", *modules], without=[_AUXILIARY, *_unused(load_pair(pair_name))])
+    return {
+        **distill(grid, pair_name, method),
+        "tuning": tuning.model_dump(mode="json", exclude={"rows", "space", "workers"}),
+        "space": {name: bounds.model_dump(mode="json", exclude_none=True) for name, bounds in ranges_of(tuning, method).items()},
+        "code": code,
+    }
+
+
+def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
+    """What decides the result of a pair's model on the test split, besides the model."""
+    pair, tier = load_pair(pair_name), load_tier(grid.tier)
+    setting = _setting(grid, pair)
+    kept = {"data": tier.data, "model": setting["tier"]["model"], "area_px2": list(tier.area_px2)}
+    return {**setting, "tier": kept, "code": code_of(["pipelines.evaluate"], without=[_CLASSIFIER, _AUXILIARY, *_unused(pair)])}
+
+
+def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
+    """Of pair, tier and grid what reaches the pair's configs; no prose."""
+    tier = load_tier(grid.tier)
+    schedule = (
+        tier.schedule and tier.schedule.model_dump(mode="json", exclude={"heads"}) | tier.schedule.lengths(pair.head).model_dump()
+    )
+    of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "batch_size", "reported"})
+    return {
+        "pair": {**of_pair, "modules": pair.modules, "teacher": _model(pair.teacher), "student": _model(pair.student)},
+        "tier": {
+            "data": tier.data,
+            "model": tier.model and _scale(pair, tier.model),
+            "schedule": schedule,
+            "is_pretrained": tier.pretraining is not None,
+        },
+        "own": grid.own and grid.own.model_dump(mode="json", exclude={"folder"}),
+        "batch_size": grid.batch_size,
+    }
+
+
+def _scale(pair: Pair, scale: ModelScale) -> dict[str, Any]:
+    """Of a tier's reduced models what the pair has: its two backbones, and its head's sizes."""
+    from pipelines.engine.backbones import published_side  # noqa: PLC0415 (seconds)
+    from pipelines.engine.scaling import published_name  # noqa: PLC0415
+
+    names = {published_name(published_side(pair, side).model.backbone) for side in ("teacher", "student")}
+    unused = {key for key, head in _SIZES.items() if head != pair.head}
+    whole = scale.model_dump(mode="json", exclude=unused)
+    return {**whole, "backbones": {name: value for name, value in whole["backbones"].items() if name in names}}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    start = model.initialisation
+    return {"config": model.config, "changes": model.changes, "initialisation": start and start.sha256}
+
+
+def _unused(pair: Pair) -> list[str]:
+    return [_CLASSIFIER, *([_DETECTION] if pair.task == "segmentation" else [])]
+
+
+_OF: dict[str, Callable[..., dict[str, Any]]] = {
+    "pretrain": pretrain,
+    "teachers": teachers,
+    "masks": masks,
+    "tune": tune,
+    "distill": distill,
+    "evaluate": evaluate,
+}
+
+
+def contents(grid: Grid) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every file that the grid's stages depend on, and what is in it."""
+    wanted = stages(grid)
+    yield layout.RESOLVED / "prepare.json", prepare(grid)
+    for stage in ("pretrain", "teachers"):
+        for key in wanted[stage]:
+            yield layout.resolved(stage, key), _OF[stage](grid, key)
+    for pair in wanted["teachers"]:
+        yield layout.resolved("evaluate", pair), evaluate(grid, pair)
+    for stage in ("masks", "tune", "distill"):
+        for pair, method in dict.fromkeys((row["pair"], row["method"]) for row in wanted[stage].values()):
+            yield layout.resolved(stage, f"{pair}/{method}"), _OF[stage](grid, pair, method)
+
+
+def as_text(content: dict[str, Any]) -> str:
+    """A file's text."""
+    return json.dumps(content, indent=1) + "\n"
+
+
+def confirm(stage: str, *key: str) -> dict[str, Any]:
+    """What stage ``check`` resolved for a stage, once it is sure that nothing of it has changed since.
+
+    Args:
+        stage: name.
+        key: of the stage: backbone, pair, or pair and method.
+
+    Raises:
+        ValueError: the file is missing, or something has changed; it says what.
+    """
+    path = layout.resolved(stage, "/".join(key))
+    if not path.is_file():
+        raise ValueError(f"{path} is not there: stage check has not seen {stage} {'/'.join(key)}; run dvc repro check")
+    found, now = json.loads(path.read_text()), json.loads(as_text(_OF[stage](load_grid(), *key)))
+    if changed := list(_differences(found, now)):
+        raise ValueError(
+            f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''} changed since stage check "  # noqa: PLR2004
+            f"wrote {path}; run dvc repro check, or make repro"
+        )
+    return dict(now)
+
+
+def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(before.get(key), now.get(key), f"{where}.{key}" if where else key)
+    elif before != now:
+        yield where

@@ -1,0 +1,1 @@
+"""The coordinator of ``make repro``, which alone writes dvc.lock, and its executors."""

@@ -1,0 +1,96 @@
+"""Units on this machine, a slot each: so many at a time, or one per GPU (or group of GPUs)."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from pipelines.processes import Child
+from pipelines.runner.unit import Unit
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that the driver lists."""
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in given.split(",") if gpu]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)  # noqa: S607
+    return [str(index) for index, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU "))]
+
+
+class Local:
+    """Slots of this machine.
+
+    Args:
+        jobs: units at a time; as many as there are GPUs, or cores, if None.
+        gpus_per_unit: of which each unit is handed its own.
+
+    Raises:
+        ValueError: there are fewer GPUs than a unit needs.
+    """
+
+    def __init__(self, jobs: int | None = None, gpus_per_unit: int = 1) -> None:
+        gpus = visible_gpus()
+        if gpus and len(gpus) < gpus_per_unit:
+            raise ValueError(
+                f"a unit needs {gpus_per_unit} GPUs, and there are {len(gpus)} ({', '.join(gpus)}); lower --gpus-per-unit"
+            )
+        groups = [gpus[at : at + gpus_per_unit] for at in range(0, len(gpus) - gpus_per_unit + 1, gpus_per_unit)]
+        free = [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
+        self._free = (free or [{}] * (jobs or len(os.sched_getaffinity(0))))[:jobs]
+        self.slots = len(self._free)
+        self._running: dict[str, tuple[Child, dict[str, str]]] = {}
+
+    @property
+    def title(self) -> str:
+        """For the first line."""
+        return f"{self.slots} at a time" + (", a GPU each" if self._free and self._free[0] else "")
+
+    def room(self) -> int:
+        """How many units can be started now."""
+        return len(self._free)
+
+    def submit(self, unit: Unit) -> None:
+        """Start a unit in a free slot."""
+        slot = self._free.pop(0)
+        unit.log.unlink(missing_ok=True)
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), **slot}
+        self._running[unit.key] = (
+            Child("pipelines.runner.unit:run", str(unit.folder), environment=environment, log=Path(unit.log)),
+            slot,
+        )
+
+    def attach(self, unit: Unit) -> bool:  # noqa: ARG002 (what other executors go by)
+        """Whether an earlier coordinator's unit still runs; here it has ended with its coordinator."""
+        return False
+
+    def ended(self) -> dict[str, str | None]:
+        """Units that have ended since the last call, each with what is known of its failure; None where it ended well."""
+        found = {key: ended for key, (child, _) in self._running.items() if (ended := child.poll()) is not None}
+        for key in found:
+            self._free.append(self._running.pop(key)[1])
+        return {
+            key: None if end.exit_code == 0 and end.error is None else end.error or _death(end.exit_code)
+            for key, end in found.items()
+        }
+
+    def states(self) -> dict[str, str]:
+        """Units under way: running, or queued."""
+        return dict.fromkeys(self._running, "running")
+
+    def stop(self) -> None:
+        """End what runs: each stage as by Ctrl-C, all at once."""
+        for child, _ in self._running.values():
+            child.terminate()
+        for child, _ in self._running.values():
+            child.end()
+
+
+def _death(exit_code: int | None) -> str:
+    """What is known of a process that did not say why it ended."""
+    if exit_code is None or exit_code >= 0:
+        return f"its process ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    return f"its process was ended by {name}" + (", as a machine does that has no memory left" if name == "SIGKILL" else "")
