@@ -52,12 +52,13 @@ class Child:
         environment: variables that the process has beside this one's.
         log: file for what it prints; this process's output if None.
         trace: file for the traceback of whatever it raises.
+        trace: file for the traceback of whatever it raises.
         method: ``spawn`` imports everything anew, which CUDA needs where this process has used it.
     """
 
     def __init__(
         self, function: str, *arguments: Any, environment: Mapping[str, str] | None = None, log: Path | None = None,
-        method: Literal["forkserver", "spawn"] = "forkserver",
+        trace: Path = _TRACE, method: Literal["forkserver", "spawn"] = "forkserver",
     ) -> None:  # fmt: skip
         # Asking CUDA itself whether there is a GPU, as MMEngine does when imported, would leave it unusable after a fork.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
