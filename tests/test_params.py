@@ -8,9 +8,12 @@ import yaml
 
 from benchmarks.published import Registry
 from methods.recipe import Override
+from pipelines import layout
 from pipelines.check import check_all, check_recipe
+from pipelines.layout import Cell
 from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
-from tests.conftest import CHECK, ROOT, committed, edit_yaml, run_stage
+from pipelines.resolved import confirm
+from tests.conftest import METHODS, PAIR, ROOT, committed, edit_yaml, read, renew, run_stage, tuning
 
 
 @pytest.fixture(autouse=True)
@@ -23,29 +26,41 @@ def at_root(monkeypatch):
     ("change", "message"),
     [
         ({"tier": "huge"}, r"unknown tier 'huge'; benchmarks/tiers/ has: .*mini, .*own, .*paper, .*smoke"),
-        ({"pairs": ["gfl"]}, r"unknown pair 'gfl'; benchmarks/pairs/ has: atss_r101_r50, .*gfl_r101_r50, .*solo_r101_r50"),
-        ({"methods": ["none", "mdg"]}, r"unknown method 'mdg'; methods/ has: .*maskd, .*mgd, .*none"),
-        ({"methods": ["none", "mgd+mdg"]}, r"unknown method 'mdg'"),
-        ({"methods": ["mgd+mgd"]}, r"method 'mgd\+mgd' joins a method to itself"),
-        ({"methods": ["none+mgd"]}, r"method 'none\+mgd' joins the control, which is no distillation"),
-        ({"methods": ["maskd+maskd_seg"]}, r"joins two methods that learn a prior; only one can"),
-        ({"methods": ["mgd@2"]}, r"methods\.0: String should match pattern .* got 'mgd@2'"),
+        ({"grid": {"gfl": ["none"]}}, r"unknown pair 'gfl'; benchmarks/pairs/ has: atss_r101_r50, .*gfl_r101_r50, .*solo_r101_r50"),
+        ({"grid": {PAIR: ["none", "mdg"]}}, r"unknown method 'mdg'; methods/ has: .*maskd, .*mgd, .*none"),
+        ({"grid": {PAIR: ["none", "mgd+mdg"]}}, r"unknown method 'mdg'"),
+        ({"grid": {PAIR: ["mgd+mgd"]}}, r"method 'mgd\+mgd' joins a method to itself"),
+        ({"grid": {PAIR: ["none+mgd"]}}, r"method 'none\+mgd' joins the control, which is no distillation"),
+        ({"grid": {PAIR: ["maskd+maskd_seg"]}}, r"joins two methods that learn a prior; only one can"),
+        ({"grid": {PAIR: ["mgd@2"]}}, r"grid\.gfl_r101_r50\.0: String should match pattern .* got 'mgd@2'"),
+        ({"grid": {}}, r"params.yaml: grid: Dictionary should have at least 1 item after validation, not 0"),
+        ({"grid": {PAIR: []}}, r"params.yaml: grid\.gfl_r101_r50: List should have at least 1 item after validation, not 0"),
+        ({"grid": [PAIR]}, r"params.yaml: grid: Input should be a valid dictionary"),
+        ({"grid": {PAIR: ["none", "mgd", "mgd"]}}, r"grid\.gfl_r101_r50 names 'mgd' more than once: two cells would be the same; remove one"),
+        ({"tuning": tuning(grid={PAIR: ["mgd", "mgd"]})}, r"tuning\.grid\.gfl_r101_r50 names 'mgd' more than once: .*; remove one"),
+        ({"tuning": tuning(grid={PAIR: []})}, r"tuning\.grid\.gfl_r101_r50: List should have at least 1 item"),
+        ({"tuning": tuning(grid={PAIR: ["pkd"]})},
+         r"tuning\.grid names pkd on gfl_r101_r50, which the grid does not; take it out, or add it there"),
+        ({"tuning": tuning(grid={"atss_r101_r50": ["mgd"]})}, r"tuning\.grid names mgd on atss_r101_r50, which the grid does not"),
         ({"seeds": ["a"]}, r"params.yaml: seeds\.0: Input should be a valid integer, got 'a'"),
-        ({"seeds": 3}, r"params.yaml: seeds: Input should be a valid list, got 3"),
+        ({"seeds": 0}, r"params.yaml: seeds: Value error, a number of seeds is 1 or more, or give a list; got 0"),
+        ({"seeds": -1}, r"params.yaml: seeds: Value error, a number of seeds is 1 or more, or give a list; got -1"),
+        ({"seeds": True}, r"params.yaml: seeds: Input should be a valid list, got True"),
+        ({"seeds": []}, r"params.yaml: seeds: List should have at least 1 item"),
+        ({"seeds": [True]}, r"params.yaml: seeds\.0: Input should be a valid integer, got True"),
         ({"seeds": [0, 0]}, r"seeds names 0 more than once: two cells would be the same; remove one"),
-        ({"leave_out": {"gfl": ["mgd"]}}, r"leave_out names pair 'gfl', which the grid does not have; remove it there"),
-        (
-            {"methods": ["none"], "leave_out": {"gfl_r101_r50": ["cwd"]}},
-            r"leave_out names method 'cwd', which the grid does not have",
-        ),
-        ({"leave_out": {"gfl_r101_r50": ["none"]}}, r"leave_out names the control 'none'; without it"),
+        ({"baseline_seeds": 0}, r"params.yaml: baseline_seeds: Value error, a number of seeds is 1 or more"),
+        ({"baseline_seeds": [0, 1, 1]}, r"baseline_seeds names 1 more than once"),
+        ({"seeds": 3, "baseline_seeds": 2}, r"baseline_seeds lacks 2, which seeds has; every row is compared with the baseline; add it"),
+        ({"seeds": [7], "baseline_seeds": [8, 9]}, r"baseline_seeds lacks 7, which seeds has"),
+        ({"pairs": [PAIR], "methods": ["none"]}, r"params.yaml: unknown key 'pairs' \(misspelt\?\); unknown key 'methods' .*"),
         ({"sedes": [0]}, r"params.yaml: unknown key 'sedes' \(misspelt\?\)"),
     ],
-)
+)  # fmt: skip
 def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
-    done = run_stage(project, "pipelines.check", *CHECK)
+    done = run_stage(project, "pipelines.check")
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
@@ -54,12 +69,109 @@ def test_grid(project, change, message):
 
 def test_dvc_repro_stops_at_the_same_line(project):
     """A plain ``dvc repro`` meets the line too and starts nothing."""
-    edit_yaml(project / "params.yaml", methods=["none", "mdg"])
+    edit_yaml(project / "params.yaml", grid={PAIR: ["none", "mdg"]})
     done = run_stage(project, "dvc", "repro")
 
     assert done.returncode != 0
     assert "error: params.yaml: unknown method 'mdg'" in done.stderr
     assert not (project / "data").exists()
+
+
+def test_grid_yaml_that_lags_behind_is_refused(project):
+    """Params.yaml edited, or grid.yaml edited or gone: the first stage names the command that renews it, and that command does."""
+    renewal = "renew it: python -m pipelines.check --renew (make repro does it itself)\n"
+    stages, written = project / "grid.yaml", (project / "grid.yaml").read_text()
+    edit_yaml(project / "params.yaml", seeds=2)
+    after_params = run_stage(project, "pipelines.check")
+    stages.unlink()
+    gone = run_stage(project, "pipelines.check")
+    renew(project)
+    renewed = stages.read_text()
+    stages.write_text(renewed.replace("    gfl_r101_r50/mgd/seed1: ", "    gfl_r101_r50/mgd/seed2: ", 1))
+    by_hand = run_stage(project, "pipelines.check")
+
+    for refused in (after_params, gone, by_hand):
+        assert refused.returncode == 2
+        assert refused.stderr == f"error: grid.yaml: does not list the stages that params.yaml asks for; {renewal}"
+    assert not (project / "runs").exists()
+    assert written.count("seed1") == 0
+    assert renewed.count("/seed1: ") == 2 * len(METHODS)  # each trained and evaluated
+    renew(project)
+    assert stages.read_text() == renewed
+    assert run_stage(project, "pipelines.check").returncode == 0
+
+
+def test_dvc_repro_stops_at_stages_that_lag_behind(project):
+    """A plain ``dvc repro`` after params.yaml was edited starts nothing of the grid before."""
+    edit_yaml(project / "params.yaml", seeds=2)
+    done = run_stage(project, "dvc", "repro")
+
+    assert done.returncode != 0
+    assert "renew it: python -m pipelines.check --renew" in done.stderr
+    assert not (project / "data").exists()
+
+
+def test_a_wrong_grid_renews_nothing(project):
+    """Its line is the check's own, and grid.yaml stays as it was."""
+    before = (project / "grid.yaml").read_text()
+    edit_yaml(project / "params.yaml", grid={PAIR: ["none", "mdg"]})
+    done = run_stage(project, "pipelines.check", "--renew")
+
+    assert (done.returncode, (project / "grid.yaml").read_text()) == (2, before)
+    assert done.stderr.startswith("error: params.yaml: unknown method 'mdg'; methods/ has: ")
+
+
+def test_a_number_of_seeds_and_a_list(tmp_path):
+    """Five are those from 0 to 4; the baseline has those of the grid where it has no own, none of them twice where it has."""
+
+    def seeds(**changes):
+        edit_yaml(tmp_path / "params.yaml", **changes)
+        grid = load_grid(tmp_path / "params.yaml")
+        return {method: grid.seeds_of(PAIR, method) for method in ("none", "mgd")}
+
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"tier": "smoke", "grid": {PAIR: ["none", "mgd"]}}))
+    assert seeds(seeds=5) == {"none": [0, 1, 2, 3, 4], "mgd": [0, 1, 2, 3, 4]}
+    assert seeds(baseline_seeds=7) == {"none": [0, 1, 2, 3, 4, 5, 6], "mgd": [0, 1, 2, 3, 4]}
+    assert seeds(seeds=[4, 2], baseline_seeds=[2, 9, 4]) == {"none": [2, 9, 4], "mgd": [4, 2]}
+    assert load_grid(tmp_path / "params.yaml").seeds_of(f"{PAIR}_teacher1", "none") == [4, 2]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", PAIR, f"{PAIR}/mgd", f"{PAIR}/mgd/seed", f"{PAIR}/mgd/seed-1", f"{PAIR}/mgd/seedx", f"{PAIR}/mgd/0", f"{PAIR}//seed0",
+     "/mgd/seed0", f"{PAIR}/seed0", f"{PAIR}/mgd/tuned", f"{PAIR}/mgd/tune/seed0", f"{PAIR}/mgd/tuned/more/seed0"],
+)  # fmt: skip
+def test_a_malformed_cell(key):
+    """One line says how cells are named."""
+    with pytest.raises(
+        ValueError, match=r"' is no cell; a cell is named pair/method/seed0, or pair/method/tuned/seed0$"
+    ) as caught:
+        Cell.parse(key)
+    assert str(caught.value).startswith(f"'{key}' ")
+
+
+@pytest.mark.parametrize("cell", [Cell(PAIR, "mgd", 0), Cell(PAIR, "crosskd+pkd", 17), Cell(PAIR, "mgd", 3, tuned=True)])
+def test_a_cell_is_its_key(cell):
+    """What is written is what is read."""
+    assert Cell.parse(cell.key) == cell
+
+
+def test_a_cell_that_is_none_is_refused_by_its_stage(project):
+    """Malformed, unknown, impossible, or not one that the check has seen: one line each, and nothing is made."""
+    said = {
+        key: run_stage(project, "pipelines.distill", "--tier", "smoke", "--cell", key)
+        for key in ("mgd", "gfl/mgd/seed0", f"{PAIR}/mgd_seg/seed0", f"{PAIR}/mgd/seed0")
+    }
+
+    assert {done.returncode for done in said.values()} == {2}
+    lines = [done.stderr for done in said.values()]
+    assert lines[0] == "error: 'mgd' is no cell; a cell is named pair/method/seed0, or pair/method/tuned/seed0\n"
+    assert lines[1].startswith("error: params.yaml: unknown pair 'gfl'; ")
+    assert lines[2] == f"error: mgd_seg cannot run on {PAIR}: needs 'logits': a detector has no logits of pixels\n"
+    assert lines[3] == (
+        f"error: runs/resolved/distill/{PAIR}/mgd.json is not there: stage check has not seen distill {PAIR}/mgd; run dvc repro check\n"
+    )
+    assert not (project / "runs").exists()
 
 
 def test_all_problems_of_a_file_at_once(tmp_path):
@@ -133,7 +245,7 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
 def test_pair_file(project, change, message):
     """What is wrong in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
-    done = run_stage(project, "pipelines.check", *CHECK)
+    done = run_stage(project, "pipelines.check")
 
     assert done.returncode == 2
     assert re.fullmatch(rf"error: {PAIR_FILE}: {message}\n", done.stderr), done.stderr
@@ -180,9 +292,13 @@ def test_settings_change_with_what_they_decide(project):
     """Another schedule is another training and no other evaluation; other sizes of objects the other way round."""
 
     def settings():
-        done = run_stage(project, "pipelines.check", *CHECK)
+        done = run_stage(project, "pipelines.check")
         assert done.returncode == 0, done.stderr
-        return {name: (project / f"runs/settings/{name}.json").read_bytes() for name in ("training", "evaluation")}
+        resolved = project / "runs/resolved"
+        return {
+            "training": (resolved / f"distill/{PAIR}/mgd.json").read_bytes(),
+            "evaluation": (resolved / f"evaluate/{PAIR}.json").read_bytes(),
+        }
 
     tier = project / "benchmarks/tiers/smoke.yaml"
     first, content = settings(), yaml.safe_load(tier.read_text())
@@ -195,3 +311,28 @@ def test_settings_change_with_what_they_decide(project):
 
     assert (sizes["training"] == first["training"], sizes["evaluation"] == first["evaluation"]) == (True, False)
     assert (schedule["training"] == sizes["training"], schedule["evaluation"] == sizes["evaluation"]) == (False, True)
+
+
+def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
+    """A weight edited afterwards: the method's own stage names it and what to run, other stages do not mind; a title is no change."""
+    assert run_stage(project, "pipelines.check").returncode == 0
+    monkeypatch.chdir(project)
+    recipe = project / "methods/mgd.yaml"
+    content = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**content, "title": "as called today"}, sort_keys=False))
+    before = confirm("distill", PAIR, "mgd")
+    content["hparams"]["share_masked"] /= 2
+    recipe.write_text(yaml.safe_dump(content, sort_keys=False))
+    where = layout.resolved("distill", f"{PAIR}/mgd")
+
+    assert before == read(where)
+    with pytest.raises(ValueError, match=rf"^parts changed since stage check wrote {where}; run dvc repro check, or make repro$"):
+        confirm("distill", PAIR, "mgd")
+    done = run_stage(project, "pipelines.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/seed0")
+    assert (done.returncode, done.stderr) == (
+        2, f"error: parts changed since stage check wrote {where}; run dvc repro check, or make repro\n",
+    )  # fmt: skip
+    confirm("distill", PAIR, "none")
+    confirm("teachers", PAIR)
+    with pytest.raises(ValueError, match=r"mgd_seg\.json is not there: stage check has not seen distill"):
+        confirm("distill", PAIR, "mgd_seg")
