@@ -11,11 +11,14 @@ import yaml
 from benchmarks.pair import Model, Pair
 from benchmarks.throughput import Complexity, Throughput
 from pipelines import plan
-from pipelines.params import Grid, load_grid, load_tier
+from pipelines.grid import Grid
+from pipelines.params import load_grid, load_tier
 from pipelines.planning import finished, lengths, work
 from pipelines.planning.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
 from pipelines.planning.speeds import Speed, Speeds, known_speeds
-from tests.conftest import ROOT, committed, edit_yaml
+from pipelines.runner.record import Record
+from tests.conftest import METHODS, PAIR, ROOT, committed, copy_project, edit_yaml, renew
+from tests.conftest import tuning as small_tuning
 
 COCO = PUBLISHED_IMAGES["coco"]
 SIZE = {"forward_gmac": 50, "parameters_m": 30, "backbone_parameters_m": 20}
@@ -63,7 +66,7 @@ def project(tmp_path, monkeypatch):
         (tmp_path / f"benchmarks/pairs/{name}.yaml").write_text(yaml.safe_dump(content))
     write(tmp_path / "benchmarks/throughput.json", {"about": "", "records": []})
     write(tmp_path / "benchmarks/complexity.json", {"about": "", "command": "", "pairs": {"alpha": SIZES, "beta": SIZES}})
-    grid = {"tier": "paper", "pairs": ["alpha"], "methods": ["none", "mgd", "maskd_seg"], "seeds": [0, 1]}
+    grid = {"tier": "paper", "grid": {"alpha": ["none", "mgd", "maskd_seg"]}, "seeds": 2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(grid))
     monkeypatch.chdir(tmp_path)
     for name in ("KD_COCO", "KD_DOWNLOADS"):
@@ -328,22 +331,39 @@ def test_weights_once_and_with_their_size(project, monkeypatch):
 
 
 def test_all_is_every_pair_and_method(project, monkeypatch):
-    """Those of the folders, and the published combinations; nothing is left out."""
-    edit_yaml(project / "params.yaml", leave_out={"alpha": ["mgd"]})
+    """Those of the folders, and the published combinations, on every pair, whatever the grid has."""
+    edit_yaml(project / "params.yaml", baseline_seeds=5)
     grid = as_json(monkeypatch, project, "--all", "--seeds", "3")["grid"]
+    published = {path.stem for path in (ROOT / "methods").glob("*.yaml")} | {"crosskd+pkd", "kd+ld_vlr", "cwd+kd"}
 
-    assert grid["pairs"] == ["alpha", "beta"]
-    assert set(grid["methods"]) == {path.stem for path in (ROOT / "methods").glob("*.yaml")} | {
-        "crosskd+pkd", "kd+ld_vlr", "cwd+kd",
-    }  # fmt: skip
-    assert (grid["seeds"], grid["leave_out"]) == ([3], {})
+    assert list(grid["rows"]) == ["alpha", "beta"]
+    assert [set(methods) for methods in grid["rows"].values()] == [published, published]
+    assert (grid["seeds"], grid["baseline_seeds"]) == ([3], [])
 
 
-def test_options_keep_what_is_left_out_of_the_rest(project, monkeypatch):
-    """MGD is left out still, a method that is not asked for is forgotten."""
-    edit_yaml(project / "params.yaml", leave_out={"alpha": ["mgd", "maskd_seg"]})
+def test_pairs_that_are_asked_for_keep_their_own_methods(project, monkeypatch):
+    """One that the grid does not have gets all that it names; methods that are asked for are run on every pair."""
+    (project / "benchmarks/pairs/gamma.yaml").write_text(yaml.safe_dump(a_pair()))
+    edit_yaml(project / "params.yaml", grid={"alpha": ["none", "mgd"], "beta": ["none", "pkd"]})
 
-    assert as_json(monkeypatch, project, "--methods", "none", "mgd")["grid"]["leave_out"] == {"alpha": ["mgd"]}
+    def rows(*arguments):
+        return as_json(monkeypatch, project, *arguments)["grid"]["rows"]
+
+    assert rows() == {"alpha": ["none", "mgd"], "beta": ["none", "pkd"]}
+    assert rows("--pairs", "beta", "gamma") == {"beta": ["none", "pkd"], "gamma": ["none", "mgd", "pkd"]}
+    assert rows("--methods", "none", "fgd") == {"alpha": ["none", "fgd"], "beta": ["none", "fgd"]}
+
+
+def test_a_baseline_with_seeds_of_its_own(project, monkeypatch):
+    """Five of the control, two of each other method; seeds that are asked for are everyone's."""
+    edit_yaml(project / "params.yaml", baseline_seeds=5)
+
+    def times(*arguments):
+        work = as_json(monkeypatch, project, *arguments)["work"]
+        return {item["what"]: item["times"] for item in work if item["kind"] == "students"}
+
+    assert times() == {"none": 5, "mgd": 2}
+    assert times("--seeds", "1", "7", "8") == {"none": 3, "mgd": 3}
 
 
 @pytest.mark.parametrize(
@@ -410,25 +430,39 @@ def test_a_cpu_tier_has_no_price(project, monkeypatch, capsys):
 def test_cached_by_record(project, monkeypatch, capsys):
     """A finished cell is not run again; an impossible one is not finished, whatever its record says."""
     finish(project / "runs/paper/alpha/none/seed1")
-    finish(project / "runs/paper/alpha/mgd/seed0", method="mgd", status="left out")
+    finish(project / "runs/paper/alpha/mgd/seed0", method="mgd", status="failed")
     finish(project / "runs/paper/alpha/maskd_seg/seed0", method="maskd_seg")
     content = as_json(monkeypatch, project)
 
-    assert content["cells"]["cached"] == [{"pair": "alpha", "method": "none", "seed": 1}]
+    assert content["cells"]["cached"] == [{"pair": "alpha", "method": "none", "seed": 1, "tuned": False}]
     assert [(cell["method"], cell["seed"]) for cell in content["cells"]["to_run"]] == [("none", 0), ("mgd", 0), ("mgd", 1)]
     assert "whether with today's code and recipes is not checked" in content["cells"]["cached_means"]
 
 
+class Asked:
+    """What DVC would say is stale, or stands behind what is."""
+
+    def __init__(self, *units):
+        self._units = units
+
+    def __call__(self):
+        return self
+
+    def waiting(self):
+        """Units."""
+        return set(self._units)
+
+
 def test_cached_by_dvc(project, monkeypatch):
     """Of params.yaml's own grid DVC says what is stale; of another one the records are all there is."""
-    grid = Grid(tier="paper", pairs=["alpha"], methods=["none", "crosskd+pkd"], seeds=[0])
+    grid = Grid(tier="paper", rows={"alpha": ["none", "crosskd+pkd"]}, seeds=[0])
     for method in grid.methods:
         finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
         finish(project / f"runs/paper/alpha/{method}/prior", stage="masks", method=method)
     finish(project / "runs/paper/alpha/teacher", stage="teacher")
     (project / "dvc.lock").write_text("")
-    stale = {name: set() for name in ("distill@alpha-crosskd+pkd-0", "masks@alpha-crosskd+pkd", "report")}
-    monkeypatch.setattr("pipelines.repro.make_plan", lambda: type("Plan", (), {"before": stale}))
+    stale = Asked("alpha/crosskd+pkd/seed0", "masks/alpha/crosskd+pkd", "report")
+    monkeypatch.setattr("pipelines.runner.record.Record", stale)
     by_dvc = finished.find_finished(grid, grid)
     by_record = finished.find_finished(grid, grid.model_copy(update={"seeds": [0, 1]}))
 
@@ -437,11 +471,30 @@ def test_cached_by_dvc(project, monkeypatch):
     assert {cell.method for cell in by_record.cells} == {"none", "crosskd+pkd"}
 
 
-def test_dvc_calls_its_stages_so():
-    """The names by which stale stages are known are those of the committed lock file."""
-    stages = yaml.safe_load(committed("dvc.lock"))["stages"]
+def test_units_are_called_so_by_dvc(tmp_path, monkeypatch):
+    """All that lies in ``runs/`` and was never run by DVC is stale: each kind is known by the name that DVC's stages have."""
+    at = copy_project(tmp_path / "whole")
+    edit_yaml(at / "params.yaml", tuning=small_tuning())
+    renew(at)
+    monkeypatch.chdir(at)
+    runs, grid = at / "runs/smoke", load_grid()
+    for folder in ("backbones/resnet50", f"{PAIR}/teacher", f"{PAIR}/maskd/prior", f"{PAIR}/mgd/tuned/seed0"):
+        finish(runs / folder, pair=PAIR)
+    for method in METHODS:
+        finish(runs / f"{PAIR}/{method}/seed0", pair=PAIR, method=method)
+    write(runs / f"{PAIR}/mgd/tuned/study.json", {"status": "done"})
+    recorded = finished.find_finished(grid, grid)
+    assert all((recorded.cells, recorded.teachers, recorded.priors, recorded.backbones, recorded.tuned, recorded.studies))
+    (at / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    by_dvc, units = finished.find_finished(grid, grid), Record().units
 
-    assert {"teachers@gfl_r101_r50", "masks@gfl_r101_r50-maskd", "distill@gfl_r101_r50-crosskd+pkd-0"} <= stages.keys()
+    assert by_dvc == finished.Finished(by_dvc.means)
+    assert "DVC says" in by_dvc.means
+    assert {
+        "pretrain/resnet50", f"{PAIR}/teacher", f"masks/{PAIR}/maskd", f"tune/{PAIR}/mgd", f"{PAIR}/mgd/tuned/seed0",
+        *(f"{PAIR}/{method}/seed0" for method in METHODS),
+    } <= units.keys()  # fmt: skip
+    assert units[f"{PAIR}/mgd/tuned/seed0"] == [f"distill@{PAIR}/mgd/tuned/seed0", f"evaluate@{PAIR}/mgd/tuned/seed0"]
 
 
 # --- what stage tune adds ----------------------------------------------------------------------------------------------------
@@ -449,7 +502,7 @@ def test_dvc_calls_its_stages_so():
 
 def tune(project, **changes):
     """Ask for studies of MGD on the first pair."""
-    tuning = {"pairs": ["alpha"], "methods": ["mgd"], "trials": 8, "share": 0.5, "reports": 4, "seed": 100}
+    tuning = {"grid": {"alpha": ["mgd"]}, "trials": 8, "share": 0.5, "reports": 4, "seed": 100}
     edit_yaml(project / "params.yaml", tuning=tuning | changes)
 
 
@@ -459,7 +512,7 @@ def test_studies_by_hand(project, monkeypatch):
     content = as_json(monkeypatch, project, "--tflops", "10")
     work = {(item["kind"], item["what"]): item for item in content["work"]}
     trials, measured = work["trials", "mgd"], work["evaluation", "mgd/trials"]
-    both = [{"pair": "alpha", "method": "mgd", "seed": seed} for seed in (0, 1)]
+    both = [{"pair": "alpha", "method": "mgd", "seed": seed, "tuned": True} for seed in (0, 1)]
 
     assert (trials["times"], trials["length"]["iterations"]) == (8, 6 * 7017)
     assert trials["hours"] == pytest.approx(8 * 6 * 7017 * 16 / 20 / 3600)
@@ -484,12 +537,13 @@ def test_without_studies_there_is_no_trial(project, monkeypatch, capsys):
 
 
 def test_studies_that_cannot_be_or_are_not_wanted(project, monkeypatch):
-    """An impossible method, one that is left out and a pair that is not asked for have none."""
-    tune(project, pairs=["alpha", "beta"], methods=["mgd", "maskd_seg"])
-    edit_yaml(project / "params.yaml", leave_out={"beta": ["mgd"]}, pairs=["alpha", "beta"])
+    """An impossible method, one that is not asked for on a pair and a pair that is not asked for have none."""
+    tune(project, grid={"alpha": ["mgd", "maskd_seg"]})
+    edit_yaml(project / "params.yaml", grid={"alpha": ["none", "mgd", "maskd_seg"], "beta": ["none", "mgd"]})
 
     assert as_json(monkeypatch, project)["tuning"]["studies"]["to_run"] == [{"pair": "alpha", "method": "mgd"}]
-    assert as_json(monkeypatch, project, "--pairs", "beta")["tuning"]["cells"] == {"to_run": [], "cached": []}
+    for arguments in (("--pairs", "beta"), ("--methods", "none", "maskd_seg")):
+        assert as_json(monkeypatch, project, *arguments)["tuning"]["cells"] == {"to_run": [], "cached": []}
 
 
 def test_cached_studies(project, monkeypatch, capsys):
@@ -513,24 +567,20 @@ def test_cached_studies(project, monkeypatch, capsys):
 
 
 def test_cached_studies_by_dvc(project, monkeypatch):
-    """DVC calls the stages ``tune@pair-method`` and ``distill_tuned@pair-method-seed``, by the order of their matrices."""
-    tune(project, methods=["mgd", "crosskd"])
-    edit_yaml(project / "params.yaml", methods=["none", "mgd", "crosskd"], seeds=[0])
+    """A tuned student is a unit of its own, and so is its study: the published one of the same method is not judged by them."""
+    tune(project, grid={"alpha": ["mgd", "crosskd"]})
+    edit_yaml(project / "params.yaml", grid={"alpha": ["none", "mgd", "crosskd"]}, seeds=[0])
     for method in ("mgd", "crosskd"):
         finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
         finish(project / f"runs/paper/alpha/{method}/tuned/seed0", method=method)
         write(project / f"runs/paper/alpha/{method}/tuned/study.json", {"status": "done"})
     (project / "dvc.lock").write_text("")
-    stale = {name: set() for name in ("tune@alpha-mgd", "distill_tuned@alpha-mgd-0")}
-    monkeypatch.setattr("pipelines.repro.make_plan", lambda: type("Plan", (), {"before": stale}))
+    monkeypatch.setattr("pipelines.runner.record.Record", Asked("tune/alpha/mgd", "alpha/mgd/tuned/seed0"))
     found = finished.find_finished(load_grid(), load_grid())
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
     assert found.studies == {("alpha", "crosskd")}
     assert {cell.method for cell in found.tuned} == {"crosskd"}
     assert {cell.method for cell in found.cells} == {"mgd", "crosskd"}
-    assert list(stages["tune"]["matrix"]) == ["pair", "method"]
-    assert list(stages["distill_tuned"]["matrix"]) == ["pair", "method", "seed"]
 
 
 @pytest.mark.parametrize(("share", "epochs"), [(0.01, 1), (0.3, 4), (0.5, 6), (1.0, 12)])
@@ -562,7 +612,7 @@ def test_trials_find_as_many_images_as_are_held_out():
 def test_validation_is_counted_once(project):
     """A whole training's time has its validations in it: the test is left."""
     finish(project / "runs/paper/alpha/none/seed7")
-    grid = Grid(tier="paper", pairs=["alpha"], methods=["none", "mgd"], seeds=[0])
+    grid = Grid(tier="paper", rows={"alpha": ["none", "mgd"]}, seeds=[0])
     items = work.make_plan(grid, finished.Finished(""), device="", tflops=10, downloads=project).work
     images = {item.what: item.images for item in items if item.kind == "evaluation"}
 
