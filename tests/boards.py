@@ -92,7 +92,7 @@ def study(method="mgd", **changes):
 def tuned_table(scores=(17.0, 18.0), of=None, **changes):
     """:func:`made_up` with a tuned MGD behind MGD, which has 13 and 15."""
     found = {"mgd/tuned": Cells([result("box AP", score, "mgd", seed, variant="tuned") for seed, score in enumerate(scores)])}
-    found["mgd/tuned"] = replace(found["mgd/tuned"], study=of or study(), command="dvc repro evaluate_tuned@pair-mgd-0")
+    found["mgd/tuned"] = replace(found["mgd/tuned"], study=of or study(), command="dvc repro evaluate@pair/mgd/tuned/seed0")
     return made_up(cells=found | changes.pop("cells", {}), **changes)
 
 

@@ -79,7 +79,7 @@ def main() -> None:
             at, path = setting(pair_name, "mini"), Path(folder) / f"{pair_name}.pth"
             save_weights(build(compose_training(at, "teacher", seed=0)), path)
             weights = Weights(path, file_sha256(path))
-            for name in args.methods or grid.methods:
+            for name in args.methods or grid.rows[pair_name]:
                 if impossible_reason(pair_name, at.pair, name, "mini"):
                     continue
                 parts, _ = cell_parts(name, pair_name, at.pair, "mini")

@@ -6,12 +6,13 @@ from benchmarks.published import Figure, Registry, Settings
 from pipelines.check import check_all
 from pipelines.comparable import check_comparable, contradictions, settings_here, split_differs
 from pipelines.gather import published_figures
-from pipelines.params import Grid, load_pair, load_yaml
+from pipelines.grid import Grid
+from pipelines.params import load_pair, load_yaml
 from reports.board import Margin
 from reports.judging import judged
 from reports.wording import orientation, reading
 from tests.boards import made_up
-from tests.conftest import ROOT, committed, edit_yaml, run_stage
+from tests.conftest import ROOT, committed, edit_yaml, renew, run_stage
 
 MARGIN = Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.15, why="a test's")
 
@@ -126,12 +127,11 @@ def test_a_user_s_batch_is_another_setting(figures):
 
 def test_a_contradiction_is_one_line_before_anything_trains(project):
     """An edited recipe, at the tier whose results are judged; at a scaled tier nothing is."""
-    edit_yaml(project / "params.yaml", tier="paper", pairs=["retinanet_x101_r50"], methods=["none", "mgd"], seeds=[0])
+    edit_yaml(project / "params.yaml", tier="paper", grid={"retinanet_x101_r50": ["none", "mgd"]}, seeds=1)
     recipe = project / "methods/mgd.yaml"
     recipe.write_text(recipe.read_text().replace("alpha: 2.0e-5", "alpha: 3.0e-5"))
-    arguments = ("--out", "o", "--recipes", "r", "--spaces", "s", "--settings", "t", "--backbones", "b")
-    done = run_stage(project, "pipelines.check", *arguments)
-    edit_yaml(project / "params.yaml", tier="mini", backbones=["resnext101", "resnet50"])
+    done = run_stage(project, "pipelines.check")
+    edit_yaml(project / "params.yaml", tier="mini")
 
     assert done.returncode == 2
     assert done.stderr == (
@@ -139,15 +139,20 @@ def test_a_contradiction_is_one_line_before_anything_trains(project):
         "retinanet_x101_r50: alpha 2e-05, here 3e-05; correct the recipe or the pair, or mark it 'comparable: false' with "
         "'differs'\n"
     )
-    assert not (project / "o").exists()
-    assert run_stage(project, "pipelines.check", *arguments).returncode == 0
+    assert not (project / "runs").exists()
+    renew(project)
+    assert run_stage(project, "pipelines.check").returncode == 0
 
 
 def test_the_committed_registry_passes_the_check_of_every_pair(monkeypatch):
     """As ``check`` runs it, at full size."""
     monkeypatch.setenv("KD_COCO", "/data")
     check_all(
-        Grid(tier="paper", pairs=["gfl_r101_r50", "faster_rcnn_r101_r50_voc"], methods=["none", "crosskd+pkd", "fgfi"], seeds=[0])
+        Grid(
+            tier="paper",
+            rows=dict.fromkeys(["gfl_r101_r50", "faster_rcnn_r101_r50_voc"], ["none", "crosskd+pkd", "fgfi"]),
+            seeds=[0],
+        )
     )
 
 

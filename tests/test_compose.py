@@ -17,7 +17,7 @@ from pipelines.engine.compose import (
 from pipelines.engine.mmlab import published_config
 from pipelines.engine.sources import dicts
 from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
-from tests.conftest import CHECK, ROOT, copy_project, edit_yaml, run_stage, setting
+from tests.conftest import ROOT, copy_project, edit_yaml, renew, run_stage, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
 TEACHER = Weights(Path("teacher.pth"), "0" * 64)
@@ -226,10 +226,11 @@ def test_one_recipe_for_two_others_that_are_both_there(tmp_path):
     content = yaml.safe_load(recipe.read_text())
     content["overrides"].append({"combined_with": "fitnet", "hparams": {"loss_weight": 3.0, "num_levels": 5}, "why": "a test's"})
     recipe.write_text(yaml.safe_dump(content))
-    edit_yaml(project / "params.yaml", pairs=["gfl_r101_r50"], methods=["none", "crosskd+pkd+fitnet"])
-    refused = run_stage(project, "pipelines.check", *CHECK)
-    edit_yaml(project / "params.yaml", methods=["none", "crosskd+pkd", "pkd+fitnet"])
-    accepted = run_stage(project, "pipelines.check", *CHECK)
+    edit_yaml(project / "params.yaml", grid={"gfl_r101_r50": ["none", "crosskd+pkd+fitnet"]})
+    refused = run_stage(project, "pipelines.check")
+    edit_yaml(project / "params.yaml", grid={"gfl_r101_r50": ["none", "crosskd+pkd", "pkd+fitnet"]})
+    renew(project)
+    accepted = run_stage(project, "pipelines.check")
 
     assert refused.stderr == (
         "error: methods/pkd.yaml: loss_weight is 6.0 combined with crosskd and 3.0 combined with fitnet, and pkd+crosskd+fitnet "
@@ -239,23 +240,23 @@ def test_one_recipe_for_two_others_that_are_both_there(tmp_path):
 
 
 def test_two_authors_who_disagree(tmp_path):
-    """Joined methods that set one key differently: one line of the first stage; not where that cell is left out or impossible."""
+    """Joined methods that set one key differently: one line of the first stage; not where that cell is not asked for or impossible."""
     project = copy_project(tmp_path)
     recipe = project / "methods/pkd.yaml"
     content = yaml.safe_load(recipe.read_text())
     recipe.write_text(yaml.safe_dump({**content, "config": {"optim_wrapper.optimizer.lr": 0.5}}))
-    grid = {"tier": "paper", "pairs": ["retinanet_r101_r50"], "methods": ["none", "maskd+pkd"]}
-    edit_yaml(project / "params.yaml", **grid, leave_out={})
-    arguments = ("pipelines.check", *CHECK)
-    refused = run_stage(project, *arguments)
-    edit_yaml(project / "params.yaml", leave_out={"retinanet_r101_r50": ["maskd+pkd"]})
-    left_out = run_stage(project, *arguments)
+    edit_yaml(project / "params.yaml", tier="paper", grid={"retinanet_r101_r50": ["none", "maskd+pkd"]})
+    refused = run_stage(project, "pipelines.check")
+    elsewhere = {"retinanet_r101_r50": ["none", "maskd"], "resnet34_resnet18": ["none", "maskd+pkd"]}
+    edit_yaml(project / "params.yaml", grid=elsewhere)
+    renew(project)
+    not_asked = run_stage(project, "pipelines.check")
 
     assert refused.stderr == (
         "error: maskd+pkd on retinanet_r101_r50: its methods' authors set optim_wrapper.optimizer.lr differently (0.02 and 0.5); "
         "write a recipe of its own for this composition\n"
     )
-    assert (refused.returncode, left_out.returncode) == (2, 0)
+    assert (refused.returncode, not_asked.returncode) == (2, 0)
 
 
 def test_every_pair_of_pixels_has_its_own_size():

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from pipelines.gather import gather, margins, published_figures, read_board
-from pipelines.params import Grid, Tuning, load_yaml
+from pipelines.grid import Grid
+from pipelines.params import load_yaml
+from pipelines.tuning.settings import Tuning
 from reports.board import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
 from tests.conftest import ROOT
@@ -22,15 +24,7 @@ def records(tmp_path, monkeypatch):
         for seed, score in enumerate(scores):
             found = result("box AP", score, method, seed, pair=PAIR)
             write_result(tmp_path / "runs" / PAIR / method / f"seed{seed}", found)
-    wanted = {
-        "pairs": [PAIR],
-        "methods": ["none", "mgd", "maskd"],
-        "seeds": [0, 1],
-        "leave_out": {},
-        "tier": "mini",
-        "tuning": None,
-    }
-    grid = Grid(**wanted)
+    grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=None)
     return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
 
 
@@ -41,7 +35,7 @@ def test_what_is_there_is_used(records):
 
     assert found.problems == []
     assert (mgd.mean, mgd.gain, mgd.num_seeds) == (14.0, 3.0, 2)
-    assert mgd.command == f"dvc repro evaluate@{PAIR}-mgd-0 evaluate@{PAIR}-mgd-1"
+    assert mgd.command == f"dvc repro evaluate@{PAIR}/mgd/seed0 evaluate@{PAIR}/mgd/seed1"
     assert (maskd.status, [(one.seed, one.status) for one in maskd.missing]) == ("not run", [(0, "not run"), (1, "not run")])
     assert found.margins == []
 
@@ -120,9 +114,8 @@ def tuned(records):
     for seed, score in enumerate((17.0, 18.0)):
         write_result(row / f"seed{seed}", result("box AP", score, "mgd", seed, pair=PAIR, variant="tuned"))
     (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
-    tuning = Tuning(pairs=[PAIR], methods=["mgd", "maskd"], trials=5, share=0.25, reports=5, seed=9)
-    wanted = {"pairs": [PAIR], "methods": ["none", "mgd", "maskd"], "seeds": [0, 1], "leave_out": {}, "tier": "mini"}
-    grid = Grid(**wanted, tuning=tuning)
+    tuning = Tuning(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
+    grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=tuning)
     return folder, row, lambda: gather(grid, folder / "runs", folder / "work")
 
 
@@ -136,8 +129,8 @@ def test_a_tuned_row_stands_behind_its_own(tuned):
         ("none", "none (control)"), ("mgd", "MGD"), ("mgd/tuned", "MGD, tuned"), ("maskd", "MasKD"), ("maskd/tuned", "MasKD, tuned"),
     ]  # fmt: skip
     assert (row.mean, row.gain, row.tuning.gain, row.tuning.minutes) == (17.5, 6.5, 3.5, 31.0)
-    assert row.command == f"dvc repro evaluate_tuned@{PAIR}-mgd-0 evaluate_tuned@{PAIR}-mgd-1"
-    assert row.seeds[1].target == f"distill_tuned@{PAIR}-mgd-1"
+    assert row.command == f"dvc repro evaluate@{PAIR}/mgd/tuned/seed0 evaluate@{PAIR}/mgd/tuned/seed1"
+    assert row.seeds[1].target == f"distill@{PAIR}/mgd/tuned/seed1"
     assert [one.method for one in found.studies] == ["mgd"]
     assert found.train_s == 7 * 90 + 1860
     assert (found.tables[0].rows[4].status, found.tables[0].rows[4].tuning) == ("not run", None)

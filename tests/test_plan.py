@@ -11,7 +11,7 @@ import yaml
 from benchmarks.pair import Model, Pair
 from benchmarks.throughput import Complexity, Throughput
 from pipelines import plan
-from pipelines.grid import Grid
+from pipelines.grid import Grid, write_stages
 from pipelines.params import load_grid, load_tier
 from pipelines.planning import finished, lengths, work
 from pipelines.planning.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
@@ -461,6 +461,7 @@ def test_cached_by_dvc(project, monkeypatch):
         finish(project / f"runs/paper/alpha/{method}/prior", stage="masks", method=method)
     finish(project / "runs/paper/alpha/teacher", stage="teacher")
     (project / "dvc.lock").write_text("")
+    write_stages(grid)
     stale = Asked("alpha/crosskd+pkd/seed0", "masks/alpha/crosskd+pkd", "report")
     monkeypatch.setattr("pipelines.runner.record.Record", stale)
     by_dvc = finished.find_finished(grid, grid)
@@ -469,6 +470,20 @@ def test_cached_by_dvc(project, monkeypatch):
     assert "DVC says" in by_dvc.means
     assert ({cell.method for cell in by_dvc.cells}, by_dvc.teachers, by_dvc.priors) == ({"none"}, {"alpha"}, {("alpha", "none")})
     assert {cell.method for cell in by_record.cells} == {"none", "crosskd+pkd"}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_dvc_is_not_asked_about_another_grid_s_stages(project, is_there):
+    """Where grid.yaml lags behind, or is not there, records are all there is; said is what to do."""
+    grid = load_grid()
+    finish(project / "runs/paper/alpha/none/seed0")
+    (project / "dvc.lock").write_text("")
+    if is_there:
+        write_stages(grid.model_copy(update={"seeds": [0]}))
+    found = finished.find_finished(grid, grid)
+
+    assert [cell.key for cell in found.cells] == ["alpha/none/seed0"]
+    assert "is not checked (grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m" in found.means
 
 
 def test_units_are_called_so_by_dvc(tmp_path, monkeypatch):
@@ -575,6 +590,7 @@ def test_cached_studies_by_dvc(project, monkeypatch):
         finish(project / f"runs/paper/alpha/{method}/tuned/seed0", method=method)
         write(project / f"runs/paper/alpha/{method}/tuned/study.json", {"status": "done"})
     (project / "dvc.lock").write_text("")
+    write_stages(load_grid())
     monkeypatch.setattr("pipelines.runner.record.Record", Asked("tune/alpha/mgd", "alpha/mgd/tuned/seed0"))
     found = finished.find_finished(load_grid(), load_grid())
 

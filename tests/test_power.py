@@ -6,7 +6,7 @@ import yaml
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 
-from pipelines.params import Grid
+from pipelines.grid import Grid
 from reports.power import holm_adjusted, power
 from tests.conftest import committed
 
@@ -62,16 +62,11 @@ PLANNED_SD = 0.4  # points, of one seed: what the numbers of seeds of the defaul
 def test_the_default_grid_has_seeds_enough():
     """A true gain of 1.5 points on any one row is found with power 0.9 after Holm, and would not be with fewer seeds of the control."""
     grid = Grid(**yaml.safe_load(committed("params.yaml")))
-    rows = [
-        (pair, method)
-        for pair in grid.pairs
-        for method in grid.methods
-        if method != "none" and method not in grid.leave_out.get(pair, [])
-    ]
-    tuned = [(pair, method) for pair in grid.tuning.pairs for method in grid.tuning.methods]
+    rows = [(pair, method) for pair, methods in grid.rows.items() for method in methods if method != "none"]
+    tuned = [(pair, method) for pair, methods in grid.tuning.rows.items() for method in methods]
     # A tuned row is compared with the control, and but for the control's own with its method's row.
     num_tests = len(rows) + len(tuned) + sum(method != "none" for _, method in tuned)
-    seeds, baseline = len(grid.seeds), len(grid.seeds) + len(grid.baseline_seeds)
+    seeds, baseline = len(grid.seeds), len(grid.baseline_seeds)
 
     assert _power(1.5, PLANNED_SD, rows=num_tests, with_gain=1, seeds=seeds, baseline=baseline) >= 0.9
     assert _power(1.5, PLANNED_SD, rows=num_tests, with_gain=1, seeds=seeds, baseline=seeds) < 0.9

@@ -30,7 +30,7 @@ def grid(tmp_path, monkeypatch):
     project = tmp_path / "project"
     shutil.copytree(ROOT / "benchmarks/tiers", project / "benchmarks/tiers")
     (project / "benchmarks/pairs").mkdir()
-    (project / "params.yaml").write_text(yaml.safe_dump({"tier": "paper", "pairs": [], "methods": ["none"], "seeds": [0]}))
+    (project / "params.yaml").write_text(yaml.safe_dump({"tier": "paper", "grid": {}, "seeds": 1}))
     pair(project, "on_coco")
     monkeypatch.chdir(project)
     return project
@@ -38,29 +38,35 @@ def grid(tmp_path, monkeypatch):
 
 def run(monkeypatch, tier, *more):
     """The stage, in this process."""
-    monkeypatch.setattr(sys, "argv", ["prepare", "--tier", tier, "--out", f"data/{tier}", *more])
+    monkeypatch.setattr(sys, "argv", ["prepare", "--tier", tier, *more])
     prepare.main()
 
 
 def pair(project, name, **changes):
     """Another pair in the grid."""
     (project / f"benchmarks/pairs/{name}.yaml").write_text(yaml.safe_dump({**PAIR, **changes}))
-    pairs = yaml.safe_load((project / "params.yaml").read_text())["pairs"]
-    edit_yaml(project / "params.yaml", pairs=[*pairs, name])
+    rows = yaml.safe_load((project / "params.yaml").read_text())["grid"]
+    edit_yaml(project / "params.yaml", grid={**rows, name: ["none"]})
+
+
+def digests(project, tier):
+    """By data set, what all stages behind depend on in place of its files."""
+    return {path.stem: read(path) for path in (project / f"runs/{tier}/data").iterdir()}
 
 
 def test_scenes_are_drawn_as_ever(grid, monkeypatch, tmp_path):
-    """The manifest's bytes are those of the specification alone."""
+    """The manifest's bytes are those of the specification alone, and the digest is its own."""
     run(monkeypatch, "smoke")
     spec = SceneSpec(**yaml.safe_load((ROOT / "benchmarks/tiers/smoke.yaml").read_text())["scenes"])
-    write_scenes(spec, tmp_path / "scenes")
+    digest = write_scenes(spec, tmp_path / "scenes")
 
     assert (grid / "data/smoke/manifest.json").read_bytes() == (tmp_path / "scenes/manifest.json").read_bytes()
+    assert digests(grid, "smoke") == {"scenes": {"digest": digest}}
     assert "leave --download away" in refused(run, monkeypatch, "smoke", "--download")
 
 
 def test_published_data_leave_a_manifest(grid, monkeypatch, tmp_path, capsys):
-    """Of the data sets that the grid's pairs need, and of no other."""
+    """Of the data sets that the grid's pairs need, and of no other; so do their digests, a file each."""
     monkeypatch.setenv("KD_COCO", str(trees.coco(tmp_path / "coco")))
     run(monkeypatch, "paper")
     manifest = read(grid / "data/paper/manifest.json")
@@ -68,6 +74,16 @@ def test_published_data_leave_a_manifest(grid, monkeypatch, tmp_path, capsys):
     assert list(manifest["sets"]) == ["coco"]
     assert manifest["sets"]["coco"]["num_images"] == {"train": 3, "val": 2}
     assert f"[prepare] coco: 3 train + 2 val images, digest {manifest['sets']['coco']['digest'][:12]}" in capsys.readouterr().out
+    assert digests(grid, "paper") == {"coco": {"digest": manifest["sets"]["coco"]["digest"]}}
+    before = (grid / "runs/paper/data/coco.json").read_bytes()
+    pair(grid, "on_voc", dataset="voc")
+    monkeypatch.setenv("KD_VOC", str(trees.voc(tmp_path / "voc")))
+    run(monkeypatch, "paper")
+    assert digests(grid, "paper").keys() == {"coco", "voc"}
+    assert (grid / "runs/paper/data/coco.json").read_bytes() == before
+    edit_yaml(grid / "params.yaml", grid={"on_voc": ["none"]})
+    run(monkeypatch, "paper")
+    assert digests(grid, "paper").keys() == {"voc"}
 
 
 def test_all_that_is_missing_in_one_line(grid, monkeypatch, tmp_path):
@@ -86,6 +102,7 @@ def test_all_that_is_missing_in_one_line(grid, monkeypatch, tmp_path):
     assert "val2017 has 0 of 2 images" in line
     assert "VOC2012/JPEGImages has 0 of the 3 images" in line
     assert not (grid / "data/paper/manifest.json").exists()
+    assert not (grid / "runs").exists()
 
 
 def test_download_is_asked_for_explicitly(grid, monkeypatch, tmp_path):
@@ -111,6 +128,7 @@ def test_published_data_that_change(grid, monkeypatch, tmp_path):
 
     assert "has changed since it was first checked" in refused(run, monkeypatch, "paper")
     assert (grid / "data/paper/manifest.json").read_bytes() == first
+    assert digests(grid, "paper")["coco"]["digest"] == read(grid / "data/paper/manifest.json")["sets"]["coco"]["digest"]
 
 
 def test_a_users_own_data(grid, monkeypatch, tmp_path):
@@ -129,6 +147,7 @@ def test_a_users_own_data(grid, monkeypatch, tmp_path):
 
     assert first["num_images"] == {"train": 3, "tune": 3, "test": 3}
     assert read(grid / "data/paper/manifest.json")["sets"]["own"]["digest"] != first["digest"]
+    assert digests(grid, "paper") == {"own": {"digest": read(grid / "data/paper/manifest.json")["sets"]["own"]["digest"]}}
 
 
 def test_a_users_own_data_and_a_pair_of_another_task(grid, monkeypatch, tmp_path):

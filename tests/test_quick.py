@@ -8,7 +8,7 @@ import yaml
 from benchmarks.tier import Tier
 from pipelines import quick
 from pipelines.params import load_grid
-from tests.conftest import CHECK, ROOT, copy_project, run_stage
+from tests.conftest import ROOT, copy_project, renew, run_stage
 
 
 def test_it_is_shorter_and_else_the_same():
@@ -23,7 +23,7 @@ def test_it_is_shorter_and_else_the_same():
 
 
 def test_what_is_laid_out(tmp_path, monkeypatch):
-    """A grid that stage check accepts; results are left where they are, and a second time changes nothing but the files' times."""
+    """A grid that stage check accepts, one seed each; results are left where they are, and a second time changes nothing but the files' times."""
     project = copy_project(tmp_path)
     shutil.copytree(ROOT / "reports", project / "reports", dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
@@ -33,7 +33,8 @@ def test_what_is_laid_out(tmp_path, monkeypatch):
     quick.lay_out(quick.FOLDER)
     again = {path: path.read_bytes() for path in quick.FOLDER.rglob("*") if path.is_file()}
     stages = yaml.safe_load((quick.FOLDER / "dvc.yaml").read_text())["stages"]
-    laid = run_stage(project / quick.FOLDER, "pipelines.check", *CHECK)
+    renew(project / quick.FOLDER)
+    laid = run_stage(project / quick.FOLDER, "pipelines.check")
 
     assert first == again
     assert {path: path.read_bytes() for path in before} == before
@@ -41,4 +42,4 @@ def test_what_is_laid_out(tmp_path, monkeypatch):
     assert not (quick.FOLDER / "reports/leaderboard.json").exists()
     assert {"pretrain", "teachers", "distill", "evaluate", "report"} <= stages.keys()
     assert (laid.returncode, laid.stdout.splitlines()[0]) == (0, "[check] tier quick: 3 cells, all files in order")
-    assert load_grid(Path(quick.FOLDER / "params.yaml")).methods == ["none", "pkd", "crosskd"]
+    assert load_grid(Path(quick.FOLDER / "params.yaml")).rows == {"gfl_r101_r50": ["none", "pkd", "crosskd"]}

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from methods.recipe import Range
 from pipelines import params
 from pipelines.check import check_tuning
-from pipelines.params import Grid, impossible_reason, load_pair, load_parts, with_hparams
+from pipelines.grid import Grid
+from pipelines.params import impossible_reason, load_pair, load_parts, with_hparams
 from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import as_record, distribution, search_space
 from reports.study import Range as Searched
@@ -32,9 +33,7 @@ def asked(**changes):
 
 def grid(**changes):
     """A grid of one pair that is tuned."""
-    return Grid(
-        **{"tier": "mini", "pairs": [PAIR], "methods": ["none", "mgd", "crosskd"], "seeds": [0], "tuning": tuning(), **changes}
-    )
+    return Grid(**{"tier": "mini", "rows": {PAIR: ["none", "mgd", "crosskd"]}, "seeds": [0], "tuning": tuning(), **changes})
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -44,7 +43,7 @@ def test_every_recipe_has_a_space_where_it_runs(tier):
         pair = load_pair(pair_name)
         for method in (name for name in METHODS if load_parts(name)[0].recipe.tunable):
             if impossible_reason(pair_name, pair, method, tier) is None:
-                space, start = search_space(asked(methods=[method]), method, pair_name, pair, tier)
+                space, start = search_space(asked(grid={pair_name: [method]}), method, pair_name, pair, tier)
 
                 assert space.keys() == start.keys() <= load_parts(method)[0].recipe.tunable.keys()
                 assert all(one._contains(one.to_internal_repr(start[name])) for name, one in space.items())
@@ -63,7 +62,7 @@ def test_bounds_are_multiples_of_what_is_in_force():
 
 def test_joined_methods_are_searched_together():
     """Names carry their part, and what is found goes back to it."""
-    space, start = search_space(asked(methods=["crosskd+pkd"]), "crosskd+pkd", PAIR, load_pair(PAIR), "paper")
+    space, start = search_space(asked(grid={PAIR: ["crosskd+pkd"]}), "crosskd+pkd", PAIR, load_pair(PAIR), "paper")
     parts = [{"name": "crosskd", "hparams": {"box_weight": 4.0}}, {"name": "pkd", "hparams": {"loss_weight": 10.0}}]
 
     assert set(space) == {"crosskd.class_weight", "crosskd.box_weight", "pkd.loss_weight"}
@@ -142,15 +141,18 @@ def test_ranges_that_are_none(bounds, said):
             {"tuning": tuning(space={"mgd": {"alfa": {"times": [0.1, 10]}}})},
             "tuning.space.mgd.alfa: mgd has no such hyper-parameter; it has: alpha,",
         ),
-        ({"tuning": tuning(space={"pkd": {}})}, "tuning.space names pkd, which tuning.methods does not"),
+        ({"tuning": tuning(space={"pkd": {}})}, "tuning.space names pkd, which tuning.grid does not; add it there"),
         ({"tuning": tuning(space={"mgd": {}})}, "mgd has nothing to tune"),
-        ({"tuning": tuning(methods=["none_twice"])}, "tuning.methods names none_twice, which the grid's methods do not"),
-        ({"tuning": tuning(methods=["pkd"])}, "tuning.methods names pkd, which the grid's methods do not"),
-        ({"tuning": tuning(pairs=["atss_r101_r50"])}, "tuning.pairs names atss_r101_r50"),
-        ({"tuning": tuning(seed=9), "baseline_seeds": [9]}, "tuning.seed 9 is one of the grid's seeds"),
+        ({"tuning": tuning(grid={PAIR: ["none_twice"]})}, f"tuning.grid names none_twice on {PAIR}, which the grid does not; "),
+        (
+            {"tuning": tuning(grid={PAIR: ["mgd", "pkd"]})},
+            f"tuning.grid names pkd on {PAIR}, which the grid does not; take it out",
+        ),
+        ({"tuning": tuning(grid={"atss_r101_r50": ["mgd"]})}, "tuning.grid names mgd on atss_r101_r50, which the grid does not"),
+        ({"tuning": tuning(seed=9), "baseline_seeds": [0, 9]}, "tuning.seed 9 is one of the grid's seeds"),
         ({"tuning": tuning(seed=0)}, "tuning.seed 0 is one of the grid's seeds"),
         (
-            {"tuning": tuning(methods=["crosskd"], space={"crosskd": {"centerness_weight": {"times": [0.1, 10]}}})},
+            {"tuning": tuning(grid={PAIR: ["crosskd"]}, space={"crosskd": {"centerness_weight": {"times": [0.1, 10]}}})},
             "tuning.space.crosskd.centerness_weight: multiples of 0.0 are no range",
         ),
     ],
@@ -165,12 +167,11 @@ def test_what_does_not_fit_the_grid(changes, said):
 
 
 def test_nothing_is_searched_where_nothing_is_wanted():
-    """Empty lists switch tuning off, whatever else stands there; what is left out or impossible is no error."""
-    check_tuning(grid(tuning=tuning(methods=[], seed=0)))
-    check_tuning(grid(tuning=tuning(pairs=[], methods=["pkd"])))
-    check_tuning(
-        grid(leave_out={PAIR: ["crosskd"]}, tuning=tuning(methods=["crosskd"], space={"crosskd": {"x": {"times": [1, 2]}}}))
-    )
+    """An empty grid switches tuning off, whatever else stands there; what is impossible on its pair is no error."""
+    check_tuning(grid(tuning=None))
+    check_tuning(grid(tuning=tuning(grid={}, seed=0, space={"pkd": {}})))
+    rows = {PAIR: ["none", "mgd", "mgd_seg"]}
+    check_tuning(grid(rows=rows, tuning=tuning(grid={PAIR: ["mgd_seg"]}, space={"mgd_seg": {"x": {"times": [1, 2]}}})))
 
 
 @pytest.mark.parametrize(

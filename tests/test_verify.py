@@ -25,7 +25,7 @@ def story(tmp_path):
     digest = hashlib.sha256(weights).hexdigest()
     extra = {"config_sha256": "c", "git": Git(commit="g", dirty=False), "mlflow_run_id": "m", "hparams": {"alpha": 0.1}}
     found = result("box AP", 13.0, "mgd", weights_sha256=digest, **extra)
-    found = Result(found.run, found.metrics.model_copy(update={"weights_sha256": digest}), "", "", "distill@pair-mgd-0")
+    found = Result(found.run, found.metrics.model_copy(update={"weights_sha256": digest}), "", "", "distill@pair/mgd/seed0")
     folder = tmp_path / "pair/mgd/seed0"
     write_result(folder, found)
     (folder / "student.pth").write_bytes(weights)
@@ -37,8 +37,8 @@ def story(tmp_path):
         return {"path": (folder / name).as_posix(), "md5": hashlib.md5((folder / name).read_bytes()).hexdigest()}  # noqa: S324 (DVC's)
 
     lock = {
-        "distill@pair-mgd-0": {"outs": [out("student.pth"), out("run.json")]},
-        "evaluate@pair-mgd-0": {"outs": [out("metrics.json")]},
+        "distill@pair/mgd/seed0": {"outs": [out("student.pth"), out("run.json")]},
+        "evaluate@pair/mgd/seed0": {"outs": [out("metrics.json")]},
     }
     (claim,) = claims(board(table), tmp_path)
     return folder, claim, lock, tracked(found)
@@ -104,7 +104,7 @@ def test_a_missing_file_is_one_line(story):
     (story[0] / "student.pth").unlink()
     (line,) = told(story)
 
-    assert "student.pth is not there; dvc repro evaluate@pair-mgd-0, or dvc checkout" in line
+    assert "student.pth is not there; dvc repro evaluate@pair/mgd/seed0, or dvc checkout" in line
 
 
 def test_what_mlflow_says_otherwise(story):
@@ -124,18 +124,18 @@ def searched(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(study().model_dump_json())
     found = result("box AP", 17.0, "mgd", variant="tuned", hparams={"alpha": 0.5, "kind": "l1"})
-    found = Result(found.run, found.metrics, "", "", "distill_tuned@pair-mgd-0")
+    found = Result(found.run, found.metrics, "", "", "distill@pair/mgd/tuned/seed0")
     cells = {"mgd/tuned": Cells([found], study=study())}
     made = board(made_up(cells=cells, scores={"none": ()}).model_copy(update={"teacher": None}), studies=[study()])
     md5 = hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 (DVC's)
-    return path, made, {"tune@pair-mgd": {"outs": [{"path": path.as_posix(), "md5": md5}]}}
+    return path, made, {"tune@pair/mgd": {"outs": [{"path": path.as_posix(), "md5": md5}]}}
 
 
 def test_stages_of_a_tuned_row(searched, tmp_path):
     """Are its own, and its study is at hand."""
     (claim,) = claims(searched[1], tmp_path)
 
-    assert claim.stages == ("distill_tuned@pair-mgd-0", "evaluate_tuned@pair-mgd-0")
+    assert claim.stages == ("distill@pair/mgd/tuned/seed0", "evaluate@pair/mgd/tuned/seed0")
     assert (claim.name, claim.folder) == ("pair/mgd/tuned/seed0", tmp_path / "pair/mgd/tuned/seed0")
     assert claim.study == study()
 
@@ -149,7 +149,7 @@ def test_a_tuned_training_with_other_values_than_its_study_hands_out(searched, t
     of_values = [line for line in disagreements(claim, {}, lambda _: None) if "hands out" in line]
 
     assert of_values == [
-        "pair/mgd/tuned/seed0: kind was trained with l2, the study hands out l1; dvc repro evaluate_tuned@pair-mgd-0"
+        "pair/mgd/tuned/seed0: kind was trained with l2, the study hands out l1; dvc repro evaluate@pair/mgd/tuned/seed0"
     ]
 
 
@@ -165,16 +165,16 @@ def test_a_study_is_the_one_that_the_lock_holds(searched, tmp_path):
     path.write_text(study(seed=7).model_dump_json())
     first, second = study_disagreements(found, tmp_path, lock)
     assert first.startswith("pair/mgd/tuned: the leaderboard has another study than ")
-    assert second.endswith("is not the file that dvc.lock records; dvc checkout, or dvc repro tune@pair-mgd")
+    assert second.endswith("is not the file that dvc.lock records; dvc checkout, or dvc repro tune@pair/mgd")
     path.unlink()
     (line,) = study_disagreements(found, tmp_path, lock)
-    assert "study.json is not there; dvc repro tune@pair-mgd" in line
+    assert "study.json is not there; dvc repro tune@pair/mgd" in line
 
 
 def test_a_lock_that_does_not_know_the_stage(story):
     """A line a file."""
-    story[2].pop("evaluate@pair-mgd-0")
+    story[2].pop("evaluate@pair/mgd/seed0")
     (line,) = told(story)
 
     assert "dvc.lock does not know" in line
-    assert "metrics.json; dvc repro evaluate@pair-mgd-0" in line
+    assert "metrics.json; dvc repro evaluate@pair/mgd/seed0" in line

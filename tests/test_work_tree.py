@@ -18,7 +18,6 @@ READERS = (
     "tests/test_params.py::test_dvc_repro_stops_at_the_same_line",
     "tests/test_plan.py::test_bad_input",
     "tests/test_plan.py::test_committed_tables",
-    "tests/test_plan.py::test_dvc_calls_its_stages_so",
     "tests/test_tune_ends.py::test_best_is_the_highest_complete_score_and_the_first_of_equals",
 )
 
@@ -38,10 +37,10 @@ def used(tmp_path, monkeypatch):
     for name in REPORTS:
         path = checkout / "reports" / name
         shutil.rmtree(path) if path.is_dir() else path.write_text("another grid's\n")
-    for name in ("README.md", "CONTRIBUTING.md", "dvc.lock", "benchmarks/throughput.json"):
+    for name in ("README.md", "CONTRIBUTING.md", "dvc.lock", "grid.yaml", "benchmarks/throughput.json"):
         (checkout / name).write_text("mine\n")
     shutil.copy(checkout / "benchmarks/tiers/own.yaml", checkout / "benchmarks/tiers/mine.yaml")
-    grid = {"tier": "mine", "pairs": ["retinanet_r50_r18"], "methods": ["none", "fgd"], "seeds": [7], "leave_out": {}}
+    grid = {"tier": "mine", "grid": {"retinanet_r50_r18": ["none", "fgd"]}, "seeds": [7], "baseline_seeds": []}
     edit_yaml(checkout / "params.yaml", **grid, tunning=None)  # misspelt: whoever reads it fails
     return checkout
 

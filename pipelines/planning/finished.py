@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines import layout
-from pipelines.grid import Grid, cells, tuned_cells
+from pipelines.grid import Grid, cells, check_stages, tuned_cells
 from pipelines.layout import Cell
 
 
@@ -42,7 +42,7 @@ def find_finished(grid: Grid, standing: Grid) -> Finished:
     if not recorded.cells and not recorded.teachers:
         return Finished(f"no finished training lies in runs/{grid.tier}")
     if grid == standing and Path("dvc.lock").is_file():
-        return _up_to_date(recorded)
+        return _up_to_date(recorded, grid)
     return recorded
 
 
@@ -66,13 +66,14 @@ def _done(folder: Path, record: str = "run.json") -> bool:
     return path.is_file() and bool(json.loads(path.read_text())["status"] == "done")
 
 
-def _up_to_date(recorded: Finished) -> Finished:
+def _up_to_date(recorded: Finished, grid: Grid) -> Finished:
     """Of what is recorded, what DVC would not run again; or all of it where DVC cannot be asked."""
     from pipelines.runner.record import Record  # noqa: PLC0415 (seconds, in dvc)
 
     try:
+        check_stages(grid)
         waiting = Record().waiting()
-    except ValueError as error:  # another DVC is at work here
+    except ValueError as error:  # DVC knows another grid's stages, or another DVC is at work here
         return replace(recorded, means=f"{recorded.means} ({error})")
     return Finished(
         "DVC says that it is up to date (what stands behind a stale stage is counted as to be run)",
