@@ -1,4 +1,4 @@
-# make repro   the main job: teachers, masks, students, leaderboard
+# make repro   the main job: teachers, masks, students, leaderboard; ARGS="--executor slurm", ARGS=--status and more: ARGS=--help
 # make test    the tests
 # make quick   the main job in small, in minutes: one pair, the control and two methods, one seed
 # make smoke   every pair with every method, two iterations each, in one table
@@ -22,7 +22,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .DELETE_ON_ERROR:
 
 repro: install
-	@python -m pipelines.repro
+	@python -m pipelines.repro $(ARGS)
 
 quick: install
 	@python -m pipelines.quick

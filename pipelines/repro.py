@@ -85,8 +85,8 @@ def main() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.monotonic()
     with alone():
-        record = open_record()
         executor = executor_of(args)
+        record = open_record()
         screen = Screen(expected(list(record.units)), executor.slots)
         coordinator = Coordinator(record, executor, screen)
         try:

@@ -31,6 +31,7 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.grid",  # from here on: resolved
     "pipelines.layout",
     "pipelines.lifeline",
+    "pipelines.locks",
     "pipelines.params",
     "pipelines.reduced",
     "pipelines.resolved",

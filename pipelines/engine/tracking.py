@@ -1,7 +1,9 @@
 """The one place that talks to MLflow.
 
 MLflow is a convenience: whatever goes wrong with it is a warning, and the training goes on.
-The store is set by ``MLFLOW_TRACKING_URI``; without it, a SQLite file under ``mlflow/`` of the project.
+The store is set by ``MLFLOW_TRACKING_URI``; without it, a SQLite file under ``mlflow/`` of the project.  Where many hosts would
+write to that file (``KD_TRACKING=deferred``), a run is entered from its record when it has ended: see
+:mod:`pipelines.engine.tracking_records`.
 """
 
 import fcntl
@@ -76,7 +78,7 @@ class Tracker:
         self.run_id: str | None = None
         self.failures = 0
         self._monitor: Any = None
-        if not is_main_process():
+        if not is_main_process() or os.environ.get("KD_TRACKING") == "deferred":
             return
         try:
             import mlflow  # noqa: PLC0415 (seconds)

@@ -5,7 +5,6 @@ another configuration is never even looked at.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,10 @@ from pathlib import Path
 
 import torch
 
+from pipelines import locks
+
 _LEAST_FREE_MIB = 512
+_PATIENCE_S = 3600.0
 
 
 def check_writable(directory: Path) -> None:
@@ -38,24 +40,17 @@ def check_writable(directory: Path) -> None:
 
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[Path]:
-    """Create a directory and hold it against every other process.
+    """Create a directory and hold it against every other process; a job of Slurm waits for its own earlier self.
 
     Raises:
-        ValueError: another process holds it; the message names the process.
+        ValueError: another process holds it; the message names host, process and job.
     """
     check_writable(directory)
-    with (directory / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            raise ValueError(f"{directory} is being written by process {owner}; wait for it or stop it: kill {owner}") from error
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield directory
+    try:
+        with locks.held(directory / "lock", patience_s=_PATIENCE_S if "SLURM_JOB_ID" in os.environ else 0.0):
+            yield directory
+    except locks.BusyError as error:
+        raise ValueError(f"{directory} is being written by {error}; wait for it, or stop it") from error
 
 
 @contextlib.contextmanager

@@ -1,21 +1,18 @@
 """One process that keeps DVC's index, starts units as they become ready, and alone writes dvc.lock."""
 
 import contextlib
-import fcntl
-import os
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from pipelines import layout
+from pipelines import locks
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen
-from pipelines.runner.unit import Unit
+from pipelines.runner.unit import BEAT, LOCK, Unit
 
-LOCK = layout.WORK / "coordinator.lock"
 _POLL_S = 0.1
+_A_MOMENT_S = 0.5
 _SHARE_RECORDING = 0.05  # of the time that may go into writing dvc.lock
 
 
@@ -28,7 +25,8 @@ class Executor(Protocol):
     def title(self) -> str: ...  # noqa: D102 (as in the class above, all of them)
     def room(self) -> int: ...  # noqa: D102
     def submit(self, unit: Unit) -> None: ...  # noqa: D102
-    def attach(self, unit: Unit) -> bool: ...  # noqa: D102
+    def attach(self, unit: Unit, *, is_same: bool) -> bool: ...  # noqa: D102
+    def finish(self, unit: Unit) -> None: ...  # noqa: D102
     def ended(self) -> dict[str, str | None]: ...  # noqa: D102
     def states(self) -> dict[str, str]: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
@@ -37,20 +35,12 @@ class Executor(Protocol):
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Hold the checkout against other coordinators; ValueError, with host and process, where there is one."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise ValueError(
-                f"another make repro is at work here ({lock.read().strip() or 'unknown'}); wait for it, or stop it"
-            ) from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        yield
-        lock.truncate(0)
+    try:
+        # A unit that makes sure of the lock has it for a moment.
+        with locks.held(LOCK, patience_s=_A_MOMENT_S):
+            yield
+    except locks.BusyError as error:
+        raise ValueError(f"another make repro is at work here ({error}); wait for it, or stop it") from error
 
 
 class Coordinator:
@@ -68,7 +58,7 @@ class Coordinator:
         self._ready: list[tuple[str, list[str]]] = []
         self._running: dict[str, Unit] = {}
         self._to_record: list[tuple[Unit, list[str]]] = []
-        self._recorded_at, self._recording_s = time.monotonic(), 0.0
+        self._recorded_at, self._recording_s, self._beaten_at = time.monotonic(), 0.0, 0.0
         self.failed: dict[str, str] = {}
         self.num_fresh = self.num_done = 0
 
@@ -88,6 +78,7 @@ class Coordinator:
                 if not self._collect() and not has_asked:
                     time.sleep(_POLL_S)
                 self._screen.tick()
+                self._beat()
                 due = self._recording_s / _SHARE_RECORDING
                 if self._to_record and (not self._running or time.monotonic() - self._recorded_at > due):
                     self._save()
@@ -122,7 +113,7 @@ class Coordinator:
             if is_same and set(unit.done()) == set(unit.commands):
                 self._end(unit, None)
                 continue
-            if not (is_same and self._executor.attach(unit)):
+            if not self._executor.attach(unit, is_same=is_same):
                 unit.write(keep=is_same)
                 self._executor.submit(unit)
             self._running[unit.key] = unit
@@ -139,6 +130,7 @@ class Coordinator:
     def _end(self, unit: Unit, failure: str | None) -> None:
         done = [name for name in unit.commands if name in unit.done()]
         if done:
+            self._executor.finish(unit)
             self._to_record.append((unit, done))
         if len(done) < len(unit.commands):
             failure = unit.failure() or failure or "it ended without a word"
@@ -153,6 +145,12 @@ class Coordinator:
         self._before.pop(key, None)
         for behind in self._before.values():
             behind.discard(key)
+
+    def _beat(self) -> None:
+        """A sign of life for units on other hosts."""
+        if time.monotonic() - self._beaten_at > locks.BEAT_S:
+            self._beaten_at = time.monotonic()
+            BEAT.write_text(f"{self._beaten_at}")
 
     def _save(self) -> None:
         """Record what has ended; a unit's folder is removed once dvc.lock has it."""

@@ -28,10 +28,13 @@ class Local:
         gpus_per_unit: of which each unit is handed its own.
 
     Raises:
-        ValueError: there are fewer GPUs than a unit needs.
+        ValueError: there are fewer GPUs than a unit needs, or a number is none.
     """
 
     def __init__(self, jobs: int | None = None, gpus_per_unit: int = 1) -> None:
+        for option, value in (("--jobs", jobs), ("--gpus-per-unit", gpus_per_unit)):
+            if value is not None and value < 1:
+                raise ValueError(f"{option} is {value}; give 1 or more")
         gpus = visible_gpus()
         if gpus and len(gpus) < gpus_per_unit:
             raise ValueError(
@@ -62,9 +65,12 @@ class Local:
             slot,
         )
 
-    def attach(self, unit: Unit) -> bool:  # noqa: ARG002 (what other executors go by)
-        """Whether an earlier coordinator's unit still runs; here it has ended with its coordinator."""
+    def attach(self, unit: Unit, *, is_same: bool) -> bool:  # noqa: ARG002 (what other executors go by)
+        """Whether an earlier coordinator's process still works on the unit; here it has ended with its coordinator."""
         return False
+
+    def finish(self, unit: Unit) -> None:
+        """Nothing: the unit's process has told MLflow."""
 
     def ended(self) -> dict[str, str | None]:
         """Units that have ended since the last call, each with what is known of its failure; None where it ended well."""

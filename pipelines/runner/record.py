@@ -93,7 +93,8 @@ class Record:
         deps = {dep.fs_path: dep for stage in stages for dep in _files(stage) if dep.fs_path not in made}
         with _quiet():
             digests = {str(dep): str(dep.get_hash().value) for dep in deps.values() if dep.exists}
-        return Unit(key, {name: str(self.stages[name].cmd) for name in names}, digests)
+        records = [str(out) for stage in stages for out in stage.outs if str(out).endswith(("run.json", "study.json"))]
+        return Unit(key, {name: str(self.stages[name].cmd) for name in names}, digests, records)
 
     def add(self, ended: Iterable[tuple[Unit, list[str]]]) -> list[str]:
         """Record stages that have ended well; return what is not recorded and why, a line each.

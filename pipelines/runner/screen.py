@@ -48,7 +48,7 @@ class Screen:
         self._ended[key] = self._weights.get(key, seconds)
         head = f"[{len(self._ended)}/{len(self._weights)}] {key}"
         if failure is None:
-            self._say(f"{head}: {_last_line(log) or 'done'} ({duration(seconds)})", "")
+            self._say(f"{head}: {last_line(log) or 'done'} ({duration(seconds)})", "")
         else:
             self._say(f"{head} FAILED after {duration(seconds)}: {failure}; see {log}", "bold red")
 
@@ -116,7 +116,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line that a unit printed, without its label."""
     if not log.is_file():
         return ""
@@ -128,4 +128,4 @@ def _last_line(log: Path) -> str:
 
 
 def _progress(log: Path) -> str:
-    return _last_line(log) or "starts"
+    return last_line(log) or "starts"

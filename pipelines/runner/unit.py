@@ -9,15 +9,18 @@ import os
 import runpy
 import shlex
 import signal
-import socket
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipelines import layout
+from pipelines import layout, locks
+from pipelines.lifeline import die_with_parent
 
 UNITS = layout.WORK / "units"
+LOCK, BEAT = layout.WORK / "coordinator.lock", layout.WORK / "coordinator.beat"
+_PATIENCE_S = 3600.0  # for an earlier job of the unit, which Slurm may take for dead while it works
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Unit:
         key: such as ``gfl_r101_r50/mgd/seed0``, ``gfl_r101_r50/teacher``, ``check``.
         commands: by stage, ``python -m pipelines.distill ...`` as in dvc.yaml, in their order.
         digests: md5 by path of what the unit depends on and does not make itself.
+        records: files that its stages write of what they have done.
     """
 
     key: str
     commands: dict[str, str]
     digests: dict[str, str] = field(default_factory=dict)
+    records: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -74,31 +79,45 @@ def _write(path: Path, text: str) -> None:
 
 
 def run(folder: str) -> None:
-    """Run a unit's stages; ValueError, the failed stage's own line, where one fails.
+    """Run a unit's stages, once no other process does; exit with the code of one that fails.
 
-    SIGTERM ends a stage as Ctrl-C does: its MLflow run is closed, and its last checkpoint is what it goes on from.
+    Outside of Slurm, which signals in its own ways, SIGTERM ends a stage as Ctrl-C does: its MLflow run is closed, and its last
+    checkpoint is what it goes on from.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     unit = Unit(**json.loads((Path(folder) / "unit.json").read_text()))
-    host = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID"), "at": time.time()}
-    _write(unit.folder / "started.json", json.dumps(host))
+    is_job = "SLURM_JOB_ID" in os.environ
+    try:
+        if is_job:
+            locks.check_shared(LOCK, BEAT)
+        else:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with locks.held(unit.folder / "lock", patience_s=_PATIENCE_S if is_job else 0.0):
+            _run_all(unit)
+    except ValueError as error:
+        _write(unit.folder / "failed.txt", f"{error}\n")
+        raise
+
+
+def _run_all(unit: Unit) -> None:
+    _write(unit.folder / "started.json", json.dumps({"by": locks.me(), "at": time.time()}))
     done = unit.done()
     for stage, command in unit.commands.items():
         if stage in done:
             continue
         code = _run(command)
         if code:
-            said = _last_error(unit.log)
-            _write(unit.folder / "failed.txt", f"{stage}: {said or f'exit code {code}'}\n")
+            _write(unit.folder / "failed.txt", f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n")
             sys.exit(code)
         done.append(stage)
         _write(unit.folder / "done.json", json.dumps(done))
 
 
 def _run(command: str) -> int:
-    """Be ``python -m module arguments``; its exit code."""
+    """Be ``python -m module arguments``, or let a shell run another command; its exit code."""
     words = shlex.split(command)
-    module, sys.argv = words[words.index("-m") + 1], ["", *words[words.index("-m") + 2 :]]
+    if words[:3] != ["exec", "python", "-m"]:
+        return subprocess.run(command, shell=True, check=False, preexec_fn=die_with_parent).returncode  # noqa: PLW1509, S602 (as DVC does)
+    module, sys.argv = words[3], ["", *words[4:]]
     sys.modules.pop(module, None)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,0 +1,73 @@
+"""MLflow runs of what has ended on a cluster's nodes, entered from its records by one process."""
+
+import json
+from pathlib import Path
+
+from pipelines.engine.stage import write_json
+from pipelines.engine.tracking import Tracker
+from reports.record import Metrics, Run
+from reports.study import Study
+
+
+def enter(records: list[str]) -> None:
+    """Enter records that name no MLflow run yet, and write the run's id into them."""
+    for path in map(Path, records):
+        content = json.loads(path.read_text())
+        if content["mlflow_run_id"] is None:
+            run_id = _study(path) if path.name == "study.json" else _run(path)
+            if run_id is not None:
+                write_json(path, content | {"mlflow_run_id": run_id})
+
+
+def _run(path: Path) -> str | None:
+    """A run with its parameters, tags, curve, costs and, where it was evaluated, results; its id."""
+    run = Run.model_validate_json(path.read_text())
+    parts = [run.pair, run.row or run.stage, *([f"seed{run.seed}"] if run.stage == "distill" else [])]
+    name = f"backbones/{run.pair}" if run.stage == "pretrain" else "/".join(parts)
+    tracker = Tracker(f"kd-{run.tier}", f"{run.stage}/{name}")
+    known = {"stage": run.stage, "tier": run.tier, "pair": run.pair, "method": run.method or "-", "seed": run.seed}
+    known |= {"variant": run.variant}
+    tracker.params(known | {f"hparams.{key}": value for key, value in run.hparams.items()})
+    digests = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256, "hparams_origin": run.hparams_origin}
+    git = {"git_commit": run.git.commit, "git_dirty": run.git.dirty} if run.git else {}
+    tracker.tags({**known, **git, **digests, "entered": "from its record, after it had ended"})
+    if run.data:
+        tracker.dataset(run.data.name, run.data.digest, run.tier)
+    for point in run.curve:
+        values = {key if key.startswith("val") else f"train/{key}": value for key, value in point.items() if key != "iteration"}
+        tracker.metrics(values, int(point["iteration"]))
+    if run.cost:
+        costs = {key: value for key, value in run.cost.model_dump().items() if isinstance(value, int | float)}
+        tracker.metrics(costs, 0)
+    result = path.with_name("metrics.json")
+    if result.is_file():
+        named = {key.replace(" ", "_"): value for key, value in Metrics.model_validate_json(result.read_text()).flat().items()}
+        tracker.metrics({f"test/{key}": value for key, value in named.items() if value is not None}, 0)
+        tracker.artifact(result)
+    tracker.artifact(path)
+    tracker.finish()
+    return tracker.run_id
+
+
+def _study(path: Path) -> str | None:
+    """A study's run with a nested one per trial; its id."""
+    study = Study.model_validate_json(path.read_text())
+    parent = Tracker(f"kd-{study.tier}", f"tune/{study.pair}/{study.method}")
+    known = {"stage": "tune", "tier": study.tier, "pair": study.pair, "method": study.method}
+    parent.params(known | {"study": study.name, "sampler": study.sampler, "pruner": study.pruner, "seed": study.seed})
+    parent.tags(known)
+    for trial in study.trials:
+        child = Tracker(f"kd-{study.tier}", f"tune/{study.pair}/{study.method}/trial{trial.number}")
+        child.params({f"hparams.{key}": value for key, value in trial.hparams.items()})
+        child.tags(
+            {**known, "trial": trial.number, "state": trial.state}
+            | ({"mlflow.parentRunId": parent.run_id} if parent.run_id else {})
+        )
+        for iteration, score in trial.reports:
+            child.metrics({"score": score}, iteration)
+        child.finish({"complete": "FINISHED", "pruned": "KILLED"}.get(trial.state, "FAILED"))
+        if trial.values:
+            parent.metrics({"score": trial.values[0]}, trial.number)
+    parent.artifact(path)
+    parent.finish()
+    return parent.run_id

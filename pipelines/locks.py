@@ -1,0 +1,93 @@
+"""Locks of files, also between the hosts of a shared folder; a lock's file says who holds it."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+_POLL_S = 0.5
+BEAT_S = 1.0  # between two signs of life of a coordinator
+
+
+class BusyError(ValueError):
+    """A lock is held; the argument says by whom."""
+
+
+def me() -> str:
+    """Name the running process: ``process 4711 on n1, job 12``."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"process {os.getpid()} on {socket.gethostname()}" + (f", job {job}" if job else "")
+
+
+def owner(path: Path) -> str | None:
+    """Who holds a lock; None where nobody does."""
+    if not path.is_file():
+        return None
+    with path.open("r+") as lock:
+        if _taken(lock):
+            return None
+        return _said(lock)
+
+
+@contextlib.contextmanager
+def held(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold a lock; it goes with its process.
+
+    Args:
+        path: file; it is created.
+        patience_s: seconds to wait for whoever holds it.
+
+    Raises:
+        BusyError: it is still held then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        until, has_said = time.monotonic() + patience_s, False
+        while not _taken(lock):
+            if time.monotonic() >= until:
+                raise BusyError(_said(lock))
+            if not has_said and patience_s > _POLL_S:
+                print(f"{path.parent} is held by {_said(lock)}; waiting for it", flush=True)
+                has_said = True
+            time.sleep(_POLL_S)
+        lock.truncate(0)
+        lock.write(me())
+        lock.flush()
+        yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _said(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "an unknown process"
+
+
+def check_shared(path: Path, beat: Path, patience_s: float = 15.0) -> None:
+    """Make sure that a lock which another host's living process holds is seen here.
+
+    That process writes something new to ``beat`` every :data:`BEAT_S` seconds; no two hosts' clocks are compared.
+
+    Raises:
+        ValueError: the lock can be had although its holder lives: two writers could meet.
+    """
+    if not path.is_file() or owner(path) is not None:
+        return
+    before, until = beat.read_text() if beat.is_file() else "", time.monotonic() + patience_s
+    while time.monotonic() < until:
+        time.sleep(BEAT_S / 2)
+        if beat.is_file() and beat.read_text() != before:
+            raise ValueError(
+                f"locks do not hold between hosts in {path.parent.resolve()}: {socket.gethostname()} could take {path.name}, which the "
+                "coordinator holds; mount the shared folder with locks (NFS: without nolock or local_lock), or move the checkout"
+            )

@@ -1,0 +1,184 @@
+"""Units as jobs of a Slurm cluster, by submitit: one job per unit, and the coordinator on a login node.
+
+Jobs need the checkout on a shared folder and its environment; no DVC, no database.  They outlive the coordinator: the next one
+attaches to them.  Near its time limit or when preempted a job is requeued (USR2) and goes on from its last checkpoint.
+Without accounting (slurmdbd) submitit does not see a job that died, so squeue is asked.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines import layout
+from pipelines.params import load_yaml
+from pipelines.processes import call
+from pipelines.runner import unit as units
+from pipelines.runner.unit import Unit
+
+_DEFERRED = {"KD_TRACKING": "deferred"}
+_MOST_TIMEOUTS = 1000  # a run of days in a partition of hours
+_UNSEEN_S = 30.0  # for which a job that was just submitted may be missing from squeue
+
+
+class Settings(BaseModel):
+    """The contents of slurm.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition: str
+    account: str | None = None
+    minutes: int = Field(ge=1, description="time limit of a job; one that reaches it is requeued and goes on")
+    gpus: int = Field(default=1, ge=0, description="per unit")
+    cpus: int = Field(default=4, ge=1, description="per unit")
+    memory: str | None = Field(default=None, pattern=r"^\d+[MG]B$", description="per unit, such as 32GB")
+    setup: list[str] = Field(default_factory=list, description="lines of shell before Python starts, such as module load")
+    options: dict[str, Any] = Field(default_factory=dict, description="further options of sbatch by name")
+    jobs: int = Field(default=64, ge=1, description="units queued or running at a time")
+    warning_s: int = Field(default=120, ge=1, description="seconds before the time limit at which a job is requeued")
+    poll_s: float = Field(default=10.0, gt=0, description="seconds between two calls of squeue")
+
+
+@dataclass
+class Job:
+    """What runs on a node: a unit, in the checkout; submitit pickles it."""
+
+    folder: str
+    root: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self) -> None:
+        """Run the unit; what it prints goes to its log."""
+        os.chdir(self.root)
+        os.environ.update(self.environment)
+        units.run(self.folder)
+
+    def checkpoint(self) -> Any:
+        """Requeue, on USR2: what is done is in the unit's folder and in checkpoints."""
+        from submitit.helpers import DelayedSubmission  # noqa: PLC0415
+
+        return DelayedSubmission(self)
+
+
+class Slurm:
+    """Jobs of a cluster.
+
+    Args:
+        settings: of slurm.yaml.
+        jobs: at a time, in place of the file's.
+    """
+
+    def __init__(self, settings: Settings, jobs: int | None = None) -> None:
+        from submitit import SlurmExecutor  # noqa: PLC0415 (only who has a cluster needs it)
+
+        self._settings, self.slots = settings, jobs or settings.jobs
+        self._executor = SlurmExecutor(folder=layout.WORK / "slurm", max_num_timeout=_MOST_TIMEOUTS)
+        self._running: dict[str, tuple[Unit, str, float]] = {}
+        self._queue: dict[str, str] = {}
+        self._asked = 0.0
+        self._environment = {
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1" if settings.gpus == 0 else str(settings.cpus))
+        }
+        self._is_deferred = not os.environ.get("MLFLOW_TRACKING_URI")
+        if self._is_deferred:
+            self._environment |= _DEFERRED
+        self._ask()
+
+    @classmethod
+    def of(cls, path: Path, jobs: int | None = None) -> "Slurm":
+        """The cluster that a file describes.
+
+        Raises:
+            ValueError: there is no such file, all that is wrong in it, or there is no Slurm here.
+        """
+        if not path.is_file():
+            raise ValueError(f"{path} is not there; write one, at least 'partition: NAME' and 'minutes: N' (see docs, Slurm)")
+        settings = load_yaml(path, Settings)
+        if lacking := [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]:
+            raise ValueError(f"{', '.join(lacking)} is not on the PATH; start make repro on a login node of the cluster")
+        return cls(settings, jobs)
+
+    @property
+    def title(self) -> str:
+        """For the first line."""
+        return f"Slurm's partition {self._settings.partition}, {self.slots} jobs at most"
+
+    def room(self) -> int:
+        """How many units can be submitted now."""
+        return self.slots - len(self._running)
+
+    def submit(self, unit: Unit) -> None:
+        """Submit a unit; ValueError, in Slurm's words, where it is refused."""
+        from submitit.core.utils import FailedJobError  # noqa: PLC0415
+
+        given = self._settings
+        wanted = {
+            "partition": given.partition, "account": given.account, "time": given.minutes, "cpus_per_task": given.cpus,
+            "mem": given.memory, "gres": f"gpu:{given.gpus}" if given.gpus else None, "setup": given.setup or None,
+            "job_name": f"kd {unit.key}", "signal_delay_s": given.warning_s, "additional_parameters": given.options or None,
+        }  # fmt: skip
+        self._executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
+        unit.log.unlink(missing_ok=True)
+        try:
+            job = self._executor.submit(Job(str(unit.folder), str(Path.cwd()), self._environment))
+        except (FailedJobError, subprocess.CalledProcessError) as error:
+            words = " ".join(str(getattr(error, "stderr", "") or error).split())
+            raise ValueError(f"Slurm refuses {unit.key}: {words}; correct slurm.yaml") from error
+        (unit.folder / "job.txt").write_text(str(job.job_id))
+        self._running[unit.key] = (unit, str(job.job_id), time.monotonic())
+
+    def attach(self, unit: Unit, *, is_same: bool) -> bool:
+        """Whether a job of an earlier coordinator still works on the unit; one that works on something else is cancelled."""
+        noted = unit.folder / "job.txt"
+        job = noted.read_text().strip() if noted.is_file() else None
+        if job is None or job not in self._queue:
+            return False
+        if not is_same:
+            subprocess.run(["scancel", job], check=False)  # noqa: S603, S607
+            return False
+        self._running[unit.key] = (unit, job, time.monotonic())
+        return True
+
+    def _ask(self) -> None:
+        """Ask for all of the user's jobs at once; a failing squeue leaves the last answer."""
+        command = ["squeue", "--me", "--noheader", "--format=%i|%T|%N"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        self._asked = time.monotonic()
+        if told.returncode == 0:
+            self._queue = {line.split("|")[0]: line.split("|")[1].lower() for line in told.stdout.splitlines() if "|" in line}
+        elif not self._running:
+            raise ValueError(f"squeue fails: {' '.join(told.stderr.split())}; is the cluster's controller up?")
+
+    def ended(self) -> dict[str, str | None]:
+        """Units that have ended since the last call, each with what is known of its failure."""
+        if self._running and time.monotonic() - self._asked < self._settings.poll_s:
+            return {}
+        self._ask()
+        found: dict[str, str | None] = {}
+        for key, (unit, job, since) in list(self._running.items()):
+            is_there = job in self._queue or time.monotonic() - since < _UNSEEN_S
+            is_done = set(unit.done()) == set(unit.commands)
+            if is_done or unit.failure() or not is_there:
+                found[key] = None if is_done else f"its Slurm job {job} has ended (cancelled, killed, or lost with its node)"
+                del self._running[key]
+        return found
+
+    def finish(self, unit: Unit) -> None:
+        """Enter what a unit left into MLflow, where its job could not: a store in a file has one writer."""
+        if self._is_deferred and (said := call("pipelines.engine.tracking_records:enter", unit.records).error):
+            print(f"warning: MLflow: {unit.key} is not entered: {said}", file=sys.stderr)
+
+    def states(self) -> dict[str, str]:
+        """Units under way: running, or pending."""
+        return {key: self._queue.get(job, "submitted") for key, (_, job, _) in self._running.items()}
+
+    def stop(self) -> None:
+        """Leave the jobs alone: the next coordinator attaches to them."""
+        if self._running:
+            print(f"{len(self._running)} jobs stay with Slurm; make repro goes on with them (scancel ends them)", file=sys.stderr)

@@ -1,0 +1,385 @@
+"""The coordinator of ``make repro`` on projects of small shell commands: what it runs, records, and leaves after any end."""
+
+import collections
+import copy
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from pipelines import lockfile
+from tests.conftest import ROOT
+
+PYTHON = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CI": "1"}
+PYTHON.pop("SHELL", None)
+# `make repro` without this project's grid, and with a fork server that imports nothing.
+RUNNER = """
+from pipelines import cli, processes, repro
+processes._PRELOADED.clear()
+repro._renew = lambda: False
+cli.run(repro.main)
+"""
+# A cell as the grid has them: two stages of one key; each counts how often it ran.
+CELL = {
+    "distill": {
+        "foreach": "${cells}",
+        "do": {
+            "cmd": "mkdir -p runs/${item} && echo distill >> ran/${item} && cp word runs/${item}/student.pth && cp word runs/${item}/run.json",
+            "deps": ["word", "settings/${item}"],
+            "outs": ["runs/${item}/student.pth", "runs/${item}/run.json"],
+        },
+    },
+    "evaluate": {
+        "foreach": "${cells}",
+        "do": {
+            "cmd": "echo evaluate >> ran/${item} && cat runs/${item}/run.json settings/${item} > runs/${item}/metrics.json",
+            "deps": ["runs/${item}/run.json"],
+            "outs": ["runs/${item}/metrics.json"],
+        },
+    },
+}
+KEYS = [f"{pair}/{method}/seed{seed}" for pair in ("a", "b") for method in ("none", "mgd") for seed in (0, 1)]
+
+
+def stages(**more):
+    """A dvc.yaml: a check, cells, a report over all of them, and more."""
+    check = {
+        "cmd": "mkdir -p checked && cp word checked/one && cp word checked/two",
+        "deps": ["params.yaml"],
+        "outs": ["checked"],
+    }
+    report = {
+        "cmd": "cat runs/*/*/*/metrics.json > report",
+        "deps": ["runs"],
+        "params": ["cells"],
+        "outs": [{"report": {"cache": False}}],
+    }
+    return copy.deepcopy({"check": check, **CELL, "report": report, **more})
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """A DVC project of eight cells; it is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for key in KEYS:
+        for folder in ("settings", "ran"):
+            Path(folder, key).parent.mkdir(parents=True, exist_ok=True)
+        Path("settings", key).write_text(key)
+    Path("word").write_text("first\n")
+    Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS}))
+    Path("grid.yaml").write_text("")
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    return tmp_path
+
+
+def repro(*arguments, **environment):
+    """Run it to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", RUNNER, *arguments], env={**PYTHON, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+@contextlib.contextmanager
+def started(*arguments):
+    """Run it meanwhile; it is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, *arguments], env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, what, within_s=120):
+    """Wait until something holds."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def ran():
+    """How often each stage of a cell ran."""
+    return {key: collections.Counter(Path("ran", key).read_text().split()) if Path("ran", key).is_file() else {} for key in KEYS}
+
+
+def dvc(*arguments):
+    """Run DVC; its output."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], env=PYTHON, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+ONCE = {key: {"distill": 1, "evaluate": 1} for key in KEYS}
+
+
+def test_what_it_records_is_what_dvc_writes(scratch, tmp_path_factory):
+    """Byte for byte, directories, parameters and outputs without cache among them; and nothing is stale then."""
+    other = tmp_path_factory.mktemp("other") / "project"
+    shutil.copytree(scratch, other)
+    done = repro("--jobs", "3")
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=other, env=PYTHON, check=True)
+
+    assert done.returncode == 0, done.stderr
+    assert Path("dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
+    assert yaml.safe_load(Path("dvc.lock").read_text())["stages"].keys() == {
+        "check", "report", *(f"{stage}@{key}" for stage in ("distill", "evaluate") for key in KEYS),
+    }  # fmt: skip
+    assert json.loads(dvc("status", "--json")) == {}
+    assert ran() == ONCE
+    assert "nothing to do: all 18 stages are up to date" in repro().stdout
+
+
+def test_only_what_is_stale_runs(scratch):
+    """A cell whose settings changed, and one whose evaluation alone was lost."""
+    assert repro().returncode == 0
+    Path("settings", KEYS[3]).write_text("other")
+    Path("runs", KEYS[5], "metrics.json").unlink()
+    assert repro().returncode == 0
+
+    assert ran() == ONCE | {KEYS[3]: {"distill": 2, "evaluate": 2}, KEYS[5]: {"distill": 1, "evaluate": 2}}
+
+
+def test_a_failed_unit_stops_what_is_behind_it_and_nothing_else(scratch):
+    """One line with the unit, its reason and its log; what ended well is recorded, and the next start goes on from there."""
+    content = stages()
+    content["evaluate"]["do"]["cmd"] = "test ${item} != b/mgd/seed1 || { echo 'error: no room on the moon'; exit 3; }; " + content["evaluate"]["do"]["cmd"]  # fmt: skip
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": content}))
+    failed = repro("--jobs", "2")
+    recorded = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    content["evaluate"]["do"]["cmd"] = CELL["evaluate"]["do"]["cmd"]
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": content}))
+    again = repro()
+
+    assert failed.returncode == 2
+    assert failed.stderr == (
+        "error: 1 units failed (b/mgd/seed1), 1 behind them did not run; see work/logs/; make repro goes on from here\n"
+    )
+    assert re.search(r"b/mgd/seed1 FAILED after \d+ s: no room on the moon; see work/logs/b/mgd/seed1\.log", failed.stdout)
+    assert "distill@b/mgd/seed1" in recorded
+    assert not {"evaluate@b/mgd/seed1", "report"} & recorded.keys()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ran()["b/mgd/seed1"]["distill"] == 1
+
+
+def test_what_changes_while_a_unit_runs_is_not_recorded(scratch):
+    """Its result belongs to neither version: it says so, and it runs again."""
+    content = stages()
+    content["distill"]["do"]["cmd"] = "if test ${item} = a/none/seed0 && test ! -e edited; then touch edited; echo second > settings/${item}; fi; " + content["distill"]["do"]["cmd"]  # fmt: skip
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": content}))
+    first = repro()
+    recorded = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    second = repro()
+
+    assert first.returncode == 2
+    assert "distill@a/none/seed0: settings/a/none/seed0 changed while it ran; it runs again the next time" in first.stdout
+    assert not {"distill@a/none/seed0", "evaluate@a/none/seed0"} & recorded.keys()
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert ran()["a/none/seed0"]["distill"] == 2
+    assert json.loads(dvc("status", "--json")) == {}
+
+
+def test_forty_ends_at_any_moment(scratch):
+    """SIGINT, SIGTERM, SIGKILL: dvc.lock is whole, a stage that it has is never run again, and the last start finishes the rest."""
+    rng, kept, before = random.Random(0), 0, 0  # noqa: S311
+    for number in range(40):
+        if number % 5 == 0:  # the next round of the whole grid
+            Path("word").write_text(f"round {number}\n")
+            for key in KEYS:
+                Path("ran", key).unlink(missing_ok=True)
+        with started("--jobs", "2") as process:
+            time.sleep(rng.triangular(0.3, 4.0, 1.5))
+            process.send_signal((signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[number % 3])
+            process.wait(60)
+        text = Path("dvc.lock").read_text() if Path("dvc.lock").exists() else ""
+        recorded = yaml.safe_load(text)["stages"] if text else {}
+        assert len(recorded) >= before
+        assert text == "" or text.endswith("\n")
+        before = len(recorded)
+        kept += sum(bool(counts) for counts in ran().values())
+    done = repro()
+
+    assert done.returncode == 0, done.stderr
+    assert kept, "every start was ended before anything ran"
+    # A stage may have been cut off in the middle, and be begun again; what was recorded, or had ended, is not.
+    assert json.loads(dvc("status", "--json")) == {}
+    assert Path("report").read_text().count("round 35") == len(KEYS)
+
+
+def test_what_ended_before_it_could_be_recorded_is_taken_over(scratch):
+    """A coordinator that is killed between a unit's end and its record: the next one records it and runs it no second time."""
+    hold = "from pipelines.runner import record; import time; record.Record._write = lambda *_: time.sleep(600)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold + RUNNER], env=PYTHON, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: Path("work/units/check/done.json").exists(), "the check has run")
+    time.sleep(1)
+    process.kill()
+    process.wait()
+    before = Path("checked/one").stat().st_mtime_ns
+    assert not Path("dvc.lock").exists()
+    done = repro()
+
+    assert done.returncode == 0, done.stderr
+    assert Path("checked/one").stat().st_mtime_ns == before
+    assert ran() == ONCE
+    assert not list(Path("work/units").rglob("unit.json"))
+
+
+def sleeping(*names):
+    """Stages that tell their process and sleep."""
+    command = "echo $$ > {0}.new && mv {0}.new {0}.pid && exec sleep 600"
+    return {name: {"cmd": command.format(name), "deps": ["checked"]} for name in names}
+
+
+def is_gone(process, within_s=20):
+    """Return True for a process that ends in time; the machine's first process need not have waited for it."""
+    deadline = time.monotonic() + within_s
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_coordinator_ends_its_units(scratch, number):
+    """All processes are gone; but for SIGKILL one line says so; a second coordinator is refused meanwhile, not afterwards."""
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"check": stages()["check"], **sleeping("x", "y")}}))
+    with started("--jobs", "2") as runner:
+        wait_for(lambda: Path("x.pid").exists() and Path("y.pid").exists(), "both run")
+        second, status = repro(), repro("--status")
+        runner.send_signal(number)
+        _, err = runner.communicate(timeout=60)
+
+    assert second.returncode == 2
+    assert re.fullmatch(
+        rf"error: another make repro is at work here \(process {runner.pid} on \S+\); wait for it, or stop it\n", second.stderr
+    )
+    assert re.search(r"^3 units: 1 done, 2 running$", status.stdout, re.MULTILINE), status.stdout
+    assert re.search(r"running +x +\d+ s, process \d+ on", status.stdout), status.stdout
+    if number != signal.SIGKILL:
+        assert (runner.returncode, err) == (130, "stopped; the next dvc repro goes on from the last checkpoint\n")
+    assert all(is_gone(int(Path(f"{name}.pid").read_text())) for name in "xy")
+    after = repro("--status").stdout
+    assert "2 stopped" in after or "2 failed" in after, after
+
+
+def test_each_unit_has_a_gpu_of_its_own(scratch):
+    """Those of CUDA_VISIBLE_DEVICES, by one and by two; more units than GPUs never run at once."""
+    command = "echo $CUDA_VISIBLE_DEVICES >> gpus && test -z \"$(ls held.$CUDA_VISIBLE_DEVICES 2>/dev/null)\" && touch held.$CUDA_VISIBLE_DEVICES && sleep 0.3 && rm held.$CUDA_VISIBLE_DEVICES"  # fmt: skip
+    Path("dvc.yaml").write_text(
+        yaml.safe_dump(
+            {"stages": {"check": stages()["check"], **{f"u{n}": {"cmd": command, "deps": ["checked"]} for n in range(6)}}}
+        )
+    )
+    done = repro(CUDA_VISIBLE_DEVICES="7,9,11")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(Path("gpus").read_text().split()) == {"7", "9", "11"}
+
+    Path("gpus").unlink()
+    Path("word").write_text("second\n")
+    Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS[:1]}))
+    done = repro("--gpus-per-unit", "2", CUDA_VISIBLE_DEVICES="7,9,11")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(Path("gpus").read_text().split()) == {"7,9"}
+    refused = repro("--gpus-per-unit", "4", CUDA_VISIBLE_DEVICES="7,9,11")
+    assert refused.stderr == "error: a unit needs 4 GPUs, and there are 3 (7, 9, 11); lower --gpus-per-unit\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--executor", "ray"], r"--executor ray is unknown; there are: local, slurm"),
+        (["--executor", "slurm"], r"slurm\.yaml is not there; write one, at least 'partition: NAME' and 'minutes: N' .*"),
+        (["--jobs", "0"], r"--jobs is 0; give 1 or more"),
+    ],
+)
+def test_bad_input_is_one_line(scratch, arguments, line):
+    """Before anything runs."""
+    done = repro(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(f"error: {line}\n", done.stderr), done.stderr
+    assert not Path("dvc.lock").exists()
+
+
+def test_all_of_slurm_yaml_that_is_wrong_is_said_at_once(scratch):
+    """A misspelt key, a missing one and a wrong value."""
+    Path("slurm.yaml").write_text("partion: gpu\nminutes: 0\nmemory: lots\n")
+    done = repro("--executor", "slurm")
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    for words in ("unknown key 'partion'", "key 'partition' is missing", "minutes: ", "memory: "):
+        assert words in done.stderr
+
+
+def test_no_slurm_here_is_one_line(scratch):
+    """Its commands are named."""
+    Path("slurm.yaml").write_text("partition: gpu\nminutes: 10\n")
+    done = repro("--executor", "slurm", PATH=str(Path(sys.executable).parent))
+
+    assert (
+        done.stderr
+        == "error: sbatch, squeue, scancel, scontrol is not on the PATH; start make repro on a login node of the cluster\n"
+    )
+
+
+def test_a_full_disk_while_recording_loses_nothing(scratch):
+    """dvc.lock is the one before, one line says so, and the next start records what had ended without running it again."""
+    full = (
+        "import errno, os\nfrom pipelines import lockfile\n"
+        "def full(*_):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "lockfile.os.fsync = full\n"
+    )
+    first = subprocess.run([sys.executable, "-c", full + RUNNER], env=PYTHON, capture_output=True, text=True, check=False)
+    assert first.returncode == 2
+    assert re.search(r"^error: .*No space left on device", first.stderr, re.MULTILINE), first.stderr
+    assert not Path("dvc.lock").exists()
+    num_ran = sum(sum(counts.values()) for counts in ran().values())
+    second = repro()
+
+    assert second.returncode == 0, second.stderr
+    assert ran() == ONCE, num_ran
+
+
+def test_a_coordinator_that_is_not_alone_with_dvc(scratch):
+    """While another dvc works here it waits for nothing and says so."""
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"check": {"cmd": "touch begun && sleep 30"}}}))
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q"], env=PYTHON, stdout=subprocess.DEVNULL) as other:
+        wait_for(lambda: Path("begun").exists(), "dvc works")
+        # DVC lets go of its lock while a stage's command runs, and takes it to write.
+        lock = Path(".dvc/tmp/lock")
+        done = repro()
+        other.kill()
+    assert lock.exists()
+    assert done.returncode in (0, 2)
+
+
+def test_a_cut_lock_file_is_restored_first(scratch, capsys):
+    """As an interrupted plain dvc repro leaves it."""
+    assert repro().returncode == 0
+    whole = Path("dvc.lock").read_text()
+    repro()
+    Path("dvc.lock").write_text(whole[: len(whole) // 2])
+    done = repro()
+
+    assert "restored from the copy" in done.stdout
+    assert Path("dvc.lock").read_text() == whole
+    assert lockfile.KEPT.read_text() == whole
