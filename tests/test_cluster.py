@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests import cluster as harness
-from tests.cluster import Cluster, reason_without
+from tests.cluster import Cluster, SlurmError, reason_without
 
 submitit = pytest.importorskip("submitit")
 cloudpickle = pytest.importorskip("cloudpickle")
@@ -18,7 +18,10 @@ needs_cluster = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
 class Attempts:
-    """A job that waits in its first run, and in a later one returns how often it was checkpointed and restarted."""
+    """A job that waits in its first run, and in a later one returns how often it was checkpointed and restarted.
+
+    A file ``hold`` makes later runs wait, too.
+    """
 
     def __init__(self, checkpoints=0):
         self.checkpoints = checkpoints
@@ -27,7 +30,7 @@ class Attempts:
         """Checkpoints and restarts so far."""
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         (folder / f"run{restarts}").write_text(str(os.getpid()))
-        while not restarts:
+        while restarts == 0 or (folder / "hold").exists():
             time.sleep(0.1)
         return self.checkpoints, restarts
 
@@ -77,7 +80,7 @@ def result(cluster, job):
 
 def first_run(cluster, folder):
     """The process of a job's first run, once it waits."""
-    return cluster.wait_until(lambda: (folder / "run0").exists() and (folder / "run0").read_text(), 60, "a first run")
+    return int(cluster.wait_until(lambda: (folder / "run0").exists() and (folder / "run0").read_text(), 60, "a first run"))
 
 
 @needs_cluster
@@ -131,18 +134,37 @@ def test_a_cancelled_job_leaves_the_queue(cluster, tmp_path):
 
 @needs_cluster
 def test_a_job_of_a_lost_node_runs_on_the_other(cluster, tmp_path):
-    """Its first process stays alive until the node's daemon is back."""
+    """Both of its processes are alive then, until the lost node's daemon is back."""
+    (tmp_path / "hold").touch()
     job = submit(tmp_path, Attempts(), tmp_path)
-    process = int(first_run(cluster, tmp_path))
+    first = first_run(cluster, tmp_path)
     lost = next(one.node for one in cluster.squeue())
     cluster.kill_slurmd(lost)
-
-    assert result(cluster, job) == (0, 1)
+    cluster.wait_until((tmp_path / "run1").exists, 120, "a second run")
     assert cluster.node_states()[lost].startswith("down")
-    assert process in cluster.processes()
+    assert first in cluster.processes()
 
     cluster.start_slurmd(lost)
-    cluster.wait_until(lambda: process not in cluster.processes(), 60, "the end of the first process")
+    cluster.wait_until(lambda: first not in cluster.processes(), 60, "the end of the first process")
+    cluster.wait_until(lambda: cluster.node_states()[lost] == "idle", 60, "the node in service")
+    (tmp_path / "hold").unlink()
+
+    assert result(cluster, job) == (0, 1)
+
+
+@needs_cluster
+def test_a_node_can_be_declared_lost(cluster, tmp_path):
+    """Its job is in the queue again at once."""
+    job = submit(tmp_path, Attempts(), tmp_path)
+    first_run(cluster, tmp_path)
+    lost = next(one.node for one in cluster.squeue())
+    cluster.kill_slurmd(lost)
+    cluster.declare_lost(lost)
+
+    assert cluster.state(job.job_id) == "PENDING"
+    assert result(cluster, job) == (0, 1)
+
+    cluster.start_slurmd(lost)
     cluster.wait_until(lambda: cluster.node_states()[lost] == "idle", 60, "the node in service")
 
 
@@ -166,7 +188,9 @@ def test_nothing_is_left_of_a_second_cluster(cluster, tmp_path):
 @needs_cluster
 def test_a_cluster_that_cannot_start_says_why(tmp_path, monkeypatch):
     """And leaves nothing."""
-    monkeypatch.setattr(harness, "_CONF", harness._CONF + "NoSuchKey=1\n")
+    conf = tmp_path / "wrong.conf"
+    conf.write_text(harness._CONF.read_text() + "NoSuchKey=1\n")
+    monkeypatch.setattr(harness, "_CONF", conf)
     cluster = Cluster(tmp_path)
     with pytest.raises(RuntimeError, match="NoSuchKey"):
         cluster.__enter__()
@@ -177,7 +201,7 @@ def test_a_cluster_that_cannot_start_says_why(tmp_path, monkeypatch):
 @needs_cluster
 def test_a_failed_command_says_why(cluster):
     """In Slurm's words."""
-    with pytest.raises(RuntimeError, match="Invalid job id"):
+    with pytest.raises(SlurmError, match="Invalid job id"):
         cluster.requeue("987654")
 
 
