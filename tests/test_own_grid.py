@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from pipelines import check, distill, evaluate, masks, prepare, report, teachers
+from pipelines import check, distill, evaluate, prepare, report, teachers
 from pipelines.engine import stage, tracking
 from pipelines.engine.weights import file_sha256
 from reports.record import Metrics, Run
 from tests import trees
-from tests.conftest import CHECK, edit_yaml, read
+from tests.conftest import edit_yaml, read
 from tests.test_teachers import NoTracker
 from tests.trees import refused
 
@@ -33,7 +33,7 @@ def grid(request, project, tmp_path_factory, monkeypatch):
     tier["schedule"] |= {"batch_size": 2}
     (project / "benchmarks/tiers/mine.yaml").write_text(yaml.safe_dump(tier))
     own = {**data.model_dump(), "image_px": 64}
-    edit_yaml(project / "params.yaml", tier="mine", pairs=[pair], methods=["none", method], seeds=[0], leave_out={}, own=own)
+    edit_yaml(project / "params.yaml", tier="mine", grid={pair: ["none", method]}, seeds=1, own=own)
     monkeypatch.chdir(project)
     monkeypatch.setattr(stage, "Tracker", NoTracker)
     monkeypatch.setattr(tracking, "Tracker", NoTracker)
@@ -46,35 +46,32 @@ def run(monkeypatch, module, *arguments):
     module.main()
 
 
-def train(monkeypatch, pair, method, teacher):
+def checked(monkeypatch):
+    """Stage ``check``, as a user runs it after editing params.yaml."""
+    run(monkeypatch, check, "--renew")
+    run(monkeypatch, check)
+
+
+def train(monkeypatch, pair, method):
     """A student under a method and what it has on the test images."""
-    at = ("--tier", "mine", "--pair", pair)
-    data, runs = ("--data", "data/mine"), Path("runs/mine") / pair
-    out, prior = runs / method / "seed0", runs / method / "prior"
-    run(monkeypatch, masks, *at, "--method", method, *data, "--teacher", teacher, "--out", prior)
-    run(monkeypatch, distill, *at, "--method", method, "--seed", 0, *data, "--teacher", teacher, "--prior", prior, "--out", out)
-    learned = ("--teacher", teacher / "weights.pth", "--prior", prior / "prior.pth")
-    judge(monkeypatch, pair, "student", out / "student.pth", out, *learned)
+    cell = f"{pair}/{method}/seed0"
+    out = Path("runs/mine") / cell
+    run(monkeypatch, distill, "--tier", "mine", "--cell", cell)
+    run(monkeypatch, evaluate, "--tier", "mine", "--model", cell)
     return Run(**read(out / "run.json")), Metrics(**read(out / "metrics.json"))
-
-
-def judge(monkeypatch, pair, side, weights, out, *more):
-    """Stage ``evaluate``."""
-    at = ("--tier", "mine", "--pair", pair, "--side", side, "--data", "data/mine")
-    run(monkeypatch, evaluate, *at, "--weights", weights, "--run", out / "run.json", "--out", out / "metrics.json", *more)
 
 
 def test_from_files_to_leaderboard(grid, monkeypatch):
     """Teacher trained here, control and method, each judged on the user's test images by the user's classes; a row each."""
     pair, method = grid
     at, teacher = ("--tier", "mine"), Path("runs/mine") / pair / "teacher"
-    run(monkeypatch, check, *CHECK)
-    run(monkeypatch, prepare, *at, "--out", "data/mine")
-    run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--backbones", "none", "--out", teacher)
-    judge(monkeypatch, pair, "teacher", teacher / "weights.pth", teacher)
-    results = {name: train(monkeypatch, pair, name, teacher) for name in ("none", method)}
+    checked(monkeypatch)
+    run(monkeypatch, prepare, *at)
+    run(monkeypatch, teachers, *at, "--pair", pair)
+    run(monkeypatch, evaluate, *at, "--model", f"{pair}/teacher")
+    results = {name: train(monkeypatch, pair, name) for name in ("none", method)}
     digest = read(Path("data/mine/manifest.json"))["sets"]["own"]["digest"]
-    run(monkeypatch, report, "--runs", "runs/mine", "--out", "reports")
+    run(monkeypatch, report)
     board = read(Path("reports/leaderboard.json"))
 
     for name, (record, metrics) in results.items():
@@ -84,6 +81,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
         assert metrics.num_images == 3
         assert set(metrics.per_class) == {"cat", "dog"}
         assert metrics.score is not None
+    assert read(Path("runs/mine/data/own.json")) == {"digest": digest}
     assert [row["method"] for row in board["tables"][0]["rows"]] == ["none", method]
     assert [row["mean"] for row in board["tables"][0]["rows"]] == [metrics.score for _, metrics in results.values()]
     assert board["tables"][0]["teacher"]["score"] == Metrics(**read(teacher / "metrics.json")).score
@@ -92,7 +90,10 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     torch.save({"state_dict": OrderedDict((f"module.{key}", value) for key, value in weights.items())}, "brought.pth")
     own = yaml.safe_load(Path("params.yaml").read_text())["own"]
     edit_yaml(Path("params.yaml"), own={**own, "teacher": "brought.pth"})
-    run(monkeypatch, teachers, *at, "--pair", pair, "--data", "data/mine", "--backbones", "none", "--out", "brought")
+    asked = (*at, "--pair", pair, "--out", "brought")
+    assert " changed since stage check wrote " in refused(run, monkeypatch, teachers, *asked)
+    checked(monkeypatch)
+    run(monkeypatch, teachers, *asked)
     brought, trained = Run(**read(Path("brought/run.json"))), Run(**read(teacher / "run.json"))
 
     assert (trained.origin, brought.origin) == (None, "brought.pth")
@@ -105,7 +106,8 @@ def test_a_teacher_that_is_not_there(grid, monkeypatch):
     """A path that is no file: one line that names params.yaml, before anything is loaded."""
     own = yaml.safe_load(Path("params.yaml").read_text())["own"]
     edit_yaml(Path("params.yaml"), own={**own, "teacher": "nowhere.pth"})
-    arguments = ("--tier", "mine", "--pair", grid[0], "--data", "data/mine", "--backbones", "none", "--out", "out")
+    checked(monkeypatch)
+    arguments = ("--tier", "mine", "--pair", grid[0], "--out", "out")
 
     assert "params.yaml: own.teacher nowhere.pth is no file" in refused(run, monkeypatch, teachers, *arguments)
     assert not Path("out").exists()
@@ -115,7 +117,7 @@ def test_categories_that_do_not_match(grid, monkeypatch):
     """A class that params.yaml does not name: the stage that comes before all training says so and names the file."""
     own = yaml.safe_load(Path("params.yaml").read_text())["own"]
     edit_yaml(Path("params.yaml"), own={**own, "classes": ["cat"]})
-    message = refused(run, monkeypatch, prepare, "--tier", "mine", "--out", "data/mine")
+    message = refused(run, monkeypatch, prepare, "--tier", "mine")
 
     assert own["root"] in message
     assert "dog" in message if own["format"] == "coco" else "1" in message
@@ -125,7 +127,7 @@ def test_categories_that_do_not_match(grid, monkeypatch):
 def test_data_of_another_kind_than_the_pair(grid, monkeypatch):
     """A segmenter on boxes, a detector on label maps: refused with what to do."""
     other = next(pair for pair, _, _ in CASES.values() if pair != grid[0])
-    edit_yaml(Path("params.yaml"), pairs=[grid[0], other])
-    message = refused(run, monkeypatch, prepare, "--tier", "mine", "--out", "data/mine")
+    edit_yaml(Path("params.yaml"), grid={name: ["none"] for name in (grid[0], other)})
+    message = refused(run, monkeypatch, prepare, "--tier", "mine")
 
     assert "choose pairs of one kind" in message

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -439,18 +440,9 @@ def test_cached_by_record(project, monkeypatch, capsys):
     assert "whether with today's code and recipes is not checked" in content["cells"]["cached_means"]
 
 
-class Asked:
-    """What DVC would say is stale, or stands behind what is."""
-
-    def __init__(self, *units):
-        self._units = units
-
-    def __call__(self):
-        return self
-
-    def waiting(self):
-        """Units."""
-        return set(self._units)
+def saying_stale(monkeypatch, *units):
+    """Let DVC say that units are stale, or stand behind what is."""
+    monkeypatch.setattr("pipelines.runner.record.Record", lambda: SimpleNamespace(waiting=lambda: set(units)))
 
 
 def test_cached_by_dvc(project, monkeypatch):
@@ -462,8 +454,7 @@ def test_cached_by_dvc(project, monkeypatch):
     finish(project / "runs/paper/alpha/teacher", stage="teacher")
     (project / "dvc.lock").write_text("")
     write_stages(grid)
-    stale = Asked("alpha/crosskd+pkd/seed0", "masks/alpha/crosskd+pkd", "report")
-    monkeypatch.setattr("pipelines.runner.record.Record", stale)
+    saying_stale(monkeypatch, "alpha/crosskd+pkd/seed0", "masks/alpha/crosskd+pkd", "report")
     by_dvc = finished.find_finished(grid, grid)
     by_record = finished.find_finished(grid, grid.model_copy(update={"seeds": [0, 1]}))
 
@@ -591,7 +582,7 @@ def test_cached_studies_by_dvc(project, monkeypatch):
         write(project / f"runs/paper/alpha/{method}/tuned/study.json", {"status": "done"})
     (project / "dvc.lock").write_text("")
     write_stages(load_grid())
-    monkeypatch.setattr("pipelines.runner.record.Record", Asked("tune/alpha/mgd", "alpha/mgd/tuned/seed0"))
+    saying_stale(monkeypatch, "tune/alpha/mgd", "alpha/mgd/tuned/seed0")
     found = finished.find_finished(load_grid(), load_grid())
 
     assert found.studies == {("alpha", "crosskd")}
