@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from pipelines import cli, tune
-from pipelines.tuning.processes import Ended
+from pipelines.processes import Ended
+from pipelines.resolved import confirm
 from pipelines.tuning.study import Outcome, SharedStudy, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
@@ -25,15 +26,16 @@ def asked(tmp_path, monkeypatch):
     for name in ("benchmarks", "methods"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "params.yaml").write_text(committed("params.yaml"))
-    edit_yaml(tmp_path / "params.yaml", tier="smoke", pairs=[PAIR], methods=["none", "mgd"], leave_out={}, tuning=tuning())
+    edit_yaml(tmp_path / "params.yaml", tier="smoke", grid={PAIR: ["none", "mgd"]}, tuning=tuning())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr(tune, "confirm", lambda *_: {"code": {}})  # stage check has seen it
     command(monkeypatch)
 
 
 def command(monkeypatch, pair=PAIR, method="mgd"):
     """What the user types."""
-    line = f"tune --tier smoke --pair {pair} --method {method} --data data --teacher t --prior p --out {OUT}"
+    line = f"tune --tier smoke --pair {pair} --method {method} --out {OUT}"
     monkeypatch.setattr(sys, "argv", line.split())
 
 
@@ -251,15 +253,26 @@ def test_a_lock_on_the_journal_goes_with_its_process(monkeypatch, capsys):
     assert not is_stuck
 
 
-@pytest.mark.parametrize("why", ["impossible", "left out"])
-def test_a_cell_that_is_not_tuned_is_a_record(monkeypatch, capsys, why):
-    """Its files stand there and say so; no trial is run."""
-    if why == "impossible":
-        command(monkeypatch, "faster_rcnn_r101_r50", "crosskd")
-    else:
-        edit_yaml(Path("params.yaml"), leave_out={PAIR: ["mgd"]})
+def test_a_cell_that_cannot_be_tuned_is_a_line(monkeypatch, capsys):
+    """The reason why the method does not run on the pair; no trial is run and nothing is left."""
+    command(monkeypatch, "faster_rcnn_r101_r50", "crosskd")
     code, _, err, claims = stage(monkeypatch, capsys, killed)
 
-    assert (code, claims) == (0, []), err
-    assert read(OUT / "study.json")["status"] == why
-    assert yaml.safe_load((OUT / "best.yaml").read_text())["status"] == why
+    assert (code, claims) == (2, [])
+    assert err == (
+        "error: crosskd cannot run on faster_rcnn_r101_r50: needs 'dense_head': a two-stage detector has no towers of convolutions "
+        "that predict classes and boxes\n"
+    )
+    assert not OUT.exists()
+
+
+def test_what_changed_since_stage_check_is_a_line(monkeypatch, capsys):
+    """As every stage says it, before any trial."""
+    monkeypatch.setattr(tune, "confirm", confirm)
+    code, _, err, claims = stage(monkeypatch, capsys, killed)
+
+    assert (code, claims) == (2, [])
+    assert err == (
+        f"error: runs/resolved/tune/{PAIR}/mgd.json is not there: stage check has not seen tune {PAIR}/mgd; run dvc repro check\n"
+    )
+    assert not OUT.exists()

@@ -175,7 +175,7 @@ def test_a_resumed_training_reports_again_what_it_had(training):
 def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_mib):
     """With room it fails, and its outcome is left behind with the reason; without, it has no outcome."""
     monkeypatch.chdir(ROOT)
-    task = Task("smoke", PAIR, "mgd", Sources(*map(Path, "dtp")), Tuning(**tuning()))
+    task = Task("smoke", PAIR, "mgd", Sources(*map(Path, "dtp")), Tuning(**tuning()), code={})
     space, start = search_space(task.tuning, "mgd", PAIR, load_pair(PAIR), "smoke")
     study = SharedStudy(tmp_path / "study", task.study_name, task.tuning, space, start)
     claim = study.claim()
@@ -204,13 +204,13 @@ def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_m
 WORKER = """
 import sys, time
 from pathlib import Path
-from pipelines.tuning import processes
+from pipelines import processes
 
 def nap(seconds):
     time.sleep(seconds)
 
 if __name__ == "__main__":
-    processes._CONTEXT.set_forkserver_preload([])
+    processes._PRELOADED.clear()
     processes.call("worker:nap", 60, started=lambda pid: Path("pid").write_text(str(pid)))
 """
 
