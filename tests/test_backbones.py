@@ -12,14 +12,15 @@ from mmengine.registry import HOOKS, MODELS, DefaultScope
 
 from benchmarks.scenes import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
-from pipelines import check, teachers
-from pipelines.check import check_backbones, check_repeat
+from pipelines import layout, params, teachers
+from pipelines.check import check_repeat
 from pipelines.engine.backbones import backbone_of, backbones_of
 from pipelines.engine.classifier import OneDigitScenes, ShareRight
 from pipelines.engine.compose import Weights, compose_pretraining, compose_training
 from pipelines.engine.training import config_sha256, prepare_process, quiet
 from pipelines.engine.weights import file_sha256
-from pipelines.params import Grid, load_pair, load_tier
+from pipelines.grid import Grid, stages
+from pipelines.params import backbones_needed, load_pair, load_tier
 from pipelines.planning.finished import Finished
 from pipelines.planning.work import make_plan
 from pipelines.pretrain import judged
@@ -133,13 +134,12 @@ def test_code_in_the_file_is_not_run(tmp_path):
 
 
 def test_another_start_is_another_work_directory():
-    """So that a run never goes on from a checkpoint that began elsewhere."""
-    digests = {
-        config_sha256(cell(PAIR, "none", "mini", initialisation=weights), [])
-        for weights in (None, Weights(Path("a.pth"), "1" * 64), Weights(Path("a.pth"), "2" * 64))
-    }
+    """And so is other code: a run never goes on from a checkpoint that began elsewhere."""
+    starts = (None, Weights(Path("a.pth"), "1" * 64), Weights(Path("a.pth"), "2" * 64))
+    codes = ({"methods.none": "1"}, {"methods.none": "2"}, {"methods.none": "2", "methods.contract": "1"})
+    digests = {config_sha256(cell(PAIR, "none", "mini", initialisation=weights), code) for weights in starts for code in codes}
 
-    assert len(digests) == 3
+    assert len(digests) == 9
 
 
 def record(folder, **changes):
@@ -240,22 +240,39 @@ def test_a_schedule_whose_epoch_has_no_step():
 
 def grid(**changes):
     """The control on GFL's pair at tier mini."""
-    return Grid(
-        **{"tier": "mini", "pairs": [PAIR], "methods": ["none"], "seeds": [0], "backbones": ["resnet101", "resnet50"], **changes}
-    )
+    return Grid(**{"tier": "mini", "rows": {PAIR: ["none"]}, "seeds": [0], **changes})
 
 
-def test_what_the_grid_names():
-    """Each backbone that a pair starts from, described; one that none starts from is not trained; nothing where the tier trains none."""
-    pairs = {PAIR: load_pair(PAIR)}
-    found = check_backbones(grid(backbones=["resnet101", "resnet50", "resnet18"]), pairs)
+def test_what_the_grid_needs():
+    """Each backbone that a pair starts from, described, once for all pairs; nothing where the tier trains none."""
+    both = [PAIR, "faster_rcnn_r101_r50"]
+    found = backbones_needed(grid(), both)
 
+    assert found.keys() == {"resnet101", "resnet50"}
     assert (found["resnet50"]["config"]["base_channels"], found["resnet50"]["channels"]) == (8, 64)
-    assert found["resnet18"] == {}
-    assert refused(check_backbones, grid(backbones=["resnet101"]), pairs) == (
-        f"params.yaml: backbones lacks resnet50, which the student of {PAIR} starts from; add it"
-    )
-    assert check_backbones(grid(tier="paper"), pairs) == {"resnet101": {}, "resnet50": {}}
+    assert backbones_needed(grid(tier="paper"), both) == {}
+
+
+def test_who_starts_from_which():
+    """A stage for each backbone and its file for teacher and student; their own settings where they start from none."""
+    scratch = "deeplabv3_r101_deeplabv3_r18_scratch"
+    rows = {PAIR: ["none"], "faster_rcnn_r101_r50": ["none"], scratch: ["none"]}
+    found, full = stages(grid(rows=rows)), stages(grid(tier="paper", rows=rows))
+    published = {pair: layout.resolved("teachers", pair).relative_to("runs").as_posix() for pair in rows}
+
+    assert found["pretrain"] == ["resnet101", "resnet50", "resnetv1c101"]
+    for pair in (PAIR, "faster_rcnn_r101_r50"):
+        assert found["teachers"][pair] == {
+            "data": "scenes",
+            "teacher_start": "mini/backbones/resnet101/weights.pth",
+            "student_start": "mini/backbones/resnet50/weights.pth",
+        }
+    assert found["teachers"][scratch]["teacher_start"] == "mini/backbones/resnetv1c101/weights.pth"
+    assert found["teachers"][scratch]["student_start"] == published[scratch]
+    assert full["pretrain"] == []
+    assert {pair: (one["teacher_start"], one["student_start"]) for pair, one in full["teachers"].items()} == {
+        pair: (own, own) for pair, own in published.items()
+    }
 
 
 def test_a_backbone_that_the_tier_has_no_scale_for(monkeypatch):
@@ -263,9 +280,9 @@ def test_a_backbone_that_the_tier_has_no_scale_for(monkeypatch):
     tier = load_tier("mini")
     fewer = {name: scale for name, scale in tier.model.backbones.items() if name != "ResNet-50"}
     monkeypatch.setattr(
-        check, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
+        params, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
     )
-    said = refused(check_backbones, grid(), {PAIR: load_pair(PAIR)})
+    said = refused(backbones_needed, grid(), [PAIR])
 
     assert said.startswith("benchmarks/tiers/mini.yaml: the tier does not say what replaces backbone ResNet-50")
     assert said.endswith("add it under model.backbones")

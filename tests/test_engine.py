@@ -354,7 +354,7 @@ def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
         config,
         name="cell",
         label="[cell]",
-        sources=[],
+        code={},
         tracker_for=lambda _: quiet_tracker,
         exports={tmp_path / "w.pth": lambda model: model},
     )
