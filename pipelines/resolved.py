@@ -143,7 +143,7 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
             "schedule": schedule,
             "is_pretrained": tier.pretraining is not None,
         },
-        "own": grid.own and grid.own.model_dump(mode="json", exclude={"folder"}),
+        "own": grid.own and grid.own.model_dump(mode="json", exclude={"root"}),
         "batch_size": grid.batch_size,
     }
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
-from pipelines import check, distill, evaluate, prepare, report, teachers
+from pipelines import check, distill, evaluate, layout, prepare, report, teachers
 from pipelines.engine import stage, tracking
 from pipelines.engine.weights import file_sha256
+from pipelines.params import load_grid
+from pipelines.resolved import contents
 from reports.record import Metrics, Run
 from tests import trees
 from tests.conftest import edit_yaml, read
@@ -111,6 +113,22 @@ def test_a_teacher_that_is_not_there(grid, monkeypatch):
 
     assert "params.yaml: own.teacher nowhere.pth is no file" in refused(run, monkeypatch, teachers, *arguments)
     assert not Path("out").exists()
+
+
+def test_data_that_are_moved_are_no_other_data(grid):
+    """Their digest decides, not where they lie: stage prepare looks at them again, and nothing is to be trained again."""
+
+    def resolved():
+        return {path.relative_to(layout.RESOLVED).as_posix(): content for path, content in contents(load_grid())}
+
+    own, before = yaml.safe_load(Path("params.yaml").read_text())["own"], resolved()
+    edit_yaml(Path("params.yaml"), own={**own, "root": "elsewhere"})
+    moved = resolved()
+    edit_yaml(Path("params.yaml"), own={**own, "image_px": 96})
+    resized = resolved()
+
+    assert [name for name in before if moved[name] != before[name]] == ["prepare.json"]
+    assert [name for name in before if resized[name] == before[name]] == []
 
 
 def test_categories_that_do_not_match(grid, monkeypatch):

@@ -105,6 +105,35 @@ def fetched(server, scenes, stated):
     return checkpoint
 
 
+def test_students_depend_on_digests_alone():
+    """Trained again to the same weights at another time: the same bytes; other weights, another start or other data are others."""
+    known = {"weights_sha256": "1", "student_initialisation_sha256": "2", "data": {"name": "scenes", "digest": "3"}}
+
+    def left(**changes):
+        record = {
+            "stage": "teacher",
+            "status": "done",
+            "tier": "smoke",
+            "pair": PAIR,
+            "method": None,
+            "seed": 0,
+            **known,
+            **changes,
+        }
+        Path("run.json").write_text(Run(**record).model_dump_json())
+        teachers.write_digests(Path())
+        return Path("digests.json").read_bytes()
+
+    first = left(finished_at="2026-01-02T03:04:05+00:00")
+    others = [
+        left(weights_sha256="9"), left(student_initialisation_sha256=None), left(data={"name": "scenes", "digest": "9"}),
+    ]  # fmt: skip
+
+    assert left(finished_at="2027-01-02T03:04:05+00:00", mlflow_run_id="another") == first
+    assert read(Path("digests.json")) == {"weights": "1", "initialisation": "2", "data": "3"}
+    assert len({first, *others}) == 4
+
+
 def test_a_fetched_teacher_is_the_published_one(server, scenes):
     """Weights in today's layout, bit for bit; the record names the file, the data and the weights; fetched once for two pairs."""
     checkpoint = fetched(server, scenes, stated=scenes.found + 0.19)
