@@ -122,6 +122,14 @@ def call(
     return ended
 
 
+def write_to(log: Path) -> None:
+    """Let this process print to the end of a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab", buffering=0) as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+
+
 def _end_with_reader(pipe: int) -> None:
     """End this process when the one that waits for its result is gone, however it went (POSIX: the pipe has no reader).
 
@@ -141,10 +149,7 @@ def _run(
     os.environ.pop("DVC_STAGE", None)
     os.environ.update(environment)
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab", buffering=0) as file:
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(file.fileno(), stream.fileno())
+        write_to(log)
     try:
         module, _, name = function.partition(":")
         sender.send((getattr(importlib.import_module(module), name)(*arguments), None))

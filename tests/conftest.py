@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.small_grid import scratch  # noqa: F401 (a fixture of several files)
+
 ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
 METHODS = ("none", "mgd", "maskd", "crosskd+pkd")  # of the grid that tests run: control, plain, with a prior, joined

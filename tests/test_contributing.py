@@ -14,8 +14,9 @@ def test_worked_example(project):
     files = re.findall(r"^`((?:methods|tests)/\S+)`: [^\n]*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == ["methods/cosine.py", "methods/cosine.yaml", "tests/test_cosine.py"]
     (project / "tests").mkdir()
-    for name in ("__init__.py", "conftest.py", "views.py", "test_conformance.py"):
-        shutil.copy(ROOT / "tests" / name, project / "tests" / name)
+    helpers = [path for path in (ROOT / "tests").glob("*.py") if not path.stem.startswith("test_")]
+    for path in (*helpers, ROOT / "tests/test_conformance.py"):
+        shutil.copy(path, project / "tests")
     shutil.copy(ROOT / "pyproject.toml", project / "pyproject.toml")
     for name, content in files:
         (project / name).write_text(content)

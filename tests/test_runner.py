@@ -1,10 +1,7 @@
 """The coordinator of ``make repro`` on projects of small shell commands: what it runs, records, and leaves after any end."""
 
-import collections
-import copy
 import contextlib
 import json
-import os
 import random
 import re
 import shutil
@@ -19,112 +16,7 @@ import pytest
 import yaml
 
 from pipelines import lockfile
-from tests.conftest import ROOT
-
-PYTHON = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CI": "1"}
-PYTHON.pop("SHELL", None)
-# `make repro` without this project's grid, and with a fork server that imports nothing.
-RUNNER = """
-from pipelines import cli, processes, repro
-processes._PRELOADED.clear()
-repro._renew = lambda: False
-cli.run(repro.main)
-"""
-# A cell as the grid has them: two stages of one key; each counts how often it ran.
-CELL = {
-    "distill": {
-        "foreach": "${cells}",
-        "do": {
-            "cmd": "mkdir -p runs/${item} && echo distill >> ran/${item} && cp word runs/${item}/student.pth && cp word runs/${item}/run.json",
-            "deps": ["word", "settings/${item}"],
-            "outs": ["runs/${item}/student.pth", "runs/${item}/run.json"],
-        },
-    },
-    "evaluate": {
-        "foreach": "${cells}",
-        "do": {
-            "cmd": "echo evaluate >> ran/${item} && cat runs/${item}/run.json settings/${item} > runs/${item}/metrics.json",
-            "deps": ["runs/${item}/run.json"],
-            "outs": ["runs/${item}/metrics.json"],
-        },
-    },
-}
-KEYS = [f"{pair}/{method}/seed{seed}" for pair in ("a", "b") for method in ("none", "mgd") for seed in (0, 1)]
-
-
-def stages(**more):
-    """A dvc.yaml: a check, cells, a report over all of them, and more."""
-    check = {
-        "cmd": "mkdir -p checked && cp word checked/one && cp word checked/two",
-        "deps": ["params.yaml"],
-        "outs": ["checked"],
-    }
-    report = {
-        "cmd": "cat runs/*/*/*/metrics.json > report",
-        "deps": ["runs"],
-        "params": ["cells"],
-        "outs": [{"report": {"cache": False}}],
-    }
-    return copy.deepcopy({"check": check, **CELL, "report": report, **more})
-
-
-@pytest.fixture
-def scratch(tmp_path, monkeypatch):
-    """A DVC project of eight cells; it is the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for key in KEYS:
-        for folder in ("settings", "ran"):
-            Path(folder, key).parent.mkdir(parents=True, exist_ok=True)
-        Path("settings", key).write_text(key)
-    Path("word").write_text("first\n")
-    Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS}))
-    Path("grid.yaml").write_text("")
-    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}))
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
-    return tmp_path
-
-
-def repro(*arguments, **environment):
-    """Run it to its end."""
-    return subprocess.run(
-        [sys.executable, "-c", RUNNER, *arguments], env={**PYTHON, **environment}, capture_output=True, text=True, check=False
-    )
-
-
-@contextlib.contextmanager
-def started(*arguments):
-    """Run it meanwhile; it is killed at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUNNER, *arguments], env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition, what, within_s=120):
-    """Wait until something holds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def ran():
-    """How often each stage of a cell ran."""
-    return {key: collections.Counter(Path("ran", key).read_text().split()) if Path("ran", key).is_file() else {} for key in KEYS}
-
-
-def dvc(*arguments):
-    """Run DVC; its output."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], env=PYTHON, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-ONCE = {key: {"distill": 1, "evaluate": 1} for key in KEYS}
+from tests.small_grid import CELL, KEYS, ONCE, PYTHON, RUNNER, dvc, ran, repro, stages, started, wait_for
 
 
 def test_what_it_records_is_what_dvc_writes(scratch, tmp_path_factory):
@@ -282,7 +174,7 @@ def test_an_interrupted_coordinator_ends_its_units(scratch, number):
 
 def test_each_unit_has_a_gpu_of_its_own(scratch):
     """Those of CUDA_VISIBLE_DEVICES, by one and by two; more units than GPUs never run at once."""
-    command = "echo $CUDA_VISIBLE_DEVICES >> gpus && test -z \"$(ls held.$CUDA_VISIBLE_DEVICES 2>/dev/null)\" && touch held.$CUDA_VISIBLE_DEVICES && sleep 0.3 && rm held.$CUDA_VISIBLE_DEVICES"  # fmt: skip
+    command = 'echo $CUDA_VISIBLE_DEVICES >> gpus && test -z "$(ls held.$CUDA_VISIBLE_DEVICES 2>/dev/null)" && touch held.$CUDA_VISIBLE_DEVICES && sleep 0.3 && rm held.$CUDA_VISIBLE_DEVICES'  # fmt: skip
     Path("dvc.yaml").write_text(
         yaml.safe_dump(
             {"stages": {"check": stages()["check"], **{f"u{n}": {"cmd": command, "deps": ["checked"]} for n in range(6)}}}

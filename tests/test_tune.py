@@ -23,18 +23,22 @@ from tests.conftest import PAIR, edit_yaml, read, run_stage, tuning
 
 CELL = f"runs/smoke/{PAIR}/mgd"
 WORK = f"work/smoke/{PAIR}/mgd/tuning"
-REPRO = ("dvc", "repro", "--single-item", f"tune@{PAIR}-mgd")
+REPRO = ("dvc", "repro", "--single-item", f"tune@{PAIR}/mgd")
 MEASURED = "next((float(point[key]) for key in self._keys if key in point), 0.0)"
 TOLD_APART = """100 * next(one.share_masked for one in runner.model.modules() if hasattr(one, "share_masked")) + (
                 float(sum(parameter.detach().double().abs().sum() for parameter in runner.model.parameters())) % 1)"""
 
 
-def command(stage, out, *further):
-    """A stage's command line, outside of DVC."""
-    return (
-        f"pipelines.{stage}", "--tier", "smoke", "--pair", PAIR, "--method", "mgd", "--data", "data/smoke",
-        "--teacher", f"runs/smoke/{PAIR}/teacher", "--prior", f"{CELL}/prior", *further, "--out", out,
-    )  # fmt: skip
+def command(out):
+    """The stage's command line, outside of DVC."""
+    return "pipelines.tune", "--tier", "smoke", "--pair", PAIR, "--method", "mgd", "--out", out
+
+
+def ask(project, **changes):
+    """Other wishes in params.yaml, which stage check has seen, and what else was edited with them."""
+    edit_yaml(project / "params.yaml", tuning=tuning(**changes))
+    done = run_stage(project, "pipelines.check")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def edit_code(path, before, after):
@@ -114,7 +118,7 @@ def tuned(finished, tmp_path_factory):
     edit_code(target / "pipelines/tuning/schedule.py", MEASURED, TOLD_APART)
     tier = target / "benchmarks/tiers/smoke.yaml"
     edit_yaml(tier, schedule={**yaml.safe_load(tier.read_text())["schedule"], "student_epochs": 10})
-    edit_yaml(target / "params.yaml", tuning=tuning(trials=4, study="killed"))
+    ask(target, trials=4, study="killed")
     with started(target, *REPRO) as dvc:
         first, process = in_training(target)
         os.kill(process, signal.SIGKILL)
@@ -128,8 +132,8 @@ def tuned(finished, tmp_path_factory):
     assert done.returncode == 0, done.stdout + done.stderr
     with (target / "killed.txt").open("a") as log:
         log.write(done.stdout)
-    edit_yaml(target / "params.yaml", tuning=tuning(trials=4, study="whole"))
-    done = run_stage(target, *command("tune", "whole"))
+    ask(target, trials=4, study="whole")
+    done = run_stage(target, *command("whole"))
     assert done.returncode == 0, done.stdout + done.stderr
     return target
 
@@ -142,8 +146,8 @@ def shared(tuned):
         'return {"loss_mgd": self.alpha * ',
         'import time; time.sleep(0.5); return {"loss_mgd": (self.alpha if self.alpha != 0.0853 else float("nan")) * ',
     )
-    edit_yaml(tuned / "params.yaml", tuning=tuning(trials=4, study="shared", workers=2))
-    with started(tuned, *command("tune", "shared")) as stage:
+    ask(tuned, trials=4, study="shared", workers=2)
+    with started(tuned, *command("shared")) as stage:
         assert waited(lambda: list((tuned / WORK).glob("shared-*/journal.log")))
 
         def helping():
@@ -238,7 +242,7 @@ def test_a_trial_below_the_median_is_pruned(tuned):
 
 def test_the_test_split_is_not_read(tuned):
     """The studies above had none; a training that is reported checks all data and refuses."""
-    done = run_stage(tuned, *command("distill", "out", "--seed", "0", "--tuned", "whole/best.yaml"))
+    done = run_stage(tuned, "pipelines.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/tuned/seed0", "--out", "out")
 
     assert not list((tuned / "data/smoke").glob("test*"))
     assert done.returncode == 2

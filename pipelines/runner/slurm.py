@@ -18,13 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines import layout
 from pipelines.params import load_yaml
-from pipelines.processes import call
+from pipelines.processes import call, write_to
 from pipelines.runner import unit as units
 from pipelines.runner.unit import Unit
 
 _DEFERRED = {"KD_TRACKING": "deferred"}
 _MOST_TIMEOUTS = 1000  # a run of days in a partition of hours
-_UNSEEN_S = 30.0  # for which a job that was just submitted may be missing from squeue
+_UNSEEN = (
+    2  # times in a row that a job is missing from squeue before it is taken for ended: files may come later than that is seen
+)
 
 
 class Settings(BaseModel):
@@ -50,6 +52,7 @@ class Job:
     """What runs on a node: a unit, in the checkout; submitit pickles it."""
 
     folder: str
+    log: str
     root: str
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -57,12 +60,14 @@ class Job:
         """Run the unit; what it prints goes to its log."""
         os.chdir(self.root)
         os.environ.update(self.environment)
+        write_to(Path(self.log))
         units.run(self.folder)
 
     def checkpoint(self) -> Any:
         """Requeue, on USR2: what is done is in the unit's folder and in checkpoints."""
         from submitit.helpers import DelayedSubmission  # noqa: PLC0415
 
+        units.REQUEUED.set()
         return DelayedSubmission(self)
 
 
@@ -79,7 +84,8 @@ class Slurm:
 
         self._settings, self.slots = settings, jobs or settings.jobs
         self._executor = SlurmExecutor(folder=layout.WORK / "slurm", max_num_timeout=_MOST_TIMEOUTS)
-        self._running: dict[str, tuple[Unit, str, float]] = {}
+        self._running: dict[str, tuple[Unit, str]] = {}
+        self._unseen: dict[str, int] = {}
         self._queue: dict[str, str] = {}
         self._asked = 0.0
         self._environment = {
@@ -126,12 +132,12 @@ class Slurm:
         self._executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
         unit.log.unlink(missing_ok=True)
         try:
-            job = self._executor.submit(Job(str(unit.folder), str(Path.cwd()), self._environment))
+            job = self._executor.submit(Job(str(unit.folder), str(unit.log), str(Path.cwd()), self._environment))
         except (FailedJobError, subprocess.CalledProcessError) as error:
             words = " ".join(str(getattr(error, "stderr", "") or error).split())
             raise ValueError(f"Slurm refuses {unit.key}: {words}; correct slurm.yaml") from error
         (unit.folder / "job.txt").write_text(str(job.job_id))
-        self._running[unit.key] = (unit, str(job.job_id), time.monotonic())
+        self._running[unit.key] = (unit, str(job.job_id))
 
     def attach(self, unit: Unit, *, is_same: bool) -> bool:
         """Whether a job of an earlier coordinator still works on the unit; one that works on something else is cancelled."""
@@ -142,7 +148,7 @@ class Slurm:
         if not is_same:
             subprocess.run(["scancel", job], check=False)  # noqa: S603, S607
             return False
-        self._running[unit.key] = (unit, job, time.monotonic())
+        self._running[unit.key] = (unit, job)
         return True
 
     def _ask(self) -> None:
@@ -161,22 +167,22 @@ class Slurm:
             return {}
         self._ask()
         found: dict[str, str | None] = {}
-        for key, (unit, job, since) in list(self._running.items()):
-            is_there = job in self._queue or time.monotonic() - since < _UNSEEN_S
+        for key, (unit, job) in list(self._running.items()):
+            self._unseen[key] = 0 if job in self._queue else self._unseen.get(key, 0) + 1
             is_done = set(unit.done()) == set(unit.commands)
-            if is_done or unit.failure() or not is_there:
+            if is_done or unit.failure() or self._unseen[key] >= _UNSEEN:
                 found[key] = None if is_done else f"its Slurm job {job} has ended (cancelled, killed, or lost with its node)"
                 del self._running[key]
         return found
 
     def finish(self, unit: Unit) -> None:
         """Enter what a unit left into MLflow, where its job could not: a store in a file has one writer."""
-        if self._is_deferred and (said := call("pipelines.engine.tracking_records:enter", unit.records).error):
+        if unit.records and self._is_deferred and (said := call("pipelines.engine.tracking_records:enter", unit.records).error):
             print(f"warning: MLflow: {unit.key} is not entered: {said}", file=sys.stderr)
 
     def states(self) -> dict[str, str]:
         """Units under way: running, or pending."""
-        return {key: self._queue.get(job, "submitted") for key, (_, job, _) in self._running.items()}
+        return {key: self._queue.get(job, "submitted") for key, (_, job) in self._running.items()}
 
     def stop(self) -> None:
         """Leave the jobs alone: the next coordinator attaches to them."""

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipelines.lifeline import die_with_parent
 
 UNITS = layout.WORK / "units"
 LOCK, BEAT = layout.WORK / "coordinator.lock", layout.WORK / "coordinator.beat"
+REQUEUED = threading.Event()
 _PATIENCE_S = 3600.0  # for an earlier job of the unit, which Slurm may take for dead while it works
 
 
@@ -99,6 +101,8 @@ def run(folder: str) -> None:
 
 
 def _run_all(unit: Unit) -> None:
+    if not (unit.folder / "unit.json").is_file():  # an earlier job of it has ended meanwhile, and is recorded
+        return
     _write(unit.folder / "started.json", json.dumps({"by": locks.me(), "at": time.time()}))
     done = unit.done()
     for stage, command in unit.commands.items():
@@ -116,12 +120,14 @@ def _run(command: str) -> int:
     """Be ``python -m module arguments``, or let a shell run another command; its exit code."""
     words = shlex.split(command)
     if words[:3] != ["exec", "python", "-m"]:
-        return subprocess.run(command, shell=True, check=False, preexec_fn=die_with_parent).returncode  # noqa: PLW1509, S602 (as DVC does)
+        return subprocess.run(command, shell=True, check=False, preexec_fn=die_with_parent).returncode  # noqa: S602 (as DVC does)
     module, sys.argv = words[3], ["", *words[4:]]
     sys.modules.pop(module, None)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
+        if REQUEUED.is_set():  # by submitit, in the middle of whatever runs
+            raise
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         sys.stdout.flush()
