@@ -85,6 +85,12 @@ def waited(found, within_s=240):
     return answer
 
 
+def holder(lock):
+    """The process that holds a training's folder, as its lock names it."""
+    named = re.match(r"process (\d+) ", lock.read_text())
+    return int(named[1]) if named else None
+
+
 def in_training(project, *besides):
     """Wait until a trial has trained two epochs of its ten: its folder's name and its process."""
 
@@ -92,7 +98,7 @@ def in_training(project, *besides):
         for lock in (project / WORK / "trials").glob("*/lock"):
             epochs = [int(path.stem.partition("_")[2]) for path in lock.parent.glob("epoch_*.pth")]
             if lock.parent.name not in besides and max(epochs, default=0) >= 2:
-                return lock.parent.name, int(lock.read_text())
+                return lock.parent.name, holder(lock)
         return None
 
     return waited(found)
@@ -153,9 +159,9 @@ def shared(tuned):
         def helping():
             """The other worker, once its trial trains: while it writes to the journal it has better not be killed, see test_tune_ends."""
             processes, held = noted(tuned, "shared", "process"), (tuned / WORK / "trials").glob("*/lock")
-            training = {lock.read_text() for lock in held}
+            training = {holder(lock) for lock in held}
             workers = noted(tuned, "shared", "owner")
-            return {pid for number, pid in workers.items() if pid != stage.pid and str(processes.get(number)) in training}
+            return {pid for number, pid in workers.items() if pid != stage.pid and processes.get(number, 0) in training}
 
         (helper,) = waited(helping)
         assert "--join" in psutil.Process(helper).cmdline()
