@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import optuna
 import pytest
@@ -433,6 +434,16 @@ def test_a_database_that_cannot_be_used(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv("OPTUNA_STORAGE", url)
         assert reason in said()
+
+
+def test_a_trials_process_opens_the_study_without_a_warning(tmp_path):
+    """Optuna has one for heartbeats, which would stand among the lines of every trial."""
+    opened(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        storage.storage_at(tmp_path)
+
+    assert not caught
 
 
 def test_a_database_that_goes_away(tmp_path):

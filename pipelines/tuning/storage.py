@@ -7,12 +7,13 @@ import contextlib
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -53,6 +54,7 @@ def storage_at(folder: Path) -> RDBStorage:
     """The database of the study in a folder, created where there is none; ValueError where it cannot be used."""
     url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{file_in(folder)}"
     engine: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # which heartbeats are
     try:
         storage = _opened(url, engine)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, KeyError, ValueError) as error:
