@@ -155,7 +155,7 @@ def shared(tuned):
         def helping():
             """The other worker, once both are in a training of theirs."""
             training = [holder(lock) for lock in (tuned / WORK / "trials").glob("*/lock")]
-            alive = {pid for pid in training if psutil.pid_exists(pid)}
+            alive = {pid for pid in training if pid and psutil.pid_exists(pid)}
             with contextlib.suppress(psutil.NoSuchProcess):
                 workers = {worker_of(pid).pid: worker_of(pid) for pid in alive}
                 return workers.get(stage.pid) and [worker for pid, worker in workers.items() if pid != stage.pid]
