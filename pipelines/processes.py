@@ -52,7 +52,6 @@ class Child:
         environment: variables that the process has beside this one's.
         log: file for what it prints; this process's output if None.
         trace: file for the traceback of whatever it raises.
-        trace: file for the traceback of whatever it raises.
         method: ``spawn`` imports everything anew, which CUDA needs where this process has used it.
     """
 

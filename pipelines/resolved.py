@@ -52,9 +52,11 @@ def prepare(grid: Grid) -> dict[str, Any]:
 
 def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
     """What decides a pre-trained backbone."""
-    tier = load_tier(grid.tier)
+    tier, needed = load_tier(grid.tier), backbones_needed(grid, grid.pairs)
+    if backbone not in needed:
+        raise ValueError(f"no pair of the grid starts from backbone {backbone} at tier {grid.tier}; there are: {', '.join(needed) or 'none'}")
     return {
-        "backbone": backbones_needed(grid, grid.pairs)[backbone],
+        "backbone": needed[backbone],
         "pretraining": tier.pretraining and tier.pretraining.model_dump(mode="json"),
         "code": code_of([*_TRAINING, "pipelines.pretrain", _CLASSIFIER], without=[_AUXILIARY, _DETECTION]),
     }
@@ -68,7 +70,7 @@ def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
         tier.data == "own" and grid.own and grid.own.teacher
     )
     # Only a fetched teacher is judged before anything is trained on it.
-    unused = [_CLASSIFIER, _AUXILIARY, *([] if is_fetched else ["pipelines.evaluate"])]
+    unused = [_AUXILIARY, *_unused(pair), *([] if is_fetched else ["pipelines.evaluate"])]
     return {
         **_setting(grid, pair),
         "teacher_seed": pair.teacher_seed,
@@ -131,9 +133,9 @@ def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
 def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
     """Of pair, tier and grid what reaches the pair's configs; no prose."""
     tier = load_tier(grid.tier)
-    schedule = (
-        tier.schedule and tier.schedule.model_dump(mode="json", exclude={"heads"}) | tier.schedule.lengths(pair.head).model_dump()
-    )
+    schedule = tier.schedule and tier.schedule.model_dump(mode="json", exclude={"heads"}) | tier.schedule.lengths(
+        pair.head
+    ).model_dump(exclude={"heads"})
     of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "batch_size", "reported"})
     return {
         "pair": {**of_pair, "modules": pair.modules, "teacher": _model(pair.teacher), "student": _model(pair.student)},

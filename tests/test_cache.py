@@ -137,9 +137,8 @@ def test_a_default_of_a_recipe(project):
     edit = re.sub(r"(?m)^title: .*$", "title: Another", Path("methods/mgd.yaml").read_text())
 
     assert changed(Path("methods/mgd.yaml").write_text, edit) == set()
-    assert changed(replace, "methods/mgd.yaml", "2.0e-5", "3.0e-5") == {
-        f"distill/{GFL}/mgd", f"distill/{FRCNN}/mgd", f"tune/{GFL}/mgd",
-    }  # fmt: skip
+    # On the two-stage detector an override has a value of its own.
+    assert changed(replace, "methods/mgd.yaml", "2.0e-5", "3.0e-5") == {f"distill/{GFL}/mgd", f"tune/{GFL}/mgd"}
 
 
 def of(*pairs, but=("evaluate",)):
@@ -209,7 +208,7 @@ def test_what_is_left_out_of_the_code_is_known_by_name(project):
     assert unused == {
         "pipelines.engine.archives", "pipelines.engine.tracking_records", "pipelines.engine.transfer",
     }  # fmt: skip
-    assert all(Path(f"{name.replace('.', '/')}.py").is_file() for name in syntax._WITHOUT_EFFECT)
+    assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in syntax._WITHOUT_EFFECT)
 
 
 def test_a_digest_follows_the_program(tmp_path, monkeypatch):
