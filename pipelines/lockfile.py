@@ -1,7 +1,7 @@
 """dvc.lock, whole whatever ends its writer: written beside and renamed, and copied to work/ before each stage.
 
 DVC writes the file in place.  An interruption leaves its beginning, which is not read or, cut at a line's end, read as if the
-other stages had never run.  :mod:`pipelines.job` writes by :func:`replace`; for a plain ``dvc repro`` there is the copy, which
+other stages had never run.  The coordinator writes by :func:`replace`; for a plain ``dvc repro`` there is the copy, which
 ``make repro`` restores.  A cut exactly between two records cannot be told from an older file out of git, and is left alone.
 """
 

@@ -5,12 +5,14 @@ goes on where this one was.  A plain ``dvc repro`` gives the same results, seria
 """
 
 import argparse
-import csv
+import json
 import os
 import signal
+import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pipelines import cli, layout
 from pipelines.grid import write_stages
@@ -44,14 +46,19 @@ def _renew() -> bool:
     return is_new
 
 
-def expected(keys: list[str], measured: Path = Path("reports/trainings.csv")) -> dict[str, float]:
-    """Seconds that each unit is expected to take: as in the last report, else that report's median."""
-    known: dict[str, float] = {}
-    for row in csv.DictReader(measured.read_text().splitlines()) if measured.is_file() else []:
-        seed = f"/seed{row['seed']}" if row["seed"] else ""
-        known[f"{row['pair']}/{row['method']}{seed}"] = float(row["wall_s"] or 0)
-    typical = sorted(known.values())[len(known) // 2] if known else 1.0
-    return {key: known.get(key) or (typical if key.count("/") > 1 else 1.0) for key in keys}
+def expected(keys: list[str], measured: Path = Path("reports/leaderboard.json")) -> dict[str, float]:
+    """Seconds that each unit is expected to take: as in the last report, else that report's median of a student."""
+    board: dict[str, Any] = json.loads(measured.read_text()) if measured.is_file() else {}
+    known = {f"pretrain/{start['name']}": start["cost"]["wall_s"] for start in board.get("starts", [])}
+    known |= {f"tune/{one['pair']}/{one['method']}": sum(t["wall_s"] for t in one["trials"]) for one in board.get("studies", [])}
+    students: dict[str, float] = {}
+    for table in board.get("tables", []):
+        if (table["teacher"] or {}).get("cost"):
+            known[f"{table['pair']}/teacher"] = table["teacher"]["cost"]["wall_s"]
+        for row in table["rows"]:
+            students |= {f"{table['pair']}/{row['method']}/seed{one['seed']}": one["cost"]["wall_s"] for one in row["seeds"]}
+    typical = statistics.median(students.values()) if students else 1.0
+    return {key: (known | students).get(key, typical if "/seed" in key else 1.0) for key in keys}
 
 
 def executor_of(args: argparse.Namespace) -> Executor:

@@ -54,7 +54,9 @@ def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
     """What decides a pre-trained backbone."""
     tier, needed = load_tier(grid.tier), backbones_needed(grid, grid.pairs)
     if backbone not in needed:
-        raise ValueError(f"no pair of the grid starts from backbone {backbone} at tier {grid.tier}; there are: {', '.join(needed) or 'none'}")
+        raise ValueError(
+            f"no pair of the grid starts from backbone {backbone} at tier {grid.tier}; there are: {', '.join(needed) or 'none'}"
+        )
     return {
         "backbone": needed[backbone],
         "pretraining": tier.pretraining and tier.pretraining.model_dump(mode="json"),

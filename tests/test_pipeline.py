@@ -15,8 +15,9 @@ import psutil
 import pytest
 import yaml
 
+from pipelines import layout
 from reports.record import Metrics, Run
-from tests.conftest import METHODS, PAIR, edit_yaml, read, run_stage
+from tests.conftest import METHODS, PAIR, edit_yaml, read, run_stage, tuning
 
 
 def distill(project, method="mgd", seed=0, out="out", **environment):
@@ -26,11 +27,13 @@ def distill(project, method="mgd", seed=0, out="out", **environment):
 
 def distill_arguments(method="mgd", seed=0, out="out"):
     """Its command line."""
-    runs = f"runs/smoke/{PAIR}"
-    return (
-        "pipelines.distill", "--tier", "smoke", "--pair", PAIR, "--method", method, "--seed", str(seed),
-        "--data", "data/smoke", "--teacher", f"{runs}/teacher", "--prior", f"{runs}/{method}/prior", "--out", out,
-    )  # fmt: skip
+    return "pipelines.distill", "--tier", "smoke", "--cell", f"{PAIR}/{method}/seed{seed}", "--out", out
+
+
+def check(project):
+    """Let stage check see what was edited."""
+    done = run_stage(project, "pipelines.check")
+    assert done.returncode == 0, done.stderr
 
 
 def stale(project):
@@ -49,7 +52,8 @@ def longer(project, epochs=3, train=40):
     tier["scenes"]["train"] = train
     tier["schedule"]["student_epochs"] = epochs
     path.write_text(yaml.safe_dump(tier))
-    done = run_stage(project, "pipelines.prepare", "--tier", "smoke", "--out", "data/smoke")
+    check(project)
+    done = run_stage(project, "pipelines.prepare", "--tier", "smoke")
     assert done.returncode == 0, done.stderr
 
 
@@ -217,14 +221,14 @@ def test_nothing_to_do_is_quick(finished):
     between = time.monotonic()
     done = run_stage(finished, "pipelines.repro")
 
-    assert "nothing to do: all 22 stages are up to date" in done.stdout
+    assert "nothing to do: all 19 stages are up to date" in done.stdout
     assert time.monotonic() - between < 3 * (between - begun)
 
 
 def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
     """One method's value, or its code: its cells and the report. A recipe's prose: the report alone."""
 
-    def check():
+    def look():
         done = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
         assert done.returncode == 0, done.stderr
 
@@ -232,48 +236,97 @@ def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
         path = finished_copy / path
         before = path.read_text()
         path.write_text(edit(before))
-        assert stale(finished_copy) == {"check", "report"}
-        check()
+        assert stale(finished_copy) - {"report"} == {"check"}
+        look()
         found = stale(finished_copy)
         path.write_text(before)
-        check()
+        look()
         assert not stale(finished_copy)
         return found
 
     assert after(lambda text: text.replace("2.0e-5", "3.0e-5"), "methods/mgd.yaml") == {
-        f"masks@{PAIR}-mgd", f"tune@{PAIR}-mgd", f"distill@{PAIR}-mgd-0", f"distill_tuned@{PAIR}-mgd-0", "report",
+        f"tune@{PAIR}/mgd", f"distill@{PAIR}/mgd/seed0", f"distill@{PAIR}/mgd/tuned/seed0", "report",
     }  # fmt: skip
-    assert after(lambda text: text + "\n# a remark\n", "methods/pkd.py") == {
-        f"masks@{PAIR}-crosskd+pkd", f"distill@{PAIR}-crosskd+pkd-0", "report",
-    }  # fmt: skip
+    assert after(lambda text: text + "\nunused = 1\n", "methods/pkd.py") == {f"distill@{PAIR}/crosskd+pkd/seed0", "report"}
+    assert after(lambda text: text + "\n# a remark\n", "pipelines/engine/training.py") == set()
     assert after(lambda text: text + "# a remark\n", "methods/maskd.yaml") == {"report"}
 
 
-def test_impossible_cell_is_a_reason(project):
-    """CrossKD on a two-stage detector: a record that says why, at once, without teacher or data."""
-    done = run_stage(
-        project, "pipelines.distill", "--tier", "smoke", "--pair", "faster_rcnn_r101_r50", "--method", "crosskd+pkd",
-        "--seed", "0", "--data", "data", "--teacher", "none", "--prior", "none", "--out", "out",
-    )  # fmt: skip
-    run = Run(**read(project / "out/run.json"))
+def test_an_unsupported_combination_is_a_row_and_no_stage(finished_copy):
+    """CrossKD on a two-stage detector: no stage is there, its command is one line, the report has the reason."""
+    pair = "faster_rcnn_r101_r50"
+    edit_yaml(finished_copy / "params.yaml", grid={PAIR: ["none"], pair: ["crosskd+pkd"]}, tuning=tuning(grid={}))
+    renewed = run_stage(finished_copy, "pipelines.check", "--renew")
+    listed = run_stage(finished_copy, "dvc", "stage", "list", "--name-only").stdout.split()
+    done = run_stage(finished_copy, "pipelines.distill", "--tier", "smoke", "--cell", f"{pair}/crosskd+pkd/seed0")
+    run_stage(finished_copy, "pipelines.report", "--out", "again")
+    (row,) = read(finished_copy / "again/leaderboard.json")["tables"][1]["rows"]
 
-    assert done.returncode == 0, done.stderr
-    assert run.status == "impossible"
-    assert run.reason.startswith("needs 'dense_head': a two-stage detector has no towers")
+    assert renewed.returncode == 0, renewed.stderr
+    assert [name for name in listed if pair in name] == []
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"error: crosskd+pkd cannot run on {pair}: needs 'dense_head': a two-stage detector has no towers"
+    )
+    assert row["status"] == "impossible"
+    assert row["reason"].startswith("needs 'dense_head'")
 
 
-def test_left_out_cell_is_neither_run_nor_shown(finished_copy):
-    """Its stages end at once, the report has no row; the other method's cells are not touched."""
-    edit_yaml(finished_copy / "params.yaml", leave_out={PAIR: ["mgd"]})
-    done = run_stage(finished_copy, "pipelines.repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = [row["method"] for row in read(finished_copy / "reports/leaderboard.json")["tables"][0]["rows"]]
+def test_a_row_taken_out_of_the_grid_is_not_shown_and_costs_nothing_to_put_back(finished_copy):
+    """Nothing is trained either time."""
+    for methods in (["none", "maskd", "crosskd+pkd"], list(METHODS)):
+        edit_yaml(
+            finished_copy / "params.yaml", grid={PAIR: methods}, tuning=tuning(grid={PAIR: ["mgd"]} if "mgd" in methods else {})
+        )
+        done = run_stage(finished_copy, "pipelines.repro")
+        rows = [row["method"] for row in read(finished_copy / "reports/leaderboard.json")["tables"][0]["rows"]]
 
-    ran = "".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith("[check]"))
-    assert "iteration" not in ran
-    assert "maskd" not in ran
-    assert rows == [method for method in METHODS if method != "mgd"]
-    assert Run(**read(finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json")).status == "left out"
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "iteration" not in done.stdout.replace("warmup_iterations", "").replace("iterations as", "")
+        assert [row for row in rows if row != "mgd/tuned"] == methods
+
+
+def test_a_grid_file_that_lags_behind_is_refused_by_plain_dvc(finished_copy):
+    """With the command that renews it; after that command dvc runs what is new, and no more."""
+    edit_yaml(finished_copy / "params.yaml", seeds=2)
+    refused = run_stage(finished_copy, "dvc", "repro", f"distill@{PAIR}/none/seed0")
+    renewed = run_stage(finished_copy, *["pipelines.check", "--renew"])
+    look = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
+    new = {f"{stage}@{PAIR}/{row}/seed1" for stage in ("distill", "evaluate") for row in (*METHODS, "mgd/tuned")}
+
+    assert refused.returncode != 0
+    assert (
+        "error: grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m pipelines.check --renew"
+        in (refused.stdout + refused.stderr)
+    )
+    assert renewed.stdout == "[check] grid.yaml is written anew\n"
+    assert look.returncode == 0, look.stderr
+    assert stale(finished_copy) == {*new, "report"}
+
+
+def test_dvc_yaml_and_layout_name_the_same_paths(finished):
+    """Every stage's outputs are where the stages write them and others look for them."""
+    outs = {}
+    for stage, parts in yaml.safe_load((finished / "dvc.lock").read_text())["stages"].items():
+        outs[stage] = {out["path"] for out in parts["outs"]}
+    cell = layout.Cell(PAIR, "maskd", 0)
+
+    assert {
+        str(layout.teacher("smoke", PAIR) / name) for name in ("weights.pth", "initialisation.pth", "digests.json", "run.json")
+    } == outs[f"teachers@{PAIR}"]
+    assert {str(layout.auxiliary("smoke", PAIR, "maskd") / name) for name in ("prior.pth", "run.json")} == outs[
+        f"masks@{PAIR}/maskd"
+    ]
+    assert {str(layout.study("smoke", PAIR, "mgd") / name) for name in ("best.yaml", "study.json")} == outs[f"tune@{PAIR}/mgd"]
+    assert {str(layout.cell("smoke", cell) / name) for name in ("student.pth", "method.pth", "run.json")} == outs[
+        f"distill@{cell.key}"
+    ]
+    assert {str(layout.cell("smoke", cell) / name) for name in ("metrics.json", "samples.npz")} == outs[f"evaluate@{cell.key}"]
+    assert {str(layout.backbones("smoke") / "resnet50" / name) for name in ("weights.pth", "run.json")} == outs[
+        "pretrain@resnet50"
+    ]
+    assert {str(layout.data("smoke") / "manifest.json"), str(layout.digests("smoke"))} == outs["prepare"]
+    assert outs["check"] == {str(layout.RESOLVED)}
 
 
 def test_same_seed_same_result_to_the_last_bit(finished_copy):
@@ -327,19 +380,19 @@ def test_killed_training_goes_on_and_ends_where_it_would_have(finished_copy):
 
 
 def test_a_held_directory_is_not_written(finished_copy):
-    """While one process holds a training's directory, another says who and leaves it alone."""
+    """While one process holds a run's directory, another says who and leaves it alone."""
     done = distill(finished_copy, out="first")
     assert done.returncode == 0, done.stderr
     lock_file = next(iter((finished_copy / f"work/smoke/{PAIR}/mgd/seed0").glob("*/lock")))
     with lock_file.open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate()
-        lock.write("4711")
+        lock.write("process 4711 on n1, job 12")
         lock.flush()
         second = distill(finished_copy, out="second")
 
     assert second.returncode == 2
-    assert re.search(r"error: work/\S+ is being written by process 4711; wait for it or stop it: kill 4711\n", second.stderr)
+    assert re.search(r"error: work/\S+ is being written by process 4711 on n1, job 12; wait for it, or stop it\n", second.stderr)
     assert not (finished_copy / "second/student.pth").exists()
 
 
@@ -352,6 +405,7 @@ def test_loss_that_is_no_number_stops_the_run(finished_copy):
     code = method.read_text()
     method.write_text(code.replace("torch.stack(errors).sum()", "torch.stack(errors).sum() / (batch.iteration < 12)"))
     assert method.read_text() != code
+    check(finished_copy)
     done = distill(finished_copy)
     kept = next(iter((finished_copy / f"work/smoke/{PAIR}/mgd/seed0").glob("*/epoch_1.pth")))
     state = torch.load(kept, weights_only=False)["state_dict"]
@@ -364,6 +418,7 @@ def test_loss_that_is_no_number_stops_the_run(finished_copy):
     note = finished_copy / f"work/smoke/{PAIR}/mgd/seed0/failed.txt"
     assert "loss_mgd is not finite at iteration 13" in note.read_text()
     method.write_text(code)
+    check(finished_copy)
     assert distill(finished_copy).returncode == 0
     assert not note.exists()
 
@@ -436,7 +491,7 @@ def training_process(work):
     deadline = time.monotonic() + 240
     while not list(work.glob("*/epoch_2.pth")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return int((next(iter(work.glob("*/epoch_2.pth"))).parent / "lock").read_text())
+    return int((next(iter(work.glob("*/epoch_2.pth"))).parent / "lock").read_text().split()[1])
 
 
 def ends(process, within_s=20):
@@ -458,7 +513,7 @@ def test_killed_dvc_takes_its_training_along_and_the_next_goes_on(finished_copy,
     """A second dvc repro beside the first writes nothing; kill -9 of the first ends its training; the next one resumes it."""
     longer(finished_copy, epochs=30)
     shutil.rmtree(finished_copy / "work")
-    command = ("dvc", "repro", "--single-item", f"distill@{PAIR}-mgd-0")
+    command = ("dvc", "repro", "--single-item", f"distill@{PAIR}/mgd/seed0")
     first = start(finished_copy, *command)
     work = finished_copy / f"work/smoke/{PAIR}/mgd/seed0"
     training = training_process(work)
@@ -479,7 +534,7 @@ def test_killed_dvc_takes_its_training_along_and_the_next_goes_on(finished_copy,
 
 
 def test_killed_runner_takes_everything_along(finished_copy, start):
-    """While ``make repro``'s runner works another is refused; kill -9 ends its DVC and the training behind it."""
+    """While the coordinator works another is refused; kill -9 ends the run behind it."""
     longer(finished_copy, epochs=200)
     shutil.rmtree(finished_copy / "work")
     runner = start(finished_copy, "pipelines.repro")
@@ -490,4 +545,4 @@ def test_killed_runner_takes_everything_along(finished_copy, start):
 
     assert ends(training)
     assert second.returncode == 2
-    assert "another dvc or make repro is at work here" in second.stderr
+    assert "another make repro is at work here (process " in second.stderr

@@ -1,0 +1,154 @@
+"""Functions in processes of their own: what they return, how they end, and with whom."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines import processes
+from pipelines.processes import Child, call
+from tests.conftest import ROOT
+
+# What is called there, in a module that the test writes.
+CALLED = """
+import os, sys, time
+from pathlib import Path
+
+def about(word):
+    print("said", word)
+    print("complained", file=sys.stderr)
+    return {"pid": os.getpid(), "told": os.environ.get("TOLD"), "stage": os.environ.get("DVC_STAGE"), "had": "torch" in sys.modules, "word": word}
+
+def refuse():
+    raise ValueError("a user's\\nown error")
+
+def fail():
+    return 1 / 0
+
+def sleep():
+    Path("asleep").write_text(str(os.getpid()))
+    time.sleep(600)
+
+def leave():
+    sys.exit(3)
+"""
+# A process that calls one of them, so that it can be killed.
+CALLER = """
+from pipelines import processes
+processes._PRELOADED.clear()
+processes.call("called:sleep")
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """The working directory, and a fork server that imports nothing."""
+    (tmp_path / "called.py").write_text(CALLED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "_PRELOADED", [])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+
+
+def ended(child):
+    """How a child ended, once it has."""
+    while (found := child.poll(1.0)) is None:
+        pass
+    return found
+
+
+def test_a_result_comes_back():
+    """From another process, which knows nothing of a stage of DVC's that called it."""
+    os.environ["DVC_STAGE"] = "tune"
+    try:
+        found = call("called:about", "hello")
+    finally:
+        del os.environ["DVC_STAGE"]
+
+    assert (found.error, found.exit_code, found.was_killed) == (None, 0, False)
+    assert found.result["word"] == "hello"
+    assert found.result["stage"] is None
+    assert found.result["pid"] != os.getpid()
+
+
+def test_environment_and_log_are_its_own():
+    """What it prints goes to the end of its log, both streams; this process's environment stays."""
+    log = Path("deep/log.txt")
+    log.parent.mkdir()
+    log.write_text("before\n")
+    found = ended(Child("called:about", "x", environment={"TOLD": "so"}, log=log))
+
+    assert found.result["told"] == "so"
+    assert "TOLD" not in os.environ
+    assert log.read_text().splitlines()[0] == "before"
+    assert sorted(log.read_text().splitlines()[1:]) == ["complained", "said x"]
+
+
+@pytest.mark.parametrize(
+    ("function", "line"), [("refuse", "a user's own error"), ("fail", "ZeroDivisionError: division by zero")]
+)
+def test_an_error_is_one_line(function, line):
+    """A user's as it is, another with its type; the traceback is in a file."""
+    trace = Path("traces/one.txt")
+    found = ended(Child(f"called:{function}", trace=trace))
+
+    assert (found.result, found.error, found.exit_code) == (None, line, 0)
+    assert f"in {function}" in trace.read_text()
+
+
+def test_an_end_without_a_word_is_known_by_its_code():
+    """Its own exit, a signal."""
+    assert ended(Child("called:leave")).exit_code == 3
+    child = Child("called:sleep")
+    assert child.poll() is None
+    os.kill(child.pid, signal.SIGKILL)
+    found = ended(child)
+
+    assert (found.exit_code, found.was_killed, found.error) == (-signal.SIGKILL, True, None)
+
+
+def test_what_waits_is_called_meanwhile():
+    """Each while, with the process known from its start."""
+    seen = []
+
+    def meanwhile():
+        seen.append(psutil.pid_exists(seen[0]))
+        os.kill(seen[0], signal.SIGTERM)
+
+    found = call("called:sleep", started=seen.append, every_s=0.2, meanwhile=meanwhile)
+
+    assert found.exit_code == -signal.SIGTERM
+    assert seen[1] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_whoever_started_it(number):
+    """However that ends."""
+    caller = subprocess.Popen([sys.executable, "-c", CALLER])
+    deadline = time.monotonic() + 60
+    while not Path("asleep").is_file() or not Path("asleep").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pid = int(Path("asleep").read_text())
+    caller.send_signal(number)
+    caller.wait()
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it outlives its caller"
+        time.sleep(0.05)
+
+
+def test_it_is_forked_from_one_that_has_imported():
+    """The fork server of stages, trials and bench has MMLab; a child has it at once."""
+    code = (
+        "import json, sys\nfrom pipelines.processes import call\n"
+        "found = call('called:about', 'x')\nprint(json.dumps([found.result['had'], 'torch' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+
+    assert json.loads(done.stdout.splitlines()[-1]) == [True, False]
