@@ -21,6 +21,10 @@ METHODS = ["none", "maskd", "mgd", "crosskd", "pkd", "crosskd+pkd", "fitnet", "d
 ROOT = Path(__file__).parents[1]
 
 
+class StartedError(Exception):
+    """A unit that was waited for has been submitted."""
+
+
 class Fake:
     """Writes outputs at once; ``slots`` at a time."""
 
@@ -28,6 +32,7 @@ class Fake:
 
     def __init__(self, record, slots=64):
         self.slots, self._record, self._running, self.submitted = slots, record, [], []
+        self.stop_at = lambda _key: False
 
     def room(self):
         """Free slots."""
@@ -37,7 +42,8 @@ class Fake:
         """Write what its stages would."""
         for name in unit.commands:
             for out in self._record.stages[name].outs:
-                if name == "check":  # is there
+                if name == "check":
+                    check.write_resolved(params.load_grid())
                     continue
                 path = Path(str(out))
                 for file in [path] if path.suffix else [path / f"{data}.json" for data in ("coco", "voc", "cityscapes")]:
@@ -46,6 +52,8 @@ class Fake:
         (unit.folder / "done.json").write_text(json.dumps(list(unit.commands)))
         self._running.append(unit.key)
         self.submitted.append(unit.key)
+        if self.stop_at(unit.key):
+            raise StartedError
 
     def attach(self, unit, *, is_same):  # noqa: ARG002
         """Nothing is left of an earlier one."""
@@ -103,6 +111,7 @@ def main():
         num_pairs = lay_out(target, args.seeds)
         os.chdir(target)
         sys.path.insert(0, folder)
+        global check, grid, params  # noqa: PLW0603
         from pipelines import check, grid, params  # noqa: PLC0415 (of the copy)
         from pipelines.runner.coordinator import Coordinator  # noqa: PLC0415
         from pipelines.runner.record import Record  # noqa: PLC0415
@@ -111,7 +120,6 @@ def main():
         with measured("grid.yaml and stage check"):
             check.check_all(params.load_grid())
             grid.write_stages(params.load_grid())
-            check.write_resolved(params.load_grid())
         with measured("DVC's index"):
             record = Record()
         print(
@@ -134,6 +142,19 @@ def main():
             again = Coordinator(record, Fake(record), Screen({}, 1))
             again.run()
         assert again.num_fresh == len(record.units), (again.num_fresh, again.failed)
+        record.close()
+        content = yaml.safe_load(Path("params.yaml").read_text()) | {"seeds": args.seeds + 1}
+        Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        with measured("one line of params.yaml changed, until the first new cell starts, stage check within the same process"):
+            check.check_all(params.load_grid())
+            grid.write_stages(params.load_grid())
+            record = Record()
+            executor = Fake(record)
+            executor.stop_at = lambda key: "/seed" in key
+            with contextlib.suppress(StartedError):
+                Coordinator(record, executor, Screen({}, 1)).run()
+            first = executor.submitted[-1]
+        print(f"({len(executor.submitted)} units submitted, DVC opened once, {len(record.stages)} stages; the first was {first})")
 
 
 if __name__ == "__main__":
