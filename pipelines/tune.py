@@ -1,13 +1,12 @@
 """Stage ``tune``: the hyper-parameters with which a method does best on the tune split, within a budget.
 
 Each trial is a shortened training in a process of its own; the test split is never read.  Stopped at any moment, it goes
-on where it was.  ``--join``, the same command in another terminal, lends a hand: it takes trials until none are left, and
-writes nothing but the study; on another machine, too, where ``OPTUNA_STORAGE`` names a database server for both.
+on where it was.  ``--join``, the same command in another terminal or on another machine with the same files, lends a
+hand: it takes trials until none are left, and writes nothing but the study.
 """
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -24,12 +23,12 @@ from pipelines.processes import call
 from pipelines.resolved import confirm
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.space import as_record, search_space
-from pipelines.tuning.storage import BEAT_S, explained
-from pipelines.tuning.study import LostError, Outcome, SharedStudy, slot_of
+from pipelines.tuning.study import Outcome, SharedStudy
 from pipelines.tuning.task import Task
 from reports.study import Study, Trial
 
 _WAIT_S = 1.0
+_ALIVE_S = 10.0
 
 
 def arguments() -> argparse.Namespace:
@@ -54,8 +53,6 @@ def main() -> None:
         raise ValueError(f"{args.method} cannot run on {args.pair}: {reason}")
     code = confirm("tune", args.pair, args.method)["code"]
     die_with_dvc()
-    if "SLURM_JOB_ID" not in os.environ:  # where SIGTERM comes before a requeue
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its trial is given back first
     tuning = grid.tuning if args.workers is None else grid.tuning.model_copy(update={"workers": args.workers})
     task = Task(args.tier, args.pair, args.method, Sources.of(args.tier, args.pair, args.method), tuning, code)
     (task.work / "failed.txt").unlink(missing_ok=True)
@@ -78,16 +75,26 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
     space, start = search_space(task.tuning, task.method, task.pair, load_pair(task.pair), task.tier)
     about = _called("pipelines.tuning.trial:describe", task)
     folder = task.work / f"{task.tuning.study}-{about.pop('identity')[:12]}"
-    study = SharedStudy(folder, task.study_name(folder), task.tuning, space, start)
-    with explained(folder):
-        print(f"[tune {task.pair}/{task.method}] {study.said()}; study in {study.place}", flush=True)
-        if is_joining:
-            work(task, study)
-            return
-        if parent := _called("pipelines.tuning.tracked:open_parent", task, study.parent):
-            study.parent = parent
-        _work_with_helpers(task, study)
-        record = record_of(task, study, start, about)
+    study = SharedStudy(folder, task.study_name, task.tuning, space, start)
+    print(f"[tune {task.pair}/{task.method}] {study.said()}; journal in {folder}", flush=True)
+    if is_joining:
+        work(task, study, None)
+        return
+    parent = _called("pipelines.tuning.tracked:open_parent", task, folder)
+    join = [sys.executable, "-m", "pipelines.tune", *sys.argv[1:], "--join"]
+    # As a stage that DVC runs ends with DVC, they end with this one.
+    bound = {**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "tune")}
+    helpers = [subprocess.Popen(join, env=bound) for _ in range(task.tuning.workers - 1)]  # noqa: S603
+    try:
+        work(task, study, parent)
+        for helper in helpers:
+            helper.wait()
+        # What a worker that was killed left behind.
+        work(task, study, parent)
+    finally:
+        for helper in helpers:
+            helper.terminate()
+    record = record_of(task, study, start, about, parent)
     write(out, record)
     _called("pipelines.tuning.tracked:close_parent", task, record, folder, round(time.monotonic() - begun, 1))
     best = best_of(record)
@@ -98,40 +105,19 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
     )
 
 
-def _work_with_helpers(task: Task, study: SharedStudy) -> None:
-    join = [sys.executable, "-m", "pipelines.tune", *sys.argv[1:], "--join"]
-    # As a stage that DVC runs ends with DVC, they end with this one.
-    bound = {**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "tune")}
-    helpers = [subprocess.Popen(join, env=bound) for _ in range(task.tuning.workers - 1)]  # noqa: S603
-    try:
-        work(task, study)
-        for helper in helpers:
-            helper.wait()
-        # What a worker that was killed left behind.
-        work(task, study)
-    finally:
-        for helper in helpers:
-            helper.terminate()
-
-
-def work(task: Task, study: SharedStudy) -> None:
-    """Run trials, one after the other, until none are left and none are under way."""
+def work(task: Task, study: SharedStudy, parent: str | None) -> None:
+    """Run trials, one after the other, until none are left and none are under way; None where the stage opens the parent."""
     while (claim := study.claim()) is not None:
         if claim == "wait":
             time.sleep(_WAIT_S)
             continue
-        try:
-            ended = call(
-                "pipelines.tuning.trial:run_trial", task, claim, study.folder, study.parent,
-                every_s=BEAT_S, meanwhile=lambda of=claim: study.still_at(of),
-            )  # fmt: skip
-            if ended.error is not None:
-                raise ValueError(f"trial {claim.number} of {study.place}: {ended.error}")
-            study.finish(claim, None if ended.was_killed else ended.result, ended.exit_code)
-        except LostError:
-            print(f"[tune] trial {claim.number}: this worker was silent for so long that another has it", flush=True)
-        finally:
-            study.release(claim)
+        ended = call(
+            "pipelines.tuning.trial:run_trial", task, claim, study.folder, parent or _parent(study.folder),
+            started=lambda pid, of=claim: study.working_on(of, pid), every_s=_ALIVE_S, meanwhile=lambda of=claim: study.still_at(of),
+        )  # fmt: skip
+        if ended.error is not None:
+            raise ValueError(f"trial {claim.number} of {study.folder}: {ended.error}")
+        study.finish(claim, None if ended.was_killed else ended.result, ended.exit_code)
 
 
 def _called(function: str, *arguments: Any) -> Any:
@@ -143,17 +129,25 @@ def _called(function: str, *arguments: Any) -> Any:
     return ended.result
 
 
-def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict[str, Any]) -> Study:
+def _parent(folder: Path) -> str | None:
+    """MLflow run of a study, once the stage has opened it."""
+    noted = folder / "mlflow_run_id"
+    return noted.read_text() or None if noted.is_file() else None
+
+
+def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict[str, Any], parent: str | None) -> Study:
     """Everything that is known of a finished study; ValueError where no trial was completed."""
     finished = study.finished()
     trials = [
-        Trial(number=trial.number, hparams=dict(trial.params), is_recipe=slot_of(trial) == 0, **_spent(outcome))
+        Trial(
+            number=trial.number, hparams=dict(trial.params), is_recipe=bool(trial.user_attrs.get("is_recipe")), **_spent(outcome)
+        )
         for trial, outcome in finished
     ]
     front = study.front()
     if not front:
         first = next((outcome.reason for _, outcome in finished if outcome.reason), "all were pruned")
-        raise ValueError(f"no trial of the study in {study.place} was completed; the first cause: {first}")
+        raise ValueError(f"no trial of the study in {study.folder} was completed; the first cause: {first}")
     scores = {trial.number: trial.values[0] for trial in trials if trial.values}
     return Study(
         status="done", tier=task.tier, pair=task.pair, method=task.method, name=task.tuning.study,
@@ -161,7 +155,7 @@ def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict
         pruner=task.tuning.pruner, seed=task.tuning.seed, schedule_share=task.tuning.share,
         full_iterations=max(outcome.full_iterations for _, outcome in finished), trials=trials,
         best=max(front, key=lambda number: scores[number]), front=front, importance=study.importance(),
-        finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), mlflow_run_id=study.parent, **about,
+        finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), mlflow_run_id=parent, **about,
     )  # fmt: skip
 
 

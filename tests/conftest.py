@@ -24,7 +24,7 @@ _STAGES: list[str] = []  # grid.yaml of the grid that tests run: to list stages 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A user's own runs are tracked, find their data and are cached elsewhere.
-for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "KD_COCO", "KD_VOC", "KD_CITYSCAPES", "KD_DOWNLOADS"):
+for name in ("MLFLOW_TRACKING_URI", "KD_COCO", "KD_VOC", "KD_CITYSCAPES", "KD_DOWNLOADS"):
     os.environ.pop(name, None)
 os.environ |= {"DVC_GLOBAL_CONFIG_DIR": "/nonexistent", "DVC_SYSTEM_CONFIG_DIR": "/nonexistent"}
 

@@ -1,9 +1,11 @@
 """Stage ``tune`` around its trials, for which a function stands in: what becomes of each kind of end."""
 
+import json
 import os
-import signal
+import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -11,7 +13,7 @@ import yaml
 from pipelines import cli, tune
 from pipelines.processes import Ended
 from pipelines.resolved import confirm
-from pipelines.tuning.study import Outcome
+from pipelines.tuning.study import Outcome, SharedStudy, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
 RECIPE = {"alpha": 0.0853, "share_masked": 0.65}  # MGD's on this pair: 2e-5 times 256 x 22400 over 16 x 84
@@ -28,7 +30,6 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setattr(tune, "confirm", lambda *_: {"code": {}})  # stage check has seen it
-    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     command(monkeypatch)
 
 
@@ -65,7 +66,10 @@ def stage(monkeypatch, capsys, end):
         if not function.endswith(":run_trial"):
             return Ended(exit_code=0)
         claims.append(given[1])
-        return end(given[1])
+        result = end(given[1])
+        if result.result is not None:  # as a trial's process does
+            (given[2] / f"trial{given[1].number}.json").write_text(json.dumps(vars(result.result)))
+        return result
 
     monkeypatch.setattr(tune, "call", call)
     try:
@@ -77,9 +81,14 @@ def stage(monkeypatch, capsys, end):
     return code, said.out, said.err, claims
 
 
-def database():
+def workers_are_gone(monkeypatch):
+    """Workers of an earlier start were this process, which lives."""
+    monkeypatch.setattr(SharedStudy, "_is_alive", lambda *_: False)
+
+
+def journal():
     """The only study's."""
-    (path,) = Path("work").rglob("study.db")
+    (path,) = Path("work").rglob("journal.log")
     return path
 
 
@@ -136,7 +145,7 @@ def test_every_trial_fails(monkeypatch, capsys, trials, tried):
     code, _, err, claims = stage(monkeypatch, capsys, lambda claim: ended("failed", iterations=0, reason=f"cause {claim.number}"))
 
     assert (code, len(claims), len(err.splitlines())) == (2, tried, 1)
-    assert err.startswith(f"error: all {tried} trials of the study in {database()} have failed, the first with: cause 0; ")
+    assert err.startswith(f"error: all {tried} trials of the study in {journal().parent} have failed, the first with: cause 0; ")
     assert not OUT.exists()
 
     ask(trials=1, study="default_2")
@@ -150,53 +159,47 @@ def test_a_full_disk_costs_no_trial(monkeypatch, capsys):
     code, _, err, _ = stage(monkeypatch, capsys, lambda claim: full if claim.number == 1 else ended())
 
     assert (code, len(err.splitlines())) == (2, 1)
-    assert err == f"error: trial 1 of {database()}: [Errno 28] No space left on device\n"
+    assert err == f"error: trial 1 of {journal().parent}: [Errno 28] No space left on device\n"
     assert not OUT.exists()
 
+    workers_are_gone(monkeypatch)
     code, out, err, claims = stage(monkeypatch, capsys, lambda _: ended())
     first, lost, again, _ = read(OUT / "study.json")["trials"]
 
     assert code == 0, err
-    assert "1 of 3 trials done; study in" in out
+    assert "1 of 3 trials done, 1 under way" in out
     assert states() == ["complete", "lost", "complete", "complete"]
     assert lost["hparams"] == again["hparams"] == claims[0].hparams != first["hparams"]
 
 
-def test_a_stage_that_is_stopped_gives_its_trial_back(monkeypatch, capsys):
-    """By SIGTERM, as when DVC goes: one line, and the next start tries the trial again at once."""
-
-    def stopped(claim):
-        if claim.number == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return ended()
-
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        code, _, err, _ = stage(monkeypatch, capsys, stopped)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-    assert (code, err) == (130, "stopped; the next dvc repro goes on from the last checkpoint\n")
-    code, _, err, claims = stage(monkeypatch, capsys, lambda _: ended())
-    _, lost, again, _ = read(OUT / "study.json")["trials"]
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_journal_cut_in_its_last_line_is_mended(monkeypatch, capsys, cut):
+    """One line says so; what the trial's process left behind counts, and nothing is trained twice."""
+    ask(trials=2)
+    assert stage(monkeypatch, capsys, lambda _: ended())[0] == 0
+    content = journal().read_bytes()
+    journal().write_bytes(content[:-cut])
+    ask(trials=3)
+    workers_are_gone(monkeypatch)
+    code, out, err, claims = stage(monkeypatch, capsys, lambda _: ended())
 
     assert code == 0, err
-    assert states() == ["complete", "lost", "complete", "complete"]
-    assert lost["hparams"] == again["hparams"] == claims[0].hparams
-    assert lost["reason"] == "its worker was stopped"
+    assert out.count(f"[tune] {journal()}: a line that was cut off when its writer was killed is taken out\n") == 1
+    assert states() == ["complete"] * 3
+    assert [claim.number for claim in claims] == [2]
 
 
-def test_a_damaged_database_is_one_line(monkeypatch, capsys):
-    """What is the matter; nothing is written."""
+def test_a_damaged_journal_is_one_line(monkeypatch, capsys):
+    """File and line, and what can be done; nothing is written."""
     assert stage(monkeypatch, capsys, lambda _: ended())[0] == 0
-    database().write_text("no database, but long enough for one\n" * 100)
+    lines = journal().read_bytes().splitlines(keepends=True)
+    journal().write_bytes(b"".join([*lines[:2], b"no journal\n", *lines[3:]]))
     before = (OUT / "study.json").read_bytes()
     code, _, err, claims = stage(monkeypatch, capsys, lambda _: ended())
 
     assert (code, len(err.splitlines()), claims) == (2, 1, [])
-    assert err.startswith(
-        f"error: the study in {database()} cannot be used: (sqlite3.DatabaseError) file is not a database; see "
-    )
+    assert err.startswith(f"error: {journal()}: line 3 is damaged (")
+    assert err.endswith("take it out of the file, or set another name as tuning.study in params.yaml to begin anew\n")
     assert (OUT / "study.json").read_bytes() == before
 
 
@@ -219,6 +222,35 @@ def test_a_changed_space_is_one_line_and_another_name_works(monkeypatch, capsys)
 
     assert code == 0, err
     assert all(claim.hparams.keys() == {"alpha"} and 0.04265 <= claim.hparams["alpha"] <= 0.1706 for claim in claims)
+
+
+KILLED_WRITING = """
+import os, sys
+from pathlib import Path
+from pipelines.tuning.journal import storage_at
+
+storage_at(Path(sys.argv[1]))._backend._lock.acquire()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_lock_on_the_journal_goes_with_its_process(monkeypatch, capsys):
+    """A worker that is killed while it writes keeps nobody from going on."""
+    ask(trials=2)
+    assert stage(monkeypatch, capsys, lambda _: ended())[0] == 0
+    folder = journal().parent
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLED_WRITING, folder], env=environment, check=False)
+    asking = Thread(target=storage_at(folder)._backend._lock.acquire, daemon=True)
+    asking.start()
+    asking.join(10)
+    is_stuck = asking.is_alive()
+    for lock in folder.glob("journal.log.*"):
+        lock.unlink()  # so that the thread ends
+    asking.join()
+
+    assert done.returncode == -9
+    assert not is_stuck
 
 
 def test_a_cell_that_cannot_be_tuned_is_a_line(monkeypatch, capsys):

@@ -1,27 +1,25 @@
 """A study shared by workers that may be killed: no training, a function stands in for it."""
 
-import itertools
+import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
 
-import optuna
 import pytest
-import sqlalchemy
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from pipelines.tuning import storage
+from pipelines.tuning import study as module
+from pipelines.tuning.journal import mend
 from pipelines.tuning.settings import Tuning
-from pipelines.tuning.study import Claim, LostError, Outcome, SharedStudy, outcome_of, slot_of, tell
-from tests.conftest import ROOT, tuning
+from pipelines.tuning.study import Claim, Outcome, SharedStudy, outcome_of
+from tests.conftest import tuning
 
 SPACE = {"x": FloatDistribution(0.1, 10.0, log=True), "y": FloatDistribution(0.0, 1.0)}
 START = {"x": 1.0, "y": 0.5}
+GONE = {"host": os.uname().nodename, "pid": 2**22 + 1, "created": 0.0, "asked": 0.0}  # above the kernel's highest
 
 
 def opened(folder, space=SPACE, **changes):
@@ -56,15 +54,9 @@ def tried(study):
     return [trial.params for trial in study.counted()]
 
 
-def abandon(study):
-    """As if the workers of all trials under way had been killed long ago."""
-    with study.storage.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00.000000'")
-
-
-def slots(study):
-    """Of the trials that count."""
-    return sorted(slot_of(trial) for trial in study.counted())
+def abandon(study, claim):
+    """As if the worker had been killed."""
+    study.storage.set_trial_user_attr(claim.trial_id, "owner", GONE)
 
 
 def test_the_recipe_comes_first_and_the_budget_is_kept(tmp_path):
@@ -92,33 +84,13 @@ def test_the_same_seed_gives_the_same_trials(tmp_path, sampler):
     assert tried(one)[1:] != tried(other)[1:]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_one_worker_draws_what_optunas_sampler_draws(tmp_path, sampler):
-    """Seeded anew for each trial, in a study in memory."""
-    shared = opened(tmp_path, trials=12, sampler=sampler, startup_trials=4)
-    run(shared)
-    alone = optuna.create_study(direction="maximize")
-    alone.enqueue_trial(START)
-    for index in range(12):
-        seed = 100 * 100_003 + index
-        if sampler == "tpe":
-            alone.sampler = optuna.samplers.TPESampler(n_startup_trials=4, multivariate=True, constant_liar=True, seed=seed)
-        else:
-            alone.sampler = optuna.samplers.RandomSampler(seed=seed)
-        trial = alone.ask(SPACE)
-        alone.tell(trial, score(trial.params))
-
-    assert tried(shared) == [trial.params for trial in alone.trials]
-
-
 def test_interruptions_change_nothing(tmp_path):
     """A study that is opened anew for every trial, of which two are lost, tries what an uninterrupted one tries."""
     run(opened(tmp_path / "whole"))
     for turn in range(8):
         study = opened(tmp_path / "torn")
         if turn in {0, 3}:
-            study.claim()
-            abandon(study)
+            abandon(study, study.claim())
         else:
             run(study, most=1)
     whole, torn = opened(tmp_path / "whole"), opened(tmp_path / "torn")
@@ -126,7 +98,9 @@ def test_interruptions_change_nothing(tmp_path):
     assert torn.claim() is None
     assert tried(torn) == tried(whole)
     assert [outcome.state for _, outcome in torn.finished()].count("lost") == 2
-    assert [slot_of(trial) for trial, _ in torn.finished()] == [0, 0, 1, 2, 2, 3, 4, 5]
+    assert [trial.user_attrs.get("is_recipe", False) for trial, outcome in torn.finished() if outcome.state != "lost"] == [
+        True
+    ] + [False] * 5
 
 
 def test_more_trials_go_on_from_where_it_was(tmp_path):
@@ -138,217 +112,93 @@ def test_more_trials_go_on_from_where_it_was(tmp_path):
     assert len({hparams["x"] for hparams in tried(study)}) == 6
 
 
-def test_fewer_trials_end_it(tmp_path):
-    """Those that were run stay."""
-    run(opened(tmp_path, trials=6), most=4)
-    study = opened(tmp_path, trials=3)
-
-    assert study.claim() is None
-    assert len(study.counted()) == 4
-
-
-def at_once(functions):
-    """Call them in threads that begin together; what they return, in their order."""
-    barrier, found = threading.Barrier(len(functions)), {}
-
-    def call(number):
-        barrier.wait()
-        found[number] = functions[number]()
-
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    return [found[number] for number in range(len(functions))]
-
-
 def test_workers_share_the_trials(tmp_path):
-    """Four begin a study at once: each trial once, exactly as many as asked for."""
+    """Four at once on one journal: each trial once, exactly as many as asked for."""
+    studies = [opened(tmp_path, trials=12) for _ in range(4)]
+    done = [[] for _ in studies]
 
-    def work():
-        study, claims = opened(tmp_path, trials=12), []
-        while (claim := study.claim()) is not None:
+    def work(number):
+        while (claim := studies[number].claim()) is not None:
             if claim == "wait":
                 time.sleep(0.01)
                 continue
-            study.finish(claim, complete(claim))
-            claims.append(claim)
-        return claims
+            time.sleep(0.02)
+            studies[number].finish(claim, complete(claim))
+            done[number].append(claim)
 
-    claims = list(itertools.chain(*at_once([work] * 4)))
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    claims = [claim for of_one in done for claim in of_one]
 
-    assert sorted(claim.position for claim in claims) == list(range(1, 13))
+    assert sorted(claim.number for claim in claims) == list(range(12))
     assert len({claim.hparams["x"] for claim in claims}) == 12
-    assert [claim.position for claim in claims if claim.hparams == START] == [1]
-
-
-def test_a_waiting_trial_is_one_workers(tmp_path):
-    """Four ask for the same forty: the file is locked before a trial is looked at, which Optuna does not see to."""
-    study = opened(tmp_path, trials=1)
-    for _ in range(40):
-        study.study.enqueue_trial({}, user_attrs={"slot": 0})
-    waiting = study.study.get_trials()
-    workers = [opened(tmp_path, trials=1) for _ in range(4)]
-    mine = at_once([lambda one=one: [trial.number for trial in waiting if one._is_mine(trial)] for one in workers])
-
-    assert sorted(itertools.chain(*mine)) == list(range(40))
-
-
-def test_a_slot_that_two_have_filled_is_run_once(tmp_path):
-    """Of two trials that wait in it the first is handed out, and the other is never begun."""
-    study = opened(tmp_path, trials=2)
-    for _ in range(2):
-        study.study.enqueue_trial({}, user_attrs={"slot": 0})
-    claims = run(study)
-
-    assert [(claim.number, claim.position) for claim in claims] == [(0, 1), (2, 2)]
-    assert [trial.number for trial, _ in study.finished()] == [0, 2]
+    assert sum(claim.hparams == START for claim in claims) == 1
 
 
 def test_a_worker_waits_for_the_last_trials_of_others(tmp_path):
-    """They may yet be lost, and be its own: without a sign of life for a minute."""
+    """They may yet be lost, and be its own."""
     one, other = opened(tmp_path, trials=2), opened(tmp_path, trials=2)
     first, second = one.claim(), other.claim()
     one.finish(first, complete(first))
 
     assert one.claim() == "wait"
-    abandon(one)
-    other.still_at(second)
-    assert one.claim() == "wait"
-    abandon(one)
+    abandon(other, second)
     again = one.claim()
     assert again.hparams == second.hparams
     assert again.number == 2
-    assert "silent for 60 s" in one.finished()[1][1].reason
 
 
-def test_a_lost_trial_is_tried_again_as_it_was(tmp_path):
-    """Though more is known by then, from which the sampler would draw other values."""
-    one, other = opened(tmp_path, trials=8), opened(tmp_path, trials=8)
-
-    def better_each_time(claim):
-        return Outcome("complete", [float(claim.position)])
-
-    run(one, better_each_time, most=3)
-    lost = other.claim()
-    run(one, better_each_time, most=3)
-    abandon(one)
-    again = one.claim()
-
-    assert (again.position, again.number) == (lost.position, 7) == (4, 7)
-    assert again.hparams == lost.hparams
-
-
-def test_a_worker_that_was_taken_for_dead_is_told(tmp_path):
-    """Its trial is another's by then, and its result counts for nothing."""
-    late, study = opened(tmp_path, trials=1), opened(tmp_path, trials=1)
-    first = late.claim()
-    abandon(study)
-    second = study.claim()
-
-    with pytest.raises(LostError):
-        late.still_at(first)
-    late.finish(first, Outcome("complete", [99.0]))
-    late.release(first)
-    study.finish(second, complete(second))
-    assert [outcome.state for _, outcome in study.finished()] == ["lost", "complete"]
-    assert study.counted()[0].value == score(START)
-
-
-def test_what_a_trial_has_told_counts_without_its_worker(tmp_path):
-    """Its process tells the study itself; what the worker says of it afterwards changes nothing."""
-    study = opened(tmp_path, trials=1)
+def test_what_a_dead_worker_left_behind_is_taken_over(tmp_path):
+    """The trial's process outlived it and wrote its outcome: the trial counts, once."""
+    study = opened(tmp_path, trials=2)
     claim = study.claim()
-    tell(study.study, claim, complete(claim))
-    abandon(study)
-
-    assert study.claim() is None
-    study.finish(claim, None, -9)
-    study.release(claim)
-    assert [outcome.state for _, outcome in study.finished()] == ["complete"]
-
-
-def test_a_worker_that_stops_gives_its_trial_back(tmp_path):
-    """Nobody waits for it."""
-    study = opened(tmp_path, trials=1)
-    claim = study.claim()
-    study.release(claim)
-    again = study.claim()
-
-    assert again.hparams == claim.hparams
-    assert study.finished()[0][1] == Outcome("lost", reason="its worker was stopped")
-
-
-class KilledError(BaseException):
-    """As a signal: nothing handles it."""
-
-
-def doomed(study, writes):
-    """Work until about to write this for the so-manieth time; whether it came to that."""
-    left = itertools.count(-writes)
-
-    def before(_connection, _cursor, statement, *_):
-        if statement.startswith(("INSERT", "UPDATE")) and next(left) == 0:
-            raise KilledError
-
-    sqlalchemy.event.listen(study.storage.engine, "before_cursor_execute", before)
-    try:
-        run(study)
-    except KilledError:
-        return True
-    return False
-
-
-def test_a_worker_may_be_killed_at_every_write(tmp_path):
-    """Whatever it was about to write, the next one ends the study as if nothing had happened."""
-    run(opened(tmp_path / "whole", trials=2))
-    whole = tried(opened(tmp_path / "whole", trials=2))
-    for writes in itertools.count():
-        was_killed = doomed(opened(tmp_path / str(writes), trials=2), writes)
-        study = opened(tmp_path / str(writes), trials=2)
-        abandon(study)
-        run(study)
-
-        assert (tried(study), slots(study)) == (whole, [0, 1])
-        assert study.claim() is None
-        if not was_killed:
-            break
-    assert writes > 20
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from tests.test_tuning_study import complete, opened
-
-study = opened(Path(sys.argv[1]), trials=12)
-while (claim := study.claim()) not in (None, "wait"):
-    study.still_at(claim)
-    study.finish(claim, complete(claim))
-    print(claim.position, flush=True)
-"""
-
-
-def test_workers_are_killed_again_and_again(tmp_path):
-    """Kill -9 of four at work, three times: then exactly twelve trials count, each once, and the file is whole."""
-    study = opened(tmp_path, trials=12)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for done in (2, 5, 8):
-        command = [sys.executable, "-c", WORKER, tmp_path]
-        workers = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(4)]
-        while len(study.counted()) < done and any(worker.poll() is None for worker in workers):
-            time.sleep(0.01)
-        for worker in workers:
-            worker.kill()
-        assert {worker.wait() for worker in workers} <= {0, -signal.SIGKILL}
-        abandon(study)
+    abandon(study, claim)
+    outcome = complete(claim)
+    study.note_path(claim.number).write_text(json.dumps(outcome.__dict__))
     run(study)
 
-    assert slots(study) == list(range(12))
-    assert len({hparams["x"] for hparams in tried(study)}) == 12
-    with study.storage.engine.begin() as connection:
-        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    assert [outcome.state for _, outcome in study.finished()] == ["complete", "complete"]
+    assert study.finished()[0][0].value == score(START)
+
+
+def test_a_living_process_of_a_dead_worker_is_let_be(tmp_path):
+    """Its end is waited for."""
+    study = opened(tmp_path, trials=1)
+    claim = study.claim()
+    abandon(study, claim)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        study.working_on(claim, process.pid)
+        waiting = study.claim()
+        process.kill()
+
+    assert waiting == "wait"
+    assert study.claim().hparams == START
+
+
+def test_another_process_of_the_same_number_is_not_taken_for_the_worker(tmp_path):
+    """A process id alone proves nothing: it may have been given anew."""
+    study = opened(tmp_path, trials=1)
+    claim = study.claim()
+    study.storage.set_trial_user_attr(claim.trial_id, "owner", {**GONE, "pid": os.getpid()})
+
+    assert study.claim().number == 1
+
+
+def test_workers_elsewhere_are_known_by_a_sign_of_life(tmp_path, monkeypatch):
+    """No process can be looked for on another host; after ten minutes without a sign it is taken for dead."""
+    study = opened(tmp_path, trials=1)
+    claim = study.claim()
+    study.storage.set_trial_user_attr(claim.trial_id, "owner", {**GONE, "host": "elsewhere", "asked": time.time()})
+    study.still_at(claim)
+    waiting = study.claim()
+    later = time.time() + 601
+    monkeypatch.setattr(module.time, "time", lambda: later)
+
+    assert waiting == "wait"
+    assert study.claim().hparams == START
 
 
 def test_a_trial_that_is_killed_again_and_again_has_failed(tmp_path):
@@ -406,91 +256,44 @@ def test_a_space_that_has_changed(tmp_path, space, said):
     assert "begin a new study: tuning: {study: default_2} in params.yaml" in str(caught.value)
 
 
-def test_a_database_that_cannot_be_used(tmp_path, monkeypatch):
-    """One line: what is the matter, and where it is said what may be set; no password."""
-
-    def said():
-        with pytest.raises(ValueError, match="cannot be used") as caught:
-            opened(tmp_path)
-        line = str(caught.value)
-        assert line.endswith("; see README, Settings, OPTUNA_STORAGE")
-        assert "secret" not in line
-        assert "\n" not in line
-        return line
-
-    file = storage.file_in(tmp_path)
-    file.write_text("no database, but long enough for one\n" * 100)
-    assert said().startswith(f"the study in {file} cannot be used: (sqlite3.DatabaseError) file is not a database")
-    file.unlink()
-    study = opened(tmp_path)
-    with study.storage.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
-    assert "is no longer compatible with the table schema" in said()
-    for url, reason in {
-        "sqlite:////nowhere/secret/study.db": "unable to open database file",
-        "no-url:secret": "URL",
-        "postgresql://me:secret@host:port/studies": "'port'",
-        "mysql+cymysql://me:secret@127.0.0.1:1/studies": "No module named 'cymysql'",
-    }.items():
-        monkeypatch.setenv("OPTUNA_STORAGE", url)
-        assert reason in said()
-
-
-def test_a_trials_process_opens_the_study_without_a_warning(tmp_path):
-    """Optuna has one for heartbeats, which would stand among the lines of every trial."""
-    opened(tmp_path)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        storage.storage_at(tmp_path)
-
-    assert not caught
-
-
-def test_a_database_that_goes_away(tmp_path):
-    """In one line, too."""
-    study = opened(tmp_path)
-    with study.storage.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE trials")
-
-    with (
-        pytest.raises(ValueError, match=r"cannot be used: \(sqlite3.OperationalError\) no such table: trials; see"),
-        storage.explained(tmp_path),
-    ):
-        study.claim()
-
-
-def test_a_database_for_several_hosts(tmp_path, monkeypatch):
-    """It has a study whatever the folder that a host sees, told apart from others by name."""
-    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'server.db'}")
-    one, other = opened(tmp_path / "here"), opened(tmp_path / "there")
-    first, second = one.claim(), other.claim()
-
-    assert (first.position, second.position) == (1, 2)
-    assert one.place == "the database of OPTUNA_STORAGE"
-    assert not storage.file_in(tmp_path / "here").exists()
-
-
-KILLED_WRITING = """
-import os, sys
-from pathlib import Path
-from pipelines.tuning.storage import storage_at
-
-with storage_at(Path(sys.argv[1])).engine.begin() as connection:
-    connection.exec_driver_sql("DELETE FROM trials")
-    os.kill(os.getpid(), 9)
-"""
-
-
-def test_a_lock_on_the_file_goes_with_its_process(tmp_path):
-    """A worker that is killed while it writes keeps nobody from going on, and leaves nothing half written."""
+@pytest.mark.parametrize("cut", [1, 10])
+def test_a_journal_cut_in_a_line(tmp_path, capsys, cut):
+    """What was being written when its writer was killed is taken out; all before it counts."""
     study = opened(tmp_path)
     run(study, most=2)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", KILLED_WRITING, tmp_path], env=environment, check=False)
+    claim = study.claim()
+    journal = tmp_path / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines)[:-cut])
+    again = opened(tmp_path)
 
-    assert done.returncode == -signal.SIGKILL
-    assert len(run(study)) == 4
-    assert slots(study) == list(range(6))
+    assert "cut off when its writer was killed" in capsys.readouterr().out
+    assert len(again.counted()) == 2
+    assert b"".join(lines[:-1]) == journal.read_bytes()[: sum(map(len, lines[:-1]))]
+    # The cut line said who works on the third trial: nobody is known to, so it is tried again.
+    run(again)
+    assert tried(again)[2] == claim.hparams
+    assert len(tried(again)) == 6
+
+
+def test_whole_journals_are_not_mended(tmp_path):
+    """Nor what is empty or not there."""
+    (tmp_path / "whole").write_text("{}\n")
+    (tmp_path / "empty").touch()
+
+    assert [mend(tmp_path / name) for name in ("whole", "empty", "none")] == [False] * 3
+    assert (tmp_path / "whole").read_text() == "{}\n"
+
+
+def test_a_damaged_journal(tmp_path):
+    """File and line, and what can be done."""
+    run(opened(tmp_path), most=1)
+    journal = tmp_path / "journal.log"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:3], "{broken\n", *lines[3:]]))
+
+    with pytest.raises(ValueError, match=r"journal\.log: line 4 is damaged .*; take it out .* tuning\.study"):
+        opened(tmp_path)
 
 
 def test_two_objectives(tmp_path):

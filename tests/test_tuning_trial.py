@@ -21,7 +21,7 @@ from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import search_space
 from pipelines.tuning.study import SharedStudy
 from pipelines.tuning.task import Task
-from tests.conftest import PAIR, ROOT, tuning
+from tests.conftest import PAIR, ROOT, read, tuning
 from tests.test_pipeline import ends
 
 
@@ -173,11 +173,11 @@ def test_a_resumed_training_reports_again_what_it_had(training):
 
 @pytest.mark.parametrize("free_mib", [1000, 3])
 def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_mib):
-    """With room it fails, and the study knows the reason; without, it has no outcome."""
+    """With room it fails, and its outcome is left behind with the reason; without, it has no outcome."""
     monkeypatch.chdir(ROOT)
     task = Task("smoke", PAIR, "mgd", Sources(*map(Path, "dtp")), Tuning(**tuning()), code={})
     space, start = search_space(task.tuning, "mgd", PAIR, load_pair(PAIR), "smoke")
-    study = SharedStudy(tmp_path / "study", task.study_name(tmp_path / "study"), task.tuning, space, start)
+    study = SharedStudy(tmp_path / "study", task.study_name, task.tuning, space, start)
     claim = study.claim()
 
     def no_room(*_, **__):
@@ -192,13 +192,13 @@ def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_m
         with pytest.raises(OSError, match="No space left on device"):
             trial.run_trial(task, claim, study.folder, None)
 
-        assert not study.finished()
+        assert not study.note_path(claim.number).exists()
         return
     outcome = trial.run_trial(task, claim, study.folder, None)
 
     assert (outcome.state, outcome.values, outcome.iterations) == ("failed", None, 0)
     assert "No space left on device" in outcome.reason
-    assert [told for _, told in study.finished()] == [outcome]
+    assert read(study.note_path(claim.number))["reason"] == outcome.reason
 
 
 WORKER = """

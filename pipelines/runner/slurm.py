@@ -104,7 +104,9 @@ class Slurm:
             ValueError: there is no such file, all that is wrong in it, or there is no Slurm here.
         """
         if not path.is_file():
-            raise ValueError(f"{path} is not there; write one, at least 'partition: NAME' and 'minutes: N' (see README, Three ways to run)")
+            raise ValueError(
+                f"{path} is not there; write one, at least 'partition: NAME' and 'minutes: N' (see README, Three ways to run)"
+            )
         settings = load_yaml(path, Settings)
         if lacking := [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]:
             raise ValueError(f"{', '.join(lacking)} is not on the PATH; start make repro on a login node of the cluster")

@@ -1,39 +1,40 @@
-"""One Optuna study in a database: several workers share it, and any of them may be killed at any moment.
+"""One Optuna study on a journal file: several workers share it, and any of them may be killed at any moment.
 
-A study has as many slots as trials are asked for, and each trial says which slot it fills.  A slot is free while all its
-trials are lost; whoever finds the lowest free slot puts a waiting trial into it, and the database hands each waiting trial
-to one worker.  Two workers may both put one there: then only the first is handed out.  So there are never more trials than
-slots, whoever is killed and whenever, and no lock is held.
-
-A worker gives signs of life while its trial runs; Optuna fails a trial that is without, and it is lost.
-The next trial in its slot tries the same hyper-parameters.  The sampler is seeded anew for each slot, so that neither a
-second worker nor a second attempt repeats the draws of the first.
+A trial is handed out under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
+worker is gone stays RUNNING for ever, so each worker first looks for such trials, by host and process; their result is
+taken over where it was left behind, else they are failed and tried again.
+The sampler is seeded anew for each trial by how many were handed out before it (lost ones not counted), so that neither
+a second worker nor a second attempt repeats the draws of the first.
 """
 
 import contextlib
-from collections.abc import Mapping
+import fcntl
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import psutil
 from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.study import StudyDirection
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.tuning.journal import backend, mend, storage_at
 from pipelines.tuning.samplers import pruner_for, sampler_for
 from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import as_record
-from pipelines.tuning.storage import SILENT_S, explained, place_of, storage_at
 
 _MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is want of memory
+_SILENT_S = 600.0  # after which a worker on another host is taken for dead
 _ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
 _LEAST_TO_RANK = 4  # complete trials; fewer fit any ranking
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-_KILLED = "its process was killed"
-_SILENT = {"state": "lost", "reason": f"its worker was killed, or silent for {SILENT_S} s"}
 
 
 @dataclass(frozen=True)
@@ -69,38 +70,51 @@ class Claim:
     of: int
 
 
-class LostError(Exception):
-    """Others took this worker for dead, and its trial is theirs."""
-
-
 class SharedStudy:
     """A study as one worker sees it.
 
     Args:
-        folder: of its database, where no server keeps it.
-        name: in the database; another for everything that makes trials comparable but the space.
+        folder: of the journal; another for everything that makes trials comparable but the space.
+        name: what the user reads.
         tuning: as asked for.
         space: what is searched.
         start: the recipe's values, tried first.
 
     Raises:
-        ValueError: the space has changed since the study began, or the database cannot be used.
+        ValueError: the space has changed since the study began, or the journal is damaged.
     """
 
     def __init__(
         self, folder: Path, name: str, tuning: Tuning, space: Mapping[str, BaseDistribution], start: dict[str, Any]
     ) -> None:
-        self.folder, self.tuning, self.space, self.start = folder, tuning, dict(space), start
-        self.place = place_of(folder)
+        self.folder, self.tuning, self.space = folder, tuning, dict(space)
         folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.storage = storage_at(folder)
-        with explained(folder):
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)
+        with self._alone():
+            with contextlib.suppress(FileNotFoundError):
+                self._mend()
+            self.storage = storage_at(folder)
+            directions = ["maximize", "minimize"][: len(tuning.objectives)]
             self.study = optuna.create_study(
-                study_name=name, storage=self.storage, directions=_DIRECTIONS[: len(tuning.objectives)],
-                load_if_exists=True, pruner=pruner_for(tuning),
-            )  # fmt: skip
+                study_name=name, storage=self.storage, directions=directions, load_if_exists=True, pruner=pruner_for(tuning)
+            )
             self._check_space(name)
+            if not any(trial.user_attrs.get("is_recipe") for trial in self._trials()):
+                self.study.enqueue_trial(start, user_attrs={"is_recipe": True})
+
+    def _mend(self) -> None:
+        # Optuna's own lock: workers that write do not ask for ours.
+        lock = backend(self.folder / "journal.log")._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
+        lock.acquire()
+        try:
+            if mend(self.folder / "journal.log"):
+                print(
+                    f"[tune] {self.folder / 'journal.log'}: a line that was cut off when its writer was killed is taken out",
+                    flush=True,
+                )
+        finally:
+            lock.release()
 
     def _check_space(self, name: str) -> None:
         now = {key: distribution_to_json(one) for key, one in self.space.items()}
@@ -116,25 +130,23 @@ class SharedStudy:
         ]
         if changed:
             raise ValueError(
-                f"study {name} in {self.place} began with another space: {'; '.join(changed)}; put it back, or begin a new study: "
+                f"study {name} in {self.folder} began with another space: {'; '.join(changed)}; put it back, or begin a new study: "
                 f"tuning: {{study: {self.tuning.study}_2}} in params.yaml"
             )
 
-    @property
-    def parent(self) -> str | None:
-        """MLflow run of the study, once the stage has opened it."""
-        return self.study.user_attrs.get("mlflow_run_id")
-
-    @parent.setter
-    def parent(self, run_id: str | None) -> None:
-        self.study.set_user_attr("mlflow_run_id", run_id)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the study against other workers; the lock goes with its process."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
     def counted(self) -> list[FrozenTrial]:
         """Finished trials that were not lost."""
-        return [trial for trial in self._trials() if _counts(trial)]
+        return [trial for trial in self._trials() if trial.state in _FINISHED and outcome_of(trial).state != "lost"]
 
     def claim(self) -> Claim | Literal["wait"] | None:
         """The next trial; ``wait`` while others work on the last ones; None when all is done.
@@ -142,71 +154,97 @@ class SharedStudy:
         Raises:
             ValueError: the first trials have all failed.
         """
-        while True:
-            optuna.storages.fail_stale_trials(self.study)
-            trials = self._trials()
-            counted, running = [one for one in trials if _counts(one)], [one for one in trials if one.state == TrialState.RUNNING]
-            self._check_failures([outcome_of(one) for one in counted])
-            taken = {slot_of(one) for one in counted + running}
-            slot = next((number for number in range(self.tuning.trials) if number not in taken), None)
-            hours = sum(outcome_of(one).wall_s for one in counted) / 3600
-            if slot is None or (self.tuning.max_hours is not None and hours >= self.tuning.max_hours):
+        with self._alone():
+            self._recover()
+            counted = self.counted()
+            running = [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+            self._check_failures(counted)
+            hours = sum(outcome_of(trial).wall_s for trial in counted) / 3600
+            index = len(counted) + len(running)
+            if index >= self.tuning.trials or (self.tuning.max_hours is not None and hours >= self.tuning.max_hours):
                 return "wait" if running else None
-            here = [one for one in trials if slot_of(one) == slot]
-            waiting = next((one for one in here if one.state == TrialState.WAITING), None)
-            if waiting is None:
-                self.study.enqueue_trial({}, user_attrs={"slot": slot})
-            elif self._is_mine(waiting):
-                return self._drawn(waiting, slot, {name: value for one in here for name, value in one.params.items()})
+            self.study.sampler = sampler_for(self.tuning, index)
+            trial = self.study.ask(self.space)
+            claim = Claim(trial.number, trial._trial_id, dict(trial.params), index + 1, self.tuning.trials)  # noqa: SLF001 (what storages go by)
+            self.storage.set_trial_user_attr(claim.trial_id, "owner", _process(os.getpid()))
+            return claim
 
-    def _check_failures(self, counted: list[Outcome]) -> None:
-        if len(counted) >= min(_ALL_FAILED, self.tuning.trials) and all(outcome.state == "failed" for outcome in counted):
+    def _check_failures(self, counted: list[FrozenTrial]) -> None:
+        outcomes = [outcome_of(trial) for trial in counted]
+        if len(outcomes) >= min(_ALL_FAILED, self.tuning.trials) and all(outcome.state == "failed" for outcome in outcomes):
             raise ValueError(
-                f"all {len(counted)} trials of the study in {self.place} have failed, the first with: {counted[0].reason}; mend the cause and "
+                f"all {len(outcomes)} trials of the study in {self.folder} have failed, the first with: {outcomes[0].reason}; mend the cause and "
                 f"begin a new study: tuning: {{study: {self.tuning.study}_2}} in params.yaml"
             )
 
-    def _is_mine(self, waiting: FrozenTrial) -> bool:
-        # The sign of life comes first: Optuna waits for ever for a running trial that never gave any.
-        self.storage.record_heartbeat(waiting._trial_id)  # noqa: SLF001 (what storages go by)
-        with contextlib.suppress(UpdateFinishedTrialError):
-            return self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)  # noqa: SLF001
-        return False
-
-    def _drawn(self, waiting: FrozenTrial, slot: int, tried: dict[str, Any]) -> Claim:
-        """What Study.ask does with a trial of its own choice; what has been tried in the slot is tried again."""
-        trial_id = waiting._trial_id  # noqa: SLF001
-        for name, value in {**(self.start if slot == 0 else {}), **tried}.items():
-            self.storage.set_trial_param(trial_id, name, self.space[name].to_internal_repr(value), self.space[name])
-        self.study.sampler = sampler_for(self.tuning, slot)
-        trial = optuna.Trial(self.study, trial_id)
-        hparams = {name: trial._suggest(name, distribution) for name, distribution in self.space.items()}  # noqa: SLF001
-        return Claim(trial.number, trial_id, hparams, slot + 1, self.tuning.trials)
+    def working_on(self, claim: Claim, pid: int) -> None:
+        """Note the process that runs a trial."""
+        self.storage.set_trial_user_attr(claim.trial_id, "process", _process(pid))
 
     def still_at(self, claim: Claim) -> None:
-        """Give a sign of life; LostError where it comes too late."""
-        with contextlib.suppress(StorageInternalError):  # the next one may get through
-            self.storage.record_heartbeat(claim.trial_id)
-            trial = self.storage.get_trial(claim.trial_id)
-            if trial.state == TrialState.FAIL and outcome_of(trial).state == "lost":
-                raise LostError
+        """Tell workers on other hosts that this one is alive."""
+        (self.folder / f"trial{claim.number}.alive").touch()
+
+    def note_path(self, number: int) -> Path:
+        """Where a trial's process leaves its outcome, for whoever outlives it."""
+        return self.folder / f"trial{number}.json"
 
     def finish(self, claim: Claim, outcome: Outcome | None, exit_code: int | None = None) -> None:
         """Tell the study how a trial ended; None where its process was killed, and it is tried again."""
-        tell(self.study, claim, outcome or self._killed(claim, exit_code))
+        with self._alone():
+            (frozen,) = (trial for trial in self._trials() if trial.number == claim.number)
+            if outcome is not None:
+                self._tell(frozen, outcome)
+                return
+            kills = int(frozen.user_attrs.get("kills", 0)) + 1
+            reason = (
+                f"its process was killed ({f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'})"
+            )
+            if kills >= _MOST_KILLS:
+                self._tell(frozen, Outcome("failed", reason=f"{reason}, {kills} times; it may want more memory than there is"))
+            else:
+                self._again(frozen, reason, kills)
 
-    def _killed(self, claim: Claim, exit_code: int | None) -> Outcome:
-        reason = f"{_KILLED} ({f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'})"
-        before = [outcome_of(trial) for trial in self._trials() if slot_of(trial) == claim.position - 1]
-        kills = 1 + sum((one.reason or "").startswith(_KILLED) for one in before)
-        if kills < _MOST_KILLS:
-            return Outcome("lost", reason=reason)
-        return Outcome("failed", reason=f"{reason}, {kills} times; it may want more memory than there is")
+    def _recover(self) -> None:
+        """See to trials whose worker is gone."""
+        for trial in self._trials():
+            if trial.state != TrialState.RUNNING:
+                continue
+            owner, process = trial.user_attrs.get("owner"), trial.user_attrs.get("process")
+            if any(one and self._is_alive(one, trial.number) for one in (owner, process)):
+                continue
+            note = self.note_path(trial.number)
+            if note.is_file():
+                self._tell(trial, Outcome(**json.loads(note.read_text())))
+            else:
+                by = f"process {owner['pid']} on {owner['host']}" if owner else "its worker"
+                self._again(trial, f"{by} was killed", int(trial.user_attrs.get("kills", 0)))
+                print(f"[tune] trial {trial.number}: {by} is gone; it is tried again", flush=True)
 
-    def release(self, claim: Claim) -> None:
-        """Let others have a trial that this worker does not finish; nothing where it has."""
-        with contextlib.suppress(StorageInternalError):
-            tell(self.study, claim, Outcome("lost", reason="its worker was stopped"))
+    def _is_alive(self, one: dict[str, Any], number: int) -> bool:
+        if one["host"] == socket.gethostname():
+            try:
+                process = psutil.Process(one["pid"])
+                # One that was killed stays in the list until whoever started it looks.
+                return abs(process.create_time() - one["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            except psutil.Error:
+                return False
+        alive = self.folder / f"trial{number}.alive"
+        since = alive.stat().st_mtime if alive.is_file() else one["asked"]
+        return time.time() - since < _SILENT_S
+
+    def _again(self, trial: FrozenTrial, reason: str, kills: int) -> None:
+        hparams = trial.params if trial.params.keys() == self.space.keys() else trial.system_attrs.get("fixed_params")
+        known = {other.user_attrs.get("again") for other in self._trials()}
+        if hparams and trial.number not in known:  # killed before it had any: the next one draws the same
+            attrs = {"again": trial.number, "kills": kills, "is_recipe": bool(trial.user_attrs.get("is_recipe"))}
+            self.study.enqueue_trial(hparams, user_attrs=attrs)
+        self._tell(trial, Outcome("lost", reason=reason))
+
+    def _tell(self, trial: FrozenTrial, outcome: Outcome) -> None:
+        self.storage.set_trial_user_attr(trial._trial_id, "outcome", asdict(outcome))  # noqa: SLF001
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(outcome.state, TrialState.FAIL)
+        self.study.tell(trial.number, outcome.values if state == TrialState.COMPLETE else None, state=state)
 
     def finished(self) -> list[tuple[FrozenTrial, Outcome]]:
         """Every finished trial, lost ones among them, in the order of their numbers."""
@@ -239,28 +277,13 @@ class SharedStudy:
         return {name: round(float(share), 4) for name, share in found.items()}
 
 
-def tell(study: optuna.Study, claim: Claim, outcome: Outcome) -> None:
-    """Tell a study how a trial ended; nothing where it knows."""
-    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(outcome.state, TrialState.FAIL)
-    with contextlib.suppress(UpdateFinishedTrialError):
-        study._storage.set_trial_user_attr(claim.trial_id, "outcome", asdict(outcome))  # noqa: SLF001 (as Trial.set_user_attr does)
-        study.tell(claim.number, outcome.values if state == TrialState.COMPLETE else None, state=state, skip_if_finished=True)
-
-
 def outcome_of(trial: FrozenTrial) -> Outcome:
-    """How a trial ended; one whose worker did not live to tell is lost."""
-    told = trial.user_attrs.get("outcome", _SILENT)
-    is_half_told = trial.state == TrialState.FAIL and told["state"] in ("complete", "pruned")
-    return Outcome(**(_SILENT if is_half_told else told))
+    """How a finished trial ended."""
+    return Outcome(**trial.user_attrs.get("outcome", {"state": "lost"}))
 
 
-def slot_of(trial: FrozenTrial) -> int:
-    """Which of a study's trials it is, from 0, whichever attempt; the recipe's values are tried in the first."""
-    return int(trial.user_attrs["slot"])
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    return trial.state in _FINISHED and outcome_of(trial).state != "lost"
+def _process(pid: int) -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": pid, "created": psutil.Process(pid).create_time(), "asked": time.time()}
 
 
 def _told(distribution: str) -> str:

@@ -31,9 +31,10 @@ class Task:
         """``gfl_r101_r50/mgd/tuning``, its place under ``work/<tier>``."""
         return f"{self.pair}/{self.method}/tuning"
 
-    def study_name(self, folder: Path) -> str:
-        """As a database of many studies knows the one of a folder."""
-        return f"{self.tier}/{self.pair}/{self.method}/{folder.name}"
+    @property
+    def study_name(self) -> str:
+        """As the journal and the user know the study."""
+        return f"{self.tier}/{self.pair}/{self.method}/{self.tuning.study}"
 
     @property
     def work(self) -> Path:

@@ -4,29 +4,31 @@ import tempfile
 from pathlib import Path
 
 from pipelines.engine.tracking import Tracker
-from pipelines.tuning.storage import file_in
 from pipelines.tuning.task import Task
 from reports.charts_tuning import draw_study
 from reports.study import Study
 
 
-def open_parent(task: Task, resume: str | None) -> str | None:
+def open_parent(task: Task, folder: Path) -> str | None:
     """Open the run, or go on with the one that an earlier attempt opened; its id, None where MLflow cannot be reached.
 
     Args:
         task: the cell.
-        resume: id of the run of an earlier attempt.
+        folder: of the study, where the id is kept for other workers.
     """
-    tracker = Tracker(f"kd-{task.tier}", f"tune/{task.pair}/{task.method}", resume=resume)
+    noted = folder / "mlflow_run_id"
+    tracker = Tracker(f"kd-{task.tier}", f"tune/{task.pair}/{task.method}", resume=noted.read_text() if noted.is_file() else None)
     known = {"stage": "tune", "tier": task.tier, "pair": task.pair, "method": task.method}
     asked = task.tuning.model_dump(include={"study", "trials", "share", "reports", "objectives", "sampler", "pruner", "seed"})
     tracker.params(known | asked)
     tracker.tags(known)
+    if tracker.run_id:
+        noted.write_text(tracker.run_id)
     return tracker.run_id
 
 
 def close_parent(task: Task, study: Study, folder: Path, wall_s: float) -> None:
-    """Store what was found, drawn as the report draws it, and the study's database where it is a file."""
+    """Store what was found, drawn as the report draws it."""
     if study.mlflow_run_id is None:
         return
     tracker = Tracker(f"kd-{task.tier}", "", resume=study.mlflow_run_id)
@@ -44,6 +46,5 @@ def close_parent(task: Task, study: Study, folder: Path, wall_s: float) -> None:
         record = Path(name) / "study.json"
         record.write_text(study.model_dump_json(indent=2) + "\n")
         tracker.artifact(record)
-    if file_in(folder).is_file():
-        tracker.artifact(file_in(folder))
+    tracker.artifact(folder / "journal.log")
     tracker.finish()

@@ -4,24 +4,24 @@ import hashlib
 import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 from mmengine.config import Config
-from optuna.exceptions import StorageInternalError
 
 from pipelines.cli import FULL_MIB
 from pipelines.distill import composed
 from pipelines.engine.provenance import environment, git_state
-from pipelines.engine.stage import Job, dataset_identity, open_setting, open_tracker
+from pipelines.engine.stage import Job, dataset_identity, open_setting, open_tracker, write_json
 from pipelines.engine.training import WORK, config_sha256, prepare_process, train
 from pipelines.params import cell_parts, flat_hparams, load_pair, with_hparams
 from pipelines.tuning.holdout import hold_out
+from pipelines.tuning.journal import storage_at
 from pipelines.tuning.samplers import pruner_for
 from pipelines.tuning.schedule import ReportHook, shorten
-from pipelines.tuning.storage import explained, storage_at
-from pipelines.tuning.study import Claim, Outcome, tell
+from pipelines.tuning.study import Claim, Outcome
 from pipelines.tuning.task import Task
 
 UNREAD = ("test",)  # splits that a trial does not open, not even to check them
@@ -68,7 +68,7 @@ def describe(task: Task) -> dict[str, Any]:
 
 
 def run_trial(task: Task, claim: Claim, folder: Path, parent: str | None) -> Outcome:
-    """Train, and tell the study, whether or not the worker is still there to do so.
+    """Train; leave the outcome beside the journal, too, for whoever outlives the worker.
 
     Args:
         task: the cell.
@@ -78,14 +78,13 @@ def run_trial(task: Task, claim: Claim, folder: Path, parent: str | None) -> Out
 
     Raises:
         OSError: the disk is full: the trial is not to blame.
-        ValueError: nor is it where the study's database cannot be reached.
     """
     begun = time.monotonic()
     prepare_process()
     config, parts, data = trial_config(task, claim.hparams)
     job = job_of(task, parts, f"trial {claim.number} of study {task.tuning.study}", (claim.position, claim.of))
     storage = storage_at(folder)
-    study = optuna.load_study(study_name=task.study_name(folder), storage=storage, pruner=pruner_for(task.tuning))
+    study = optuna.load_study(study_name=task.study_name, storage=storage, pruner=pruner_for(task.tuning))
 
     def report(step: int, _: int, score: float) -> bool:
         storage.set_trial_intermediate_value(claim.trial_id, step, score)
@@ -107,9 +106,6 @@ def run_trial(task: Task, claim: Claim, folder: Path, parent: str | None) -> Out
             config, name=f"{task.tier}/{task.name}/trials", label=job.label, code=job.code,
             tracker_for=tracker_for, exports={}, hooks=[reporter],
         )  # fmt: skip
-    except StorageInternalError:
-        with explained(folder):
-            raise
     except Exception as error:
         if shutil.disk_usage(WORK).free < FULL_MIB * 2**20:
             raise OSError(str(error)) from error
@@ -124,7 +120,7 @@ def run_trial(task: Task, claim: Claim, folder: Path, parent: str | None) -> Out
         **about, reports=reporter.reports, iterations=reporter.iterations, full_iterations=reporter.full_iterations,
         wall_s=round(time.monotonic() - begun, 1), mlflow_run_id=trackers[-1].run_id if trackers else None,
     )  # fmt: skip
-    tell(study, claim, outcome)
+    write_json(folder / f"trial{claim.number}.json", asdict(outcome))
     for tracker in trackers[-1:]:
         tracker.tags({"state": outcome.state} | ({"reason": outcome.reason} if outcome.reason else {}))
         tracker.metrics({"score": reporter.reports[-1][1]} if reporter.reports else {}, reporter.iterations)
