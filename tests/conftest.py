@@ -29,7 +29,10 @@ for name in ("MLFLOW_TRACKING_URI", "KD_COCO", "KD_VOC", "KD_CITYSCAPES", "KD_DO
 os.environ |= {"DVC_GLOBAL_CONFIG_DIR": "/nonexistent", "DVC_SYSTEM_CONFIG_DIR": "/nonexistent"}
 
 
-LONGEST = ("test_pipeline", "test_tune", "test_smoke", "test_engine", "test_own_grid", "test_contributing", "test_bench")
+LONGEST = (
+    "test_pipeline", "test_tune", "test_slurm_smoke", "test_slurm", "test_smoke", "test_engine", "test_runner", "test_own_grid", "test_contributing",
+    "test_cluster", "test_bench", "test_cache",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -18,7 +18,9 @@ PYTHON = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable)
 PYTHON.pop("SHELL", None)
 # `make repro` without this project's grid, and with a fork server that imports nothing.
 RUNNER = """
+import signal
 from pipelines import cli, processes, repro
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 processes._PRELOADED.clear()
 repro._renew = lambda: False
 cli.run(repro.main)

@@ -120,7 +120,7 @@ def _run(command: str) -> int:
     """Be ``python -m module arguments``, or let a shell run another command; its exit code."""
     words = shlex.split(command)
     if words[:3] != ["exec", "python", "-m"]:
-        return subprocess.run(command, shell=True, check=False, preexec_fn=die_with_parent).returncode  # noqa: S602 (as DVC does)
+        return subprocess.run(command, shell=True, check=False, preexec_fn=_begin).returncode  # noqa: S602 (as DVC does)
     module, sys.argv = words[3], ["", *words[4:]]
     sys.modules.pop(module, None)
     try:
@@ -133,6 +133,12 @@ def _run(command: str) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+def _begin() -> None:
+    """Of a shell's process: it ends with this one, and leaves to this one what comes before a requeue."""
+    die_with_parent()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _last_error(log: Path) -> str | None:
