@@ -41,7 +41,7 @@ class Sources:
 
     @classmethod
     def of(cls, tier: str, pair: str, method: str) -> "Sources":
-        """Where the stages before write them."""
+        """Folders that the stages before write."""
         prior = layout.auxiliary(tier, pair, method) if auxiliary_of(method) else None
         return cls(layout.data(tier), layout.teacher(tier, pair), prior)
 

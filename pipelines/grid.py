@@ -219,5 +219,5 @@ def check_stages(grid: Grid) -> None:
 
 
 def load_stages(path: Path = layout.GRID) -> dict[str, Any]:
-    """What grid.yaml lists, by kind of stage."""
+    """Stages of grid.yaml, by kind."""
     return dict(yaml.safe_load(path.read_text())["stages"])

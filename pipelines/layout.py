@@ -75,5 +75,5 @@ def cell(tier: str, one: Cell) -> Path:
 
 
 def resolved(stage: str, key: str) -> Path:
-    """What a stage depends on besides what other stages make; see :mod:`pipelines.resolved`."""
+    """File of a stage's resolved settings and code; see :mod:`pipelines.resolved`."""
     return RESOLVED / stage / f"{key}.json"

@@ -24,7 +24,7 @@ def me() -> str:
 
 
 def owner(path: Path) -> str | None:
-    """Who holds a lock; None where nobody does."""
+    """Holder of a lock, in words; None where it is free."""
     if not path.is_file():
         return None
     with path.open("r+") as lock:

@@ -1,4 +1,4 @@
-"""What stages, trials and bench need, imported once: each is forked from a process that has imported this and done no more."""
+"""Imports of stages, trials and bench, made once: each is forked from a process that has imported this and done no more."""
 
 import pipelines.engine.tracking  # noqa: I001 (it tells MLflow, before it is imported, to be quiet)
 import mlflow  # noqa: F401

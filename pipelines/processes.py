@@ -25,7 +25,7 @@ _PRELOADED = ["pipelines.preload"]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended.
+    """End of a process.
 
     Args:
         result: what the function returned.
@@ -39,7 +39,7 @@ class Ended:
 
     @property
     def was_killed(self) -> bool:
-        """Whether it neither returned nor raised."""
+        """True where it neither returned nor raised."""
         return self.exit_code != 0
 
 
@@ -70,7 +70,7 @@ class Child:
         self.pid = int(self._process.pid or 0)
 
     def poll(self, wait_s: float = 0.0) -> Ended | None:
-        """How it ended; None while it runs."""
+        """Its end; None while it runs."""
         if not self._receiver.poll(wait_s):
             return None
         result, error = None, None

@@ -62,7 +62,7 @@ def expected(keys: list[str], measured: Path = Path("reports/leaderboard.json"))
 
 
 def executor_of(args: argparse.Namespace) -> Executor:
-    """Where units run; ValueError where that is unknown or not to be had."""
+    """Executor that the command line names; ValueError where it is unknown or not to be had."""
     if args.executor == "local":
         from pipelines.runner.local import Local  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a stage depends on besides what other stages make: settings and code, resolved to values, a file each.
+"""Settings and code that a stage depends on besides what other stages make: resolved to values, a file each.
 
 Stage ``check`` writes the files and DVC compares them, so a stage runs again exactly when something that decides its result has
 changed: not for another method's recipe, another pair, a seed more, a remark or a docstring.  A stage makes sure at its start
@@ -38,7 +38,7 @@ _CLASSIFIER, _AUXILIARY, _DETECTION = "pipelines.engine.classifier", "pipelines.
 
 
 def prepare(grid: Grid) -> dict[str, Any]:
-    """What decides the data sets and their digests, but for files that lie elsewhere."""
+    """Settings of the data sets and their digests, but for files that are elsewhere."""
     tier = load_tier(grid.tier)
     return {
         "data": tier.data,
@@ -51,7 +51,7 @@ def prepare(grid: Grid) -> dict[str, Any]:
 
 
 def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
-    """What decides a pre-trained backbone."""
+    """Settings and code of a pre-trained backbone."""
     tier, needed = load_tier(grid.tier), backbones_needed(grid, grid.pairs)
     if backbone not in needed:
         raise ValueError(
@@ -65,7 +65,7 @@ def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
 
 
 def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
-    """What decides a pair's teacher and the weights that its students start from."""
+    """Settings and code of a pair's teacher and of the weights that its students start from."""
     pair = load_pair(pair_name)
     checkpoint, tier = pair.teacher.checkpoint, load_tier(grid.tier)
     is_fetched = (checkpoint and tier.data == "published" and tier.model is None) or (
@@ -83,7 +83,7 @@ def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
 
 
 def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """What decides a method's auxiliary module on a pair."""
+    """Settings and code of a method's auxiliary module on a pair."""
     pair, part = load_pair(pair_name), auxiliary_of(method)
     if part is None or part.recipe.prior is None:
         raise ValueError(f"{method} has no auxiliary module; params.yaml's grid and grid.yaml do not agree")
@@ -97,7 +97,7 @@ def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
 
 
 def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """What decides a student under a method, but for its seed and what other stages make."""
+    """Settings and code of a student under a method, but for its seed."""
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, grid.tier)
     modules = [f"methods.{part['code']}" for part in parts]
@@ -110,7 +110,7 @@ def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
 
 
 def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """What decides a study's result."""
+    """Settings, search space and code of a study."""
     tuning = grid.tuning
     if tuning is None:
         raise ValueError("params.yaml: says nothing under 'tuning:'; see README, Tuning")
@@ -125,7 +125,7 @@ def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
 
 
 def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
-    """What decides the result of a pair's model on the test split, besides the model."""
+    """Settings and code of the evaluation of a pair's models."""
     pair, tier = load_pair(pair_name), load_tier(grid.tier)
     setting = _setting(grid, pair)
     kept = {"data": tier.data, "model": setting["tier"]["model"], "area_px2": list(tier.area_px2)}
@@ -202,7 +202,7 @@ def as_text(content: dict[str, Any]) -> str:
 
 
 def confirm(stage: str, *key: str) -> dict[str, Any]:
-    """What stage ``check`` resolved for a stage, once it is sure that nothing of it has changed since.
+    """Settings and code that stage ``check`` resolved for a stage, compared with those of now.
 
     Args:
         stage: name.

@@ -28,8 +28,6 @@ class StartedError(Exception):
 class Fake:
     """Writes outputs at once; ``slots`` at a time."""
 
-    title = "fake"
-
     def __init__(self, record, slots=64):
         self.slots, self._record, self._running, self.submitted = slots, record, [], []
         self.stop_at = lambda _key: False
@@ -66,10 +64,6 @@ class Fake:
         """All that was submitted."""
         ended, self._running = self._running, []
         return dict.fromkeys(ended)
-
-    def states(self):
-        """All run."""
-        return dict.fromkeys(self._running, "running")
 
     def stop(self):
         """Nothing runs."""

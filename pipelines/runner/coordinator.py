@@ -17,18 +17,15 @@ _SHARE_RECORDING = 0.05  # of the time that may go into writing dvc.lock
 
 
 class Executor(Protocol):
-    """Where units run; see :class:`pipelines.runner.local.Local`."""
+    """A place for units to run; see :class:`pipelines.runner.local.Local`."""
 
     slots: int
 
-    @property
-    def title(self) -> str: ...  # noqa: D102 (as in the class above, all of them)
-    def room(self) -> int: ...  # noqa: D102
+    def room(self) -> int: ...  # noqa: D102 (as in the class above, all of them)
     def submit(self, unit: Unit) -> None: ...  # noqa: D102
     def attach(self, unit: Unit, *, is_same: bool) -> bool: ...  # noqa: D102
     def finish(self, unit: Unit) -> None: ...  # noqa: D102
     def ended(self) -> dict[str, str | None]: ...  # noqa: D102
-    def states(self) -> dict[str, str]: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
 
 

@@ -46,13 +46,8 @@ class Local:
         self.slots = len(self._free)
         self._running: dict[str, tuple[Child, dict[str, str]]] = {}
 
-    @property
-    def title(self) -> str:
-        """For the first line."""
-        return f"{self.slots} at a time" + (", a GPU each" if self._free and self._free[0] else "")
-
     def room(self) -> int:
-        """How many units can be started now."""
+        """Number of free slots."""
         return len(self._free)
 
     def submit(self, unit: Unit) -> None:
@@ -66,7 +61,7 @@ class Local:
         )
 
     def attach(self, unit: Unit, *, is_same: bool) -> bool:  # noqa: ARG002 (what other executors go by)
-        """Whether an earlier coordinator's process still works on the unit; here it has ended with its coordinator."""
+        """False: an earlier coordinator's process has ended with its coordinator."""
         return False
 
     def finish(self, unit: Unit) -> None:
@@ -82,10 +77,6 @@ class Local:
             for key, end in found.items()
         }
 
-    def states(self) -> dict[str, str]:
-        """Units under way: running, or queued."""
-        return dict.fromkeys(self._running, "running")
-
     def stop(self) -> None:
         """End what runs: each stage as by Ctrl-C, all at once."""
         for child, _ in self._running.values():
@@ -95,7 +86,7 @@ class Local:
 
 
 def _death(exit_code: int | None) -> str:
-    """What is known of a process that did not say why it ended."""
+    """End of a process that did not say why, in words."""
     if exit_code is None or exit_code >= 0:
         return f"its process ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name

@@ -1,4 +1,4 @@
-"""What DVC knows: which stages are stale, and dvc.lock, of which the coordinator is the only writer.
+"""DVC's side of a run: which stages are stale, and dvc.lock, of which the coordinator is the only writer.
 
 The index is opened once.  Stages that have ended are recorded together, and dvc.lock is replaced whole: whatever ends the
 coordinator, it is the one before or the one after.
@@ -87,7 +87,7 @@ class Record:
         return found
 
     def unit(self, key: str, names: list[str]) -> Unit:
-        """What to run for a unit's stale stages, with today's digests of what they depend on."""
+        """A unit of these stages, with today's digests of what they depend on."""
         stages = [self.stages[name] for name in names]
         made = {out.fs_path for stage in stages for out in stage.outs}
         deps = {dep.fs_path: dep for stage in stages for dep in _files(stage) if dep.fs_path not in made}

@@ -1,4 +1,4 @@
-"""What a person sees of a run: on a terminal a bar for the whole and a line per running unit, elsewhere plain lines."""
+"""Progress of a run: on a terminal a bar for the whole and a line per running unit, elsewhere plain lines."""
 
 import os
 import sys

@@ -49,7 +49,7 @@ class Settings(BaseModel):
 
 @dataclass
 class Job:
-    """What runs on a node: a unit, in the checkout; submitit pickles it."""
+    """A unit on a node, in the checkout; submitit pickles it."""
 
     folder: str
     log: str
@@ -112,13 +112,8 @@ class Slurm:
             raise ValueError(f"{', '.join(lacking)} is not on the PATH; start make repro on a login node of the cluster")
         return cls(settings, jobs)
 
-    @property
-    def title(self) -> str:
-        """For the first line."""
-        return f"Slurm's partition {self._settings.partition}, {self.slots} jobs at most"
-
     def room(self) -> int:
-        """How many units can be submitted now."""
+        """Number of units that may be submitted now."""
         return self.slots - len(self._running)
 
     def submit(self, unit: Unit) -> None:
@@ -142,7 +137,7 @@ class Slurm:
         self._running[unit.key] = (unit, str(job.job_id))
 
     def attach(self, unit: Unit, *, is_same: bool) -> bool:
-        """Whether a job of an earlier coordinator still works on the unit; one that works on something else is cancelled."""
+        """True where a job of an earlier coordinator works on the unit; a job on other settings of it is cancelled."""
         noted = unit.folder / "job.txt"
         job = noted.read_text().strip() if noted.is_file() else None
         if job is None or job not in self._queue:
@@ -181,10 +176,6 @@ class Slurm:
         """Enter what a unit left into MLflow, where its job could not: a store in a file has one writer."""
         if unit.records and self._is_deferred and (said := call("pipelines.engine.tracking_records:enter", unit.records).error):
             print(f"warning: MLflow: {unit.key} is not entered: {said}", file=sys.stderr)
-
-    def states(self) -> dict[str, str]:
-        """Units under way: running, or pending."""
-        return {key: self._queue.get(job, "submitted") for key, (_, job) in self._running.items()}
 
     def stop(self) -> None:
         """Leave the jobs alone: the next coordinator attaches to them."""

@@ -27,7 +27,7 @@ _PATIENCE_S = 3600.0  # for an earlier job of the unit, which Slurm may take for
 
 @dataclass(frozen=True)
 class Unit:
-    """What one process runs.
+    """Stages that one process runs.
 
     Args:
         key: such as ``gfl_r101_r50/mgd/seed0``, ``gfl_r101_r50/teacher``, ``check``.
@@ -43,12 +43,12 @@ class Unit:
 
     @property
     def folder(self) -> Path:
-        """Where it is told of, and tells."""
+        """Folder of the files above."""
         return UNITS / self.key
 
     @property
     def log(self) -> Path:
-        """What its stages print."""
+        """File of the stages' output."""
         return layout.WORK / "logs" / f"{self.key}.log"
 
     def write(self, *, keep: bool = False) -> None:
@@ -58,7 +58,7 @@ class Unit:
         _write(self.folder / "unit.json", json.dumps(asdict(self), indent=1))
 
     def is_written(self) -> bool:
-        """Whether an earlier attempt was of the very same work."""
+        """True where an earlier attempt was of the very same work."""
         path = self.folder / "unit.json"
         return path.is_file() and json.loads(path.read_text()) == asdict(self)
 
