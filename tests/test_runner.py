@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipelines import lockfile
+from pipelines.runner.unit import Unit
 from tests.small_grid import CELL, KEYS, ONCE, PYTHON, RUNNER, dvc, ran, repro, stages, started, wait_for
 
 
@@ -244,11 +245,32 @@ def test_a_full_disk_while_recording_loses_nothing(scratch):
     assert first.returncode == 2
     assert re.search(r"^error: .*No space left on device", first.stderr, re.MULTILINE), first.stderr
     assert not Path("dvc.lock").exists()
-    num_ran = sum(sum(counts.values()) for counts in ran().values())
+    ended = {
+        path.parent.relative_to("work/units").as_posix(): json.loads(path.read_text())
+        for path in Path("work/units").rglob("done.json")
+    }
+    before = ran()
     second = repro()
+    after = ran()
 
     assert second.returncode == 0, second.stderr
-    assert ran() == ONCE, num_ran
+    assert ended
+    for key, names in ended.items():
+        for name in {name.partition("@")[0] for name in names} & ONCE.get(key, {}).keys():
+            assert (before[key][name], after[key][name]) == (1, 1), (key, name)
+
+
+@pytest.mark.parametrize(("command", "has_failed"), [("kill -TERM $PPID; kill -KILL $$", False), ("kill -KILL $$", True)])
+def test_a_job_that_slurm_ends_has_not_failed(tmp_path, monkeypatch, command, has_failed):
+    """SIGKILL may reach a stage's processes before the job's own; a stage that dies by itself has failed."""
+    monkeypatch.chdir(tmp_path)
+    unit = Unit("a/none/seed0", {"distill@a/none/seed0": command})
+    unit.write()
+    job = f"from pipelines import locks; from pipelines.runner import unit; locks.check_shared = print; unit.run({str(unit.folder)!r})"
+    ended = subprocess.run([sys.executable, "-c", job], env={**PYTHON, "SLURM_JOB_ID": "1"}, capture_output=True, check=False)
+
+    assert ended.returncode == 256 - signal.SIGKILL
+    assert (unit.failure() is not None) == has_failed
 
 
 def test_a_coordinator_that_is_not_alone_with_dvc(scratch):

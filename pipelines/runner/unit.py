@@ -21,7 +21,7 @@ from pipelines.lifeline import die_with_parent
 
 UNITS = layout.WORK / "units"
 LOCK, BEAT = layout.WORK / "coordinator.lock", layout.WORK / "coordinator.beat"
-REQUEUED = threading.Event()
+REQUEUED, TERMINATED = threading.Event(), threading.Event()
 _PATIENCE_S = 3600.0  # for an earlier job of the unit, which Slurm may take for dead while it works
 
 
@@ -90,6 +90,8 @@ def run(folder: str) -> None:
     is_job = "SLURM_JOB_ID" in os.environ
     try:
         if is_job:
+            # Before it cancels or requeues, and kills processes in any order; SIGTERM alone ends nothing.
+            signal.signal(signal.SIGTERM, lambda *_: TERMINATED.set())
             locks.check_shared(LOCK, BEAT)
         else:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -109,6 +111,8 @@ def _run_all(unit: Unit) -> None:
         if stage in done:
             continue
         code = _run(command)
+        if code and TERMINATED.is_set():  # a process of it was killed first: Slurm knows what becomes of the job
+            sys.exit(code)
         if code:
             _write(unit.folder / "failed.txt", f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n")
             sys.exit(code)
