@@ -22,23 +22,23 @@ export PYTHONDONTWRITEBYTECODE := 1
 .DELETE_ON_ERROR:
 
 repro: install
-	@python -m pipelines.repro $(ARGS)
+	@python -m pipelines.commands.run $(ARGS)
 
 quick: install
-	@python -m pipelines.quick
+	@python -m pipelines.commands.quick
 
 # A file stays in one process, so that what its tests share is made once; the longest begin.
 test: install
 	@python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 smoke: install
-	@OMP_NUM_THREADS=1 python -m pipelines.smoke
+	@OMP_NUM_THREADS=1 python -m pipelines.commands.matrix
 
 ui: install
 	@mlflow ui --backend-store-uri "$$(python -c 'from pipelines.engine.tracking import tracking_uri; print(tracking_uri())')"
 
 speed: install
-	@python -m tests.speed --json reports/speed.json && OMP_NUM_THREADS=1 python -m tests.step_cost --json reports/step_cost.json
+	@python -m tools.speed --json reports/measurements/speed.json && OMP_NUM_THREADS=1 python -m tools.step_cost --json reports/measurements/step_cost.json
 
 lint: install
 	@ruff check . && ruff format --check . && mypy && lint-imports

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.pair import HeadFamily
-from benchmarks.scenes import SceneSpec
+from benchmarks.synthetic import SceneSpec
 
 
 class _Frozen(BaseModel):

@@ -15,7 +15,7 @@ from pipelines import layout
 from pipelines.layout import Cell
 from pipelines.tuning.settings import Id, Rows, Tuning
 
-RENEW = "python -m pipelines.check --renew"
+RENEW = "python -m pipelines.stages.check --renew"
 
 
 class Grid(BaseModel):

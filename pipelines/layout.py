@@ -7,6 +7,8 @@ RUNS = Path("runs")  # what stages write, recorded by DVC
 WORK = Path("work")  # what they leave behind: checkpoints, logs, notes of failures
 GRID = Path("grid.yaml")
 RESOLVED = RUNS / "resolved"
+REPORTS = Path("reports")
+COMMITTED = REPORTS / "mini"  # results that are part of the project
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def study(tier: str, pair: str, method: str) -> Path:
 def cell(tier: str, one: Cell) -> Path:
     """Folder of a cell's student, record and metrics."""
     return RUNS / tier / one.key
+
+
+def report(tier: str) -> Path:
+    """Folder of a tier's leaderboard, in all its forms."""
+    return REPORTS / tier
 
 
 def resolved(stage: str, key: str) -> Path:

@@ -194,8 +194,8 @@ class Part:
 
 
 def _converted(key: str, how: Conversion, published: dict[str, Any], pair_name: str, tier_name: str) -> tuple[Any, str]:
-    """See :func:`pipelines.reduced.converted`."""
-    from pipelines.reduced import converted  # noqa: PLC0415 (which imports this module's users)
+    """See :func:`pipelines.conversion.converted`."""
+    from pipelines.conversion import converted  # noqa: PLC0415 (which imports this module's users)
 
     tier = load_tier(tier_name)
     try:

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.pair import Model, Pair
 from benchmarks.tier import ModelScale
 from pipelines import layout
+from pipelines.code_digest import code_of
 from pipelines.grid import Grid, data_sets, stages
 from pipelines.params import (
     auxiliary_of,
@@ -24,7 +25,6 @@ from pipelines.params import (
     load_parts,
     load_tier,
 )
-from pipelines.syntax import code_of
 from pipelines.tuning.space import ranges_of
 
 _TRAINING = ("pipelines.engine.compose", "pipelines.engine.training")
@@ -34,7 +34,7 @@ _SIZES = {
     "solo_grids": "solo",
     "segmenter": "segmenter",
 }  # of a tier's model, and the head type that has them
-_CLASSIFIER, _AUXILIARY, _DETECTION = "pipelines.engine.classifier", "pipelines.engine.prior", "pipelines.engine.heads"
+_CLASSIFIER, _AUXILIARY, _DETECTION = "pipelines.engine.classifier", "pipelines.engine.auxiliary", "pipelines.engine.heads"
 
 
 def prepare(grid: Grid) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def prepare(grid: Grid) -> dict[str, Any]:
         "own": grid.own and grid.own.model_dump(mode="json"),
         "sets": data_sets(grid),
         "tasks": sorted({pair.task for pair in map(load_pair, grid.pairs) if pair.not_run is None}) if tier.data == "own" else [],
-        "code": code_of(["benchmarks.scenes"]),
+        "code": code_of(["benchmarks.synthetic"]),
     }
 
 
@@ -60,7 +60,7 @@ def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
     return {
         "backbone": needed[backbone],
         "pretraining": tier.pretraining and tier.pretraining.model_dump(mode="json"),
-        "code": code_of([*_TRAINING, "pipelines.pretrain", _CLASSIFIER], without=[_AUXILIARY, _DETECTION]),
+        "code": code_of([*_TRAINING, "pipelines.stages.pretrain", _CLASSIFIER], without=[_AUXILIARY, _DETECTION]),
     }
 
 
@@ -72,13 +72,13 @@ def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
         tier.data == "own" and grid.own and grid.own.teacher
     )
     # Only a fetched teacher is judged before anything is trained on it.
-    unused = [_AUXILIARY, *_unused(pair), *([] if is_fetched else ["pipelines.evaluate"])]
+    unused = [_AUXILIARY, *_unused(pair), *([] if is_fetched else ["pipelines.stages.evaluate"])]
     return {
         **_setting(grid, pair),
         "teacher_seed": pair.teacher_seed,
         "checkpoint": checkpoint and {"url": checkpoint.url, "sha256": checkpoint.sha256},
         "stated": pair.teacher.stated,
-        "code": code_of([*_TRAINING, "pipelines.teachers"], without=unused),
+        "code": code_of([*_TRAINING, "pipelines.stages.teachers"], without=unused),
     }
 
 
@@ -92,7 +92,7 @@ def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
         "name": part.name,
         "hparams": part.recipe.prior.hparams,
         "training": part.prior_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
-        "code": code_of([*_TRAINING, "pipelines.masks", _AUXILIARY, f"methods.{part.code}"], without=_unused(pair)),
+        "code": code_of([*_TRAINING, "pipelines.stages.masks", _AUXILIARY, f"methods.{part.code}"], without=_unused(pair)),
     }
 
 
@@ -105,7 +105,7 @@ def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
         **_setting(grid, pair),
         "parts": parts,
         "config": cell_config(method, pair_name, pair, grid.tier),
-        "code": code_of([*_TRAINING, "pipelines.distill", *modules], without=[_AUXILIARY, *_unused(pair)]),
+        "code": code_of([*_TRAINING, "pipelines.stages.distill", *modules], without=[_AUXILIARY, *_unused(pair)]),
     }
 
 
@@ -129,7 +129,11 @@ def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
     pair, tier = load_pair(pair_name), load_tier(grid.tier)
     setting = _setting(grid, pair)
     kept = {"data": tier.data, "model": setting["tier"]["model"], "area_px2": list(tier.area_px2)}
-    return {**setting, "tier": kept, "code": code_of(["pipelines.evaluate"], without=[_CLASSIFIER, _AUXILIARY, *_unused(pair)])}
+    return {
+        **setting,
+        "tier": kept,
+        "code": code_of(["pipelines.stages.evaluate"], without=[_CLASSIFIER, _AUXILIARY, *_unused(pair)]),
+    }
 
 
 def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 import json
 from dataclasses import replace
 
-from reports.assembly import leaderboard
-from reports.board import PublishedFigure
-from reports.record import Ap, Cost, Data, Metrics, Reading, Run, Segmentation
-from reports.rows import Cells, PairInfo, Result, table
-from reports.study import Range, Study, Trial
+from reports.schemas.leaderboard import PublishedFigure
+from reports.schemas.run import Ap, Cost, Data, Metrics, Reading, Run, Segmentation
+from reports.schemas.study import Range, Study, Trial
+from reports.stats.assembly import leaderboard
+from reports.stats.rows import Cells, PairInfo, Result, table
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
 

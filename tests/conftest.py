@@ -16,10 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
 METHODS = ("none", "mgd", "maskd", "crosskd+pkd")  # of the grid that tests run: control, plain, with a prior, joined
 # Of reports/, what runs and commands write.
-REPORTS = (
-    *(f"leaderboard.{form}" for form in ("csv", "html", "json", "md", "pdf")), "trainings.csv", "figures", "speed.json",
-    "step_cost.json", "full_size.md",
-)  # fmt: skip
+REPORTS = ("mini", "measurements")
 _STAGES: list[str] = []  # grid.yaml of the grid that tests run: to list stages takes seconds
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -93,7 +90,7 @@ def copy_project(target: Path) -> Path:
 
 def renew(project: Path) -> None:
     """Bring grid.yaml up to date with an edited params.yaml, as a user does before ``dvc repro``."""
-    done = run_stage(project, "pipelines.check", "--renew")
+    done = run_stage(project, "pipelines.stages.check", "--renew")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -121,7 +118,7 @@ def finished(tmp_path_factory):
     """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow)."""
     target = copy_project(tmp_path_factory.mktemp("finished"))
     edit_yaml(target / "params.yaml", tuning=tuning())
-    done = run_stage(target, "pipelines.repro")
+    done = run_stage(target, "pipelines.commands.run")
     assert done.returncode == 0, done.stdout + done.stderr
     (target / "output.txt").write_text(done.stdout)
     return target
@@ -143,7 +140,7 @@ def read(path: Path) -> dict:
 def setting(pair_name: str = PAIR, tier_name: str = "smoke", data: Path = Path("data")):
     """A pair at a tier; published data lie under ``/data``, where nothing need be as long as nothing is loaded."""
     from pipelines.engine.compose import Setting  # noqa: PLC0415 (seconds)
-    from pipelines.engine.sources import source  # noqa: PLC0415
+    from pipelines.engine.data_configs import source  # noqa: PLC0415
     from pipelines.params import load_pair, load_tier  # noqa: PLC0415
 
     pair, tier = load_pair(pair_name), load_tier(tier_name)

@@ -19,11 +19,13 @@ PYTHON.pop("SHELL", None)
 # `make repro` without this project's grid, and with a fork server that imports nothing.
 RUNNER = """
 import signal
-from pipelines import cli, processes, repro
+from pipelines import errors
+from pipelines.commands import run
+from pipelines.runner import processes
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 processes._PRELOADED.clear()
-repro._renew = lambda: False
-cli.run(repro.main)
+run._renew = lambda: False
+errors.run(run.main)
 """
 # A cell as the grid has them: two stages of one key; each counts how often it ran.
 CELL = {

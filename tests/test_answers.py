@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.answers import predictions, sections, seed_power, teacher_splits
-from reports.assembly import leaderboard
-from reports.rows import Cells
-from reports.statistics import rank_correlation, split_spread, untested
+from reports.stats.answers import predictions, sections, seed_power, teacher_splits
+from reports.stats.assembly import leaderboard
+from reports.stats.inference import rank_correlation, split_spread, untested
+from reports.stats.rows import Cells
 from tests.boards import figure, made_up, result
 
 RNG = np.random.default_rng

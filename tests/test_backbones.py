@@ -10,21 +10,22 @@ import torch
 import yaml
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 
-from benchmarks.scenes import SceneSpec, draw_scene
+from benchmarks.synthetic import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
-from pipelines import layout, params, teachers
-from pipelines.check import check_repeat
+from pipelines import layout, params
 from pipelines.engine.backbones import backbone_of, backbones_of
 from pipelines.engine.classifier import OneDigitScenes, ShareRight
 from pipelines.engine.compose import Weights, compose_pretraining, compose_training
 from pipelines.engine.training import config_sha256, prepare_process, quiet
 from pipelines.engine.weights import file_sha256
+from pipelines.estimation.completed import Finished
+from pipelines.estimation.workload import make_plan
 from pipelines.grid import Grid, stages
 from pipelines.params import backbones_needed, load_pair, load_tier
-from pipelines.planning.finished import Finished
-from pipelines.planning.work import make_plan
-from pipelines.pretrain import judged
-from reports.record import Run
+from pipelines.stages import teachers
+from pipelines.stages.check import check_repeat
+from pipelines.stages.pretrain import judged
+from reports.schemas.run import Run
 from tests.conftest import PAIR, ROOT, build, setting
 from tests.published import RUNNABLE
 from tests.test_compose import cell

@@ -13,10 +13,10 @@ import pytest
 from mmengine.config import Config
 
 from benchmarks.throughput import Throughput
-from pipelines import bench
-from pipelines.benching.apart import Ended, run_apart
-from pipelines.benching.made_up import made_up_batch
-from pipelines.benching.results import Outcome, as_table, published_size
+from pipelines.commands import measure
+from pipelines.engine.dummy_batches import made_up_batch
+from pipelines.measurement.isolated import Ended, run_apart
+from pipelines.measurement.records import Outcome, as_table, published_size
 from tests.conftest import ROOT, copy_project, run_stage
 
 FAST = ("--size", "64x64", "--batch", "1", "--iterations", "1", "--warmup", "0", "--device", "cpu")
@@ -119,7 +119,7 @@ def tried(tmp_path_factory):
     broken = project / "methods/fitnet.py"
     broken.write_text(re.sub(r"(def forward\(.*\n)", r'\1        raise RuntimeError("torn")\n', broken.read_text()))
     done = run_stage(
-        project, "pipelines.bench", "--pairs", "resnet34_resnet18", "retinanet_r50_r18", *FAST,
+        project, "pipelines.commands.measure", "--pairs", "resnet34_resnet18", "retinanet_r50_r18", *FAST,
         "--methods", "none", "fitnet", "maskd", "pkd", "defeat_mismatch",
         "--table", "table.md", "--json", "speeds.json",
     )  # fmt: skip
@@ -194,14 +194,14 @@ def test_bad_input(monkeypatch, arguments, message):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["bench", *arguments])
     with pytest.raises(ValueError, match=f"^{message}$"):
-        bench.main()
+        measure.main()
 
 
 def test_a_pair_of_unknown_size(monkeypatch):
     """The published size is the one that was measured for the plan, or there is none."""
     monkeypatch.chdir(ROOT)
     assert published_size("faster_rcnn_r101_r50_voc") == (608, 1024)  # 600x1000 padded to multiples of 32
-    with pytest.raises(ValueError, match=r"does not have pair 'new'; run python -m tests.model_sizes new .* or give --size"):
+    with pytest.raises(ValueError, match=r"does not have pair 'new'; run python -m tools.model_sizes new .* or give --size"):
         published_size("new")
 
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from benchmarks.published import Figure, Registry, Settings
-from pipelines.check import check_all
-from pipelines.comparable import check_comparable, contradictions, settings_here, split_differs
-from pipelines.gather import published_figures
+from benchmarks.reported import Figure, Registry, Settings
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_yaml
-from reports.board import Margin
-from reports.judging import judged
-from reports.wording import orientation, reading
+from pipelines.reporting.collect import published_figures
+from pipelines.reporting.comparability import check_comparable, contradictions, settings_here, split_differs
+from pipelines.stages.check import check_all
+from reports.formats.wording import orientation, reading
+from reports.schemas.leaderboard import Margin
+from reports.stats.verdicts import judged
 from tests.boards import made_up
 from tests.conftest import ROOT, committed, edit_yaml, renew, run_stage
 
@@ -26,7 +26,7 @@ def at_root(monkeypatch):
 @pytest.fixture(scope="module")
 def figures():
     """All records by id."""
-    return {figure.id: figure for figure in load_yaml(ROOT / "benchmarks/published.yaml", Registry).root}
+    return {figure.id: figure for figure in load_yaml(ROOT / "benchmarks/reported.yaml", Registry).root}
 
 
 def here(pair, method, **changes):
@@ -130,18 +130,18 @@ def test_a_contradiction_is_one_line_before_anything_trains(project):
     edit_yaml(project / "params.yaml", tier="paper", grid={"retinanet_x101_r50": ["none", "mgd"]}, seeds=1)
     recipe = project / "methods/mgd.yaml"
     recipe.write_text(recipe.read_text().replace("alpha: 2.0e-5", "alpha: 3.0e-5"))
-    done = run_stage(project, "pipelines.check")
+    done = run_stage(project, "pipelines.stages.check")
     edit_yaml(project / "params.yaml", tier="mini")
 
     assert done.returncode == 2
     assert done.stderr == (
-        "error: benchmarks/published.yaml: retina-x101-mgd-readme is marked comparable, and its settings are not those of mgd on "
+        "error: benchmarks/reported.yaml: retina-x101-mgd-readme is marked comparable, and its settings are not those of mgd on "
         "retinanet_x101_r50: alpha 2e-05, here 3e-05; correct the recipe or the pair, or mark it 'comparable: false' with "
         "'differs'\n"
     )
     assert not (project / "runs").exists()
     renew(project)
-    assert run_stage(project, "pipelines.check").returncode == 0
+    assert run_stage(project, "pipelines.stages.check").returncode == 0
 
 
 def test_the_committed_registry_passes_the_check_of_every_pair(monkeypatch):

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from pipelines.compare import open_board
-from reports.comparison import changes, differences
-from reports.record import Environment
-from reports.rows import Cells
+from pipelines.commands.compare import open_board
+from reports.schemas.run import Environment
+from reports.stats.comparison import changes, differences
+from reports.stats.rows import Cells
 from tests.boards import board, made_up, result
 from tests.conftest import ROOT
 
@@ -84,7 +84,7 @@ def test_as_a_user_runs_it(tmp_path):
     for name, scores in (("a", (13.0, 14.0, 15.0)), ("b", (17.0, 18.0, 19.0))):
         made = board(made_up(scores={"none": (10.0, 11.0)}, cells=trained(scores, name)))
         (tmp_path / f"{name}.json").write_text(made.model_dump_json())
-    command = [sys.executable, "-m", "pipelines.compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    command = [sys.executable, "-m", "pipelines.commands.compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
@@ -96,5 +96,7 @@ def test_neither_file_nor_revision(monkeypatch):
     """One line."""
     monkeypatch.chdir(ROOT)
 
-    with pytest.raises(ValueError, match=r"^nowhere: is neither a file nor a git revision that has reports/leaderboard\.json"):
+    with pytest.raises(
+        ValueError, match=r"^nowhere: is neither a file nor a git revision that has reports/mini/leaderboard\.json"
+    ):
         open_board("nowhere")

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.pair import TAPS
 from methods.contract import Composition, View
-from pipelines.check import check_recipe
 from pipelines.params import load_parts
+from pipelines.stages.check import check_recipe
 from tests.views import Case
 
 METHODS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("methods").glob("*.yaml"))

@@ -30,6 +30,6 @@ def test_worked_example(project):
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
     renew(project)
-    check = run_stage(project, "pipelines.check")
+    check = run_stage(project, "pipelines.stages.check")
     assert check.returncode == 0, check.stderr
     assert (project / f"runs/resolved/distill/{PAIR}/cosine+crosskd.json").is_file()

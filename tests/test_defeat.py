@@ -68,7 +68,7 @@ def naive_masks(method, neck, batch):
 
 
 def masks_alone(method, student, batch):
-    """What ``python -m tests.speed`` times apart."""
+    """What ``python -m tools.speed`` times apart."""
     neck = student.features["neck"]
     return {
         "ours": lambda: level_masks(batch.boxes_xyxy, batch.image_hw, neck, method.finest_px),

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from pipelines.params import load_grid
-from reports.board import Leaderboard
-from reports.tables import markdown, overview
+from reports.formats.markdown import markdown, overview
+from reports.schemas.leaderboard import Leaderboard
 from tests.conftest import ROOT, committed
-from tests.readme import shown_table
+from tools.readme import shown_table
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.datasets import check_own, write_manifest
-from benchmarks.scenes import write_scenes
+from benchmarks.synthetic import write_scenes
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
 from pipelines.engine.distiller import UnfitError
 from pipelines.engine.mmlab import import_mmrazor, published_config

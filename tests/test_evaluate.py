@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
-from benchmarks.scenes import CLASSES, SceneSpec, write_scenes
+from benchmarks.synthetic import CLASSES, SceneSpec, write_scenes
 from pipelines.engine.compose import Setting, compose_test, compose_training
-from pipelines.engine.sources import source
+from pipelines.engine.data_configs import source
+from pipelines.engine.metrics import coco_ap, segmentation_iou
 from pipelines.engine.training import prepare_process, quiet, save_weights
-from pipelines.evaluate import measure
-from pipelines.metrics import coco_ap, segmentation_iou
 from pipelines.params import load_pair, load_tier
-from reports.record import Ap, Metrics, Segmentation
+from pipelines.stages.evaluate import measure
+from reports.schemas.run import Ap, Metrics, Segmentation
 from tests.conftest import ROOT, build
 
 COCO_AREAS = (32**2, 96**2)

@@ -12,18 +12,18 @@ from matplotlib.text import Text
 from PIL import Image
 
 from methods.contract import Picture
-from pipelines.samples import picture_arrays
-from reports import charts_details, charts_scores, charts_training, drawing, pictures, pictures_found
-from reports.board import Curve, Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
-from reports.figures import draw
-from reports.record import Cost, Git
+from pipelines.engine.visualizations import picture_arrays
+from reports.plots import predictions, scores, style, subgroups, training, visualizations
+from reports.plots.figures import draw
+from reports.schemas.leaderboard import Curve, Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
+from reports.schemas.run import Cost, Git
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
 CURVE = Curve(own_loss=[(100, 2.0), (200, 1.5), (300, 1.2)], tune_score=[(150, 5.0), (300, 9.0)])
 DIGESTS = {"weights_sha256": "0", "run_sha256": "0", "metrics_sha256": "0", "mlflow_run_id": None, "target": "stage"}
 CHARTS = (
-    charts_scores.scores, charts_scores.forest, charts_scores.gap, charts_details.size, charts_details.classes,
-    charts_training.curves, charts_training.cost,
+    scores.scores, scores.forest, scores.gap, subgroups.size, subgroups.classes,
+    training.curves, training.cost,
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _style():
     """As :func:`draw` sets it."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(drawing.STYLE)
+        mpl.rcParams.update(style.STYLE)
         yield
 
 
@@ -202,17 +202,17 @@ def test_a_pair_that_has_not_run_beside_one_that_has(tmp_path):
     """Says so where it has a panel; the method that cannot be says that."""
     waiting = table(row("none", status="not run"), row("cwd", status="impossible"), pair="other", teacher=None)
     both = board(table(control(), gaining()), waiting)
-    words = texts(only(charts_scores.scores, both).figure)
+    words = texts(only(scores.scores, both).figure)
 
     assert words.count("not run") == 2  # teacher and control
     assert words.count("impossible") == 1
-    assert texts(only(charts_scores.forest, both).figure).count("impossible") == 1
+    assert texts(only(scores.forest, both).figure).count("impossible") == 1
     assert len(draw(both, {}, tmp_path, prefix="")) == 7
 
 
 def test_scores_say_mean_and_gain():
     """Two seeds of 13 and 15 over a control at 11, a teacher at 20."""
-    drawn = only(charts_scores.scores, board(table(control(), gaining())))
+    drawn = only(scores.scores, board(table(control(), gaining())))
     axis = drawn.figure.findobj(mpl.axes.Axes)[0]
 
     assert {"14.0  +3.0", "11.0", "20.0", "AP, points", "MGD"} <= set(texts(drawn.figure))
@@ -223,7 +223,7 @@ def test_scores_say_mean_and_gain():
 def test_published_gains_have_an_axis_of_their_own_but_at_full_size():
     """At a scaled tier no diamond stands on our axis, and the shaded one says what it is."""
     pair = table(control(), gaining(gains=(2.6, 2.2)))
-    scaled, full = (only(charts_scores.forest, board(pair, full_size=full)) for full in (False, True))
+    scaled, full = (only(scores.forest, board(pair, full_size=full)) for full in (False, True))
     ours, theirs = scaled.figure.findobj(mpl.axes.Axes)
     (common,) = full.figure.findobj(mpl.axes.Axes)
 
@@ -238,7 +238,7 @@ def test_published_gains_have_an_axis_of_their_own_but_at_full_size():
 def test_a_wide_interval_ends_in_an_arrow_head():
     """It must not press all other gains into a dot: from -500 to 5 the axis still shows 3 well apart from zero."""
     (axis, _) = only(
-        charts_scores.forest, board(table(control(), gaining(gain_low=-500.0), gaining("pkd", gain=4.0)))
+        scores.forest, board(table(control(), gaining(gain_low=-500.0), gaining("pkd", gain=4.0)))
     ).figure.findobj(mpl.axes.Axes)  # fmt: skip
     left, right = axis.get_xlim()
 
@@ -250,7 +250,7 @@ def test_a_wide_interval_ends_in_an_arrow_head():
 def test_gain_without_interval_and_row_without_control():
     """One seed: a mark alone; no control: said in words."""
     pair = table(control(scores=(11.0,)), gaining(scores=(14.0,), gain_low=None, gain_high=None), row("pkd", (9.0,), mean=9.0))
-    figure = only(charts_scores.forest, board(pair)).figure
+    figure = only(scores.forest, board(pair)).figure
     axis = figure.findobj(mpl.axes.Axes)[0]
 
     assert marks(axis, "s") == [3.0]
@@ -260,7 +260,7 @@ def test_gain_without_interval_and_row_without_control():
 
 def test_gap_is_a_share_of_the_way_to_the_teacher():
     """A third; the teacher's line at 100 %."""
-    axis = only(charts_scores.gap, board(table(control(), gaining()))).figure.findobj(mpl.axes.Axes)[0]
+    axis = only(scores.gap, board(table(control(), gaining()))).figure.findobj(mpl.axes.Axes)[0]
     low, high = next(line.get_xdata() for line in axis.lines if list(line.get_ydata()) == [0, 0])
 
     assert marks(axis, "s") == [pytest.approx(100 / 3)]
@@ -275,7 +275,7 @@ def test_sizes_are_those_of_what_the_pair_is_judged_by(metric, prefix):
     seeds = [
         seed_result(k, score, sizes=[f"{prefix}{name}" for name in ("APs", "APm", "APl")]) for k, score in enumerate((13.0, 15.0))
     ]
-    axis = only(charts_details.size, board(table(gaining(seeds=seeds), metric=metric))).figure.findobj(mpl.axes.Axes)[0]
+    axis = only(subgroups.size, board(table(gaining(seeds=seeds), metric=metric))).figure.findobj(mpl.axes.Axes)[0]
     means = [line.get_ydata()[0] for line in axis.lines if line.get_markerfacecolor() != "none"]
 
     assert means == [13.0, 12.0, 11.0]
@@ -287,15 +287,15 @@ def test_pairs_without_sizes_have_no_figure_of_them():
     bare = seed_result(0, 13.0, sizes=())
     unknown = bare.model_copy(update={"metrics": {"APs": None, "APm": None, "APl": None}})
 
-    assert list(charts_details.size(board(table(gaining(seeds=[bare]), metric="mIoU")))) == []
-    assert list(charts_details.size(board(table(gaining(seeds=[unknown]))))) == []
+    assert list(subgroups.size(board(table(gaining(seeds=[bare]), metric="mIoU")))) == []
+    assert list(subgroups.size(board(table(gaining(seeds=[unknown]))))) == []
 
 
 def test_gain_on_every_class():
     """14 over 11 in figures; a class without objects hatched."""
     seeds = [seed_result(0, 14.0).model_copy(update={"per_class": {"cat": 14.0, "dog": None}})]
     base = [seed_result(0, 11.0).model_copy(update={"per_class": {"cat": 11.0, "dog": None}})]
-    figure = only(charts_details.classes, board(table(control(seeds=base), gaining(seeds=seeds)))).figure
+    figure = only(subgroups.classes, board(table(control(seeds=base), gaining(seeds=seeds)))).figure
 
     assert {"cat", "dog", "+3.0", "MGD"} <= set(texts(figure))
     assert [bool(patch.get_hatch()) for patch in figure.findobj(mpl.axes.Axes)[0].patches if isinstance(patch, Rectangle)] == [
@@ -308,7 +308,7 @@ def test_many_classes_stand_in_bands(num, bands, numbered):
     """20 in two lines with figures, COCO's 80 in two without; the method's name before each."""
     names = [f"class {k}" for k in range(num)]
     rows = (row(m, seeds=[seed_result(0, s, classes=names)]) for m, s in (("none", 11.0), ("mgd", 14.0)))
-    words = texts(only(charts_details.classes, board(table(*rows))).figure)
+    words = texts(only(subgroups.classes, board(table(*rows))).figure)
 
     assert set(names) <= set(words)
     assert words.count("MGD") == bands
@@ -317,7 +317,7 @@ def test_many_classes_stand_in_bands(num, bands, numbered):
 
 def test_a_line_for_every_training():
     """Loss and tune score of two seeds of two rows; the control black and on top."""
-    loss, score = only(charts_training.curves, board(table(control(), gaining()))).figure.findobj(mpl.axes.Axes)
+    loss, score = only(training.curves, board(table(control(), gaining()))).figure.findobj(mpl.axes.Axes)
 
     assert len(loss.lines) == len(score.lines) == 4
     assert [line.get_color() for line in loss.lines[2:]] == ["#000000", "#000000"]
@@ -327,7 +327,7 @@ def test_a_line_for_every_training():
 
 def test_cost_with_and_without_the_prior():
     """Two minutes are twice the control's one; a prior of one minute for two seeds makes it 2.5."""
-    axis = only(charts_training.cost, board(table(control(), gaining(prior_minutes=1.0)))).figure.findobj(mpl.axes.Axes)[0]
+    axis = only(training.cost, board(table(control(), gaining(prior_minutes=1.0)))).figure.findobj(mpl.axes.Axes)[0]
     found = {line.get_xdata()[0]: line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "s"}
 
     assert found == {2.0: "#0072B2", 2.5: "white"}
@@ -336,7 +336,7 @@ def test_cost_with_and_without_the_prior():
 def test_a_method_looks_the_same_everywhere():
     """In whichever pair it comes first; no two of twenty look the same, none like the control."""
     methods = [f"m{k}" for k in range(20)]
-    looks = drawing.looks(board(table(*(row(m) for m in ("none", *methods))), table(row("m5"), row("none"), pair="other")))
+    looks = style.looks(board(table(*(row(m) for m in ("none", *methods))), table(row("m5"), row("none"), pair="other")))
 
     assert list(looks) == ["none", *methods]
     assert len({(look.colour, look.marker) for look in looks.values()}) == 21
@@ -377,7 +377,7 @@ def test_many_pairs_stay_readable(chart):
 
 def test_masks_show_their_levels_and_range(pair, samples):
     """Two levels of two images; six of eight tokens, said so."""
-    drawn, _ = pictures.maps(board(pair), pair, pictures.read_samples(samples))
+    drawn, _ = visualizations.maps(board(pair), pair, visualizations.read_samples(samples))
     words = texts(drawn.figure)
 
     assert words.count("token 6") == 1
@@ -397,7 +397,7 @@ def test_a_map_is_laid_only_over_what_it_covers(pair, tmp_path):
             tmp_path / "m.npz", covered=np.array([[0.5, 1.0]]), **pictured("masks", ["a"], ["a"], [np.ones((1, 4, 2))], translucent=True)
         ),
     }  # fmt: skip
-    (drawn,) = pictures.maps(board(pair), pair, pictures.read_samples(files))
+    (drawn,) = visualizations.maps(board(pair), pair, visualizations.read_samples(files))
     over = next(axis for axis in drawn.figure.axes if len(axis.images) == 2)
 
     assert list(over.images[1].get_extent()) == [-0.5, 7.5, 15.5, -0.5]
@@ -406,7 +406,7 @@ def test_a_map_is_laid_only_over_what_it_covers(pair, tmp_path):
 
 def test_restored_and_teacher_share_their_colours(pair, samples):
     """The masked student has its own."""
-    _, drawn = pictures.maps(board(pair), pair, pictures.read_samples(samples))
+    _, drawn = visualizations.maps(board(pair), pair, visualizations.read_samples(samples))
     limits = {
         axis.get_title(): axis.images[0].get_clim()
         for axis in drawn.figure.axes
@@ -422,7 +422,7 @@ def test_a_picture_of_any_name_is_drawn(pair, tmp_path):
     for number, method in enumerate(("maskd", "mgd"), start=1):
         maps = [np.full((1, 4, 4), number), np.linspace(0, 1, 16).reshape(1, 4, 4)]
         files[method] = save(tmp_path / f"{method}.npz", covered=np.ones((1, 2)), **pictured("glow", ["a", "b"], ["b"], maps))
-    drawn = list(pictures.maps(board(pair), pair, pictures.read_samples(files)))
+    drawn = list(visualizations.maps(board(pair), pair, visualizations.read_samples(files)))
 
     assert [one.name for one in drawn] == ["glow-maskd-pair", "glow-mgd-pair"]
     assert any("a: 1 to 1" in word and "others: 0 to 1" in word for word in texts(drawn[0].figure))
@@ -432,7 +432,7 @@ def test_a_picture_of_any_name_is_drawn(pair, tmp_path):
 
 def test_boxes_with_names_and_scores(pair, samples):
     """The surest for the one object; the truth's have no score; a cell that did not run, no picture."""
-    (drawn,) = pictures_found.found(board(pair), pair, pictures.read_samples(samples))
+    (drawn,) = predictions.found(board(pair), pair, visualizations.read_samples(samples))
     words = texts(drawn.figure)
 
     assert [words.count(title) for title in ("truth", "teacher", "none (control)", "MasKD", "CWD")] == [2, 2, 2, 2, 0]
@@ -452,7 +452,7 @@ def test_label_maps_in_their_classes_colours(tmp_path):
         )
     }
     pair = table(control(), metric="mIoU")
-    (drawn,) = pictures_found.found(board(pair), pair, pictures.read_samples(files))
+    (drawn,) = predictions.found(board(pair), pair, visualizations.read_samples(files))
     shown = drawn.figure.axes[0].images[0].get_array()
 
     assert list(shown[0, 0] * 255) == pytest.approx([100, 100, 100])
@@ -471,7 +471,7 @@ def test_instances_by_number(tmp_path):
         "none": save(tmp_path / "n.npz", **shared),
     }
     pair = table(control(), metric="mask AP")
-    (drawn,) = pictures_found.found(board(pair), pair, pictures.read_samples(files))
+    (drawn,) = predictions.found(board(pair), pair, visualizations.read_samples(files))
     truth_axis, teacher, none = drawn.figure.axes[:3]
 
     assert [text.get_text() for text in truth_axis.texts] == ["dog"]

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from pipelines.gather import gather, margins, published_figures, read_board
 from pipelines.grid import Grid
 from pipelines.params import load_yaml
+from pipelines.reporting.collect import gather, margins, published_figures, read_board
 from pipelines.tuning.settings import Tuning
-from reports.board import Leaderboard
+from reports.schemas.leaderboard import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
 from tests.conftest import ROOT
 
@@ -202,7 +202,7 @@ def test_tuned_rows_that_cannot_be_or_failed(tuned, monkeypatch):
 
     assert (found.status, found.reason) == ("failed", "failed: its search: every trial failed: loss_mgd is not finite")
 
-    monkeypatch.setattr("pipelines.gather.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
+    monkeypatch.setattr("pipelines.reporting.collect.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
     rows = make().tables[0].rows
     assert [(one.method, one.status) for one in rows[1:3]] == [("mgd", "impossible"), ("mgd/tuned", "impossible")]
 
@@ -229,21 +229,21 @@ def test_two_margins_for_one_question(tmp_path):
 
 def test_a_published_record_without_source_is_one_line(tmp_path):
     """The registry's own schema says so, with the file."""
-    from benchmarks.published import Registry  # noqa: PLC0415
+    from benchmarks.reported import Registry  # noqa: PLC0415
 
-    path = tmp_path / "published.yaml"
+    path = tmp_path / "reported.yaml"
     path.write_text("- {id: a-b, pair: p, what: teacher, metric: box AP, value: 1, read: verbatim}\n")
 
-    with pytest.raises(ValueError, match=r"published\.yaml: key '0\.source' is missing$"):
+    with pytest.raises(ValueError, match=r"reported\.yaml: key '0\.source' is missing$"):
         load_yaml(path, Registry)
 
 
 def test_what_a_source_repeats_is_shown_once(monkeypatch):
     """CrossKD's three sources for GFL's teacher are three; a figure without the suite's method is not shown."""
-    from benchmarks.published import Registry  # noqa: PLC0415
+    from benchmarks.reported import Registry  # noqa: PLC0415
 
     monkeypatch.chdir(ROOT)
-    figures = load_yaml(ROOT / "benchmarks/published.yaml", Registry).root
+    figures = load_yaml(ROOT / "benchmarks/reported.yaml", Registry).root
     found = published_figures(figures, PAIR, "box AP")
 
     assert sorted(one.value for one in found["teacher"]) == [44.6, 44.7, 44.9]

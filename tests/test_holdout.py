@@ -10,13 +10,13 @@ import pytest
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 
 from benchmarks.datasets import check_own, check_published, write_manifest
+from pipelines.engine import holdout
 from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_training
-from pipelines.engine.sources import dicts, source
+from pipelines.engine.data_configs import dicts, source
+from pipelines.engine.holdout import hold_out
 from pipelines.engine.stage import dataset_identity
 from pipelines.engine.training import prepare_process, quiet
 from pipelines.params import cell_parts, load_pair, load_tier
-from pipelines.tuning import holdout
-from pipelines.tuning.holdout import hold_out
 from tests import trees
 from tests.conftest import ROOT, read
 from tests.trees import edit, label_map, refused, small_catalogue

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import cli, lockfile
+from pipelines import errors
+from pipelines.runner import lockfile
 from pipelines.runner.record import Record
 from tests.conftest import ROOT
 
@@ -128,7 +129,7 @@ def test_no_copy_is_one_line_with_the_remedy(kept, capsys, copy):
     lockfile.KEPT.unlink() if copy is None else lockfile.KEPT.write_text(half(kept) if copy else "")
     Path("dvc.lock").write_text(half_a_record(kept)[:-1])
     with pytest.raises(SystemExit, match="2"):
-        cli.run(lockfile.repair)
+        errors.run(lockfile.repair)
 
     assert capsys.readouterr().err == (
         "error: dvc.lock ends in the middle of a line, as an interrupted write leaves it, and work/kept.lock has no copy of it; "
@@ -164,7 +165,7 @@ def test_a_full_disk_leaves_the_old_file_whole(kept, monkeypatch, capsys, writer
     Path("dvc.lock").write_text(old)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SystemExit, match="2"):
-        cli.run({"repair": lockfile.repair, "keep": lockfile.keep}[writer])
+        errors.run({"repair": lockfile.repair, "keep": lockfile.keep}[writer])
 
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
     assert Path("dvc.lock").read_text() == old
@@ -174,7 +175,7 @@ def test_a_full_disk_leaves_the_old_file_whole(kept, monkeypatch, capsys, writer
 
 def test_a_killed_plain_dvc_is_made_up_for(bare, capsys):
     """Its stage keeps dvc.lock as it is before DVC's writing; `make repro` goes on from there, past a cut rwlock, too."""
-    code = "from pipelines import cli; cli.run(lambda: None)"
+    code = "from pipelines import errors; errors.run(lambda: None)"
     stages = {name: {"cmd": f'python -c "{code}"', "deps": [f"{name}.txt"]} for name in "ab"}
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     for name in "ab":

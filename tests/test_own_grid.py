@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 
-from pipelines import check, distill, evaluate, layout, prepare, report, teachers
+from pipelines import layout
 from pipelines.engine import stage, tracking
 from pipelines.engine.weights import file_sha256
 from pipelines.params import load_grid
 from pipelines.resolved import contents
-from reports.record import Metrics, Run
+from pipelines.stages import check, distill, evaluate, prepare, report, teachers
+from reports.schemas.run import Metrics, Run
 from tests import trees
 from tests.conftest import edit_yaml, read
 from tests.test_teachers import NoTracker
@@ -74,7 +75,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     results = {name: train(monkeypatch, pair, name) for name in ("none", method)}
     digest = read(Path("data/mine/manifest.json"))["sets"]["own"]["digest"]
     run(monkeypatch, report)
-    board = read(Path("reports/leaderboard.json"))
+    board = read(Path("reports/mini/leaderboard.json"))
 
     for name, (record, metrics) in results.items():
         assert (record.status, record.data.name, record.data.digest) == ("done", "own", digest)

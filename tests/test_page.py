@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from reports.board import (
+from reports.formats.html import _labels, page
+from reports.formats.html_curves import _ticks, panels
+from reports.schemas.leaderboard import (
     Against,
     Curve,
     Leaderboard,
@@ -20,9 +22,7 @@ from reports.board import (
     Table,
     TeacherRow,
 )
-from reports.page import _labels, page
-from reports.page_curves import _ticks, panels
-from reports.record import Cost, Environment, Git
+from reports.schemas.run import Cost, Environment, Git
 
 NASTY = """<img src=x onerror="window.taken = 1">'"&</script>"""
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}

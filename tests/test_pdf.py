@@ -7,7 +7,8 @@ import zlib
 import pytest
 import typst
 
-from reports.board import (
+from reports.formats.pdf import prepare, write_pdf
+from reports.schemas.leaderboard import (
     Against,
     Curve,
     Leaderboard,
@@ -20,8 +21,7 @@ from reports.board import (
     Table,
     TeacherRow,
 )
-from reports.pdf import prepare, write_pdf
-from reports.record import Cost, Git
+from reports.schemas.run import Cost, Git
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
 CURVE = Curve(own_loss=[], tune_score=[])

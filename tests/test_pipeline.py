@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pipelines import layout
-from reports.record import Metrics, Run
+from reports.schemas.run import Metrics, Run
 from tests.conftest import METHODS, PAIR, edit_yaml, read, run_stage, tuning
 
 
@@ -27,12 +27,12 @@ def distill(project, method="mgd", seed=0, out="out", **environment):
 
 def distill_arguments(method="mgd", seed=0, out="out"):
     """Its command line."""
-    return "pipelines.distill", "--tier", "smoke", "--cell", f"{PAIR}/{method}/seed{seed}", "--out", out
+    return "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{PAIR}/{method}/seed{seed}", "--out", out
 
 
 def check(project):
     """Let stage check see what was edited."""
-    done = run_stage(project, "pipelines.check")
+    done = run_stage(project, "pipelines.stages.check")
     assert done.returncode == 0, done.stderr
 
 
@@ -53,7 +53,7 @@ def longer(project, epochs=3, train=40):
     tier["schedule"]["student_epochs"] = epochs
     path.write_text(yaml.safe_dump(tier))
     check(project)
-    done = run_stage(project, "pipelines.prepare", "--tier", "smoke")
+    done = run_stage(project, "pipelines.stages.prepare", "--tier", "smoke")
     assert done.returncode == 0, done.stderr
 
 
@@ -116,11 +116,11 @@ def test_what_is_kept_to_be_looked_at(finished):
 def test_the_same_records_give_the_same_report(finished_copy):
     """Byte for byte in every form; a record that cannot be used is a line and exit code 1, and the rest is written."""
     forms = sorted(path.relative_to(finished_copy / "reports") for path in (finished_copy / "reports").glob("leaderboard.*"))
-    forms += sorted(path.relative_to(finished_copy / "reports") for path in (finished_copy / "reports/figures").iterdir())
-    again = run_stage(finished_copy, "pipelines.report", "--out", "again")
+    forms += sorted(path.relative_to(finished_copy / "reports") for path in (finished_copy / "reports/mini/figures").iterdir())
+    again = run_stage(finished_copy, "pipelines.stages.report", "--out", "again")
     record = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json"
     record.write_text(record.read_text().replace('"stage"', '"stages"'))
-    partial = run_stage(finished_copy, "pipelines.report", "--out", "partial")
+    partial = run_stage(finished_copy, "pipelines.stages.report", "--out", "partial")
     rows = read(finished_copy / "partial/leaderboard.json")["tables"][0]["rows"]
 
     assert again.returncode == 0, again.stderr
@@ -139,10 +139,10 @@ def test_the_same_records_give_the_same_report(finished_copy):
 
 def test_leaderboard_records_weights_lock_and_mlflow_agree(finished_copy):
     """All six trainings; a score changed by hand is found in the records, the lock and MLflow."""
-    agree = run_stage(finished_copy, "pipelines.verify")
+    agree = run_stage(finished_copy, "pipelines.commands.verify")
     metrics = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/metrics.json"
     metrics.write_text(re.sub(r'"AP75": [0-9.]+', '"AP75": 88.0', metrics.read_text()))
-    found = run_stage(finished_copy, "pipelines.verify")
+    found = run_stage(finished_copy, "pipelines.commands.verify")
 
     assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "6 of 6"), agree.stdout
     assert found.returncode == 1
@@ -197,7 +197,7 @@ def test_progress_says_which_cell_of_how_many(finished):
 
 def test_leaderboard_holds_what_the_records_say(finished):
     """Means and gains of the JSON from the metrics; the Markdown has the rows, the pictures are there."""
-    board = read(finished / "reports/leaderboard.json")
+    board = read(finished / "reports/mini/leaderboard.json")
     rows = {row["method"]: row for row in board["tables"][0]["rows"]}
     for method in METHODS:
         metrics = read(finished / f"runs/smoke/{PAIR}/{method}/seed0/metrics.json")
@@ -206,7 +206,7 @@ def test_leaderboard_holds_what_the_records_say(finished):
         assert rows[method]["mean"] == pytest.approx(metrics["score"])
         assert rows[method]["num_seeds"] == 1
         assert rows[method]["gain_low"] is None
-    text = (finished / "reports/leaderboard.md").read_text()
+    text = (finished / "reports/mini/leaderboard.md").read_text()
     assert "tier `smoke`" in text
     assert "These are not COCO figures" in text
     assert {picture["name"] for picture in board["pictures"]} >= {"scores", "forest", f"masks-maskd-{PAIR}", f"detections-{PAIR}"}
@@ -219,7 +219,7 @@ def test_nothing_to_do_is_quick(finished):
     begun = time.monotonic()
     stale(finished)
     between = time.monotonic()
-    done = run_stage(finished, "pipelines.repro")
+    done = run_stage(finished, "pipelines.commands.run")
 
     assert "nothing to do: all 19 stages are up to date" in done.stdout
     assert time.monotonic() - between < 3 * (between - begun)
@@ -256,10 +256,10 @@ def test_an_unsupported_combination_is_a_row_and_no_stage(finished_copy):
     """CrossKD on a two-stage detector: no stage is there, its command is one line, the report has the reason."""
     pair = "faster_rcnn_r101_r50"
     edit_yaml(finished_copy / "params.yaml", grid={PAIR: ["none"], pair: ["crosskd+pkd"]}, tuning=tuning(grid={}))
-    renewed = run_stage(finished_copy, "pipelines.check", "--renew")
+    renewed = run_stage(finished_copy, "pipelines.stages.check", "--renew")
     listed = run_stage(finished_copy, "dvc", "stage", "list", "--name-only").stdout.split()
-    done = run_stage(finished_copy, "pipelines.distill", "--tier", "smoke", "--cell", f"{pair}/crosskd+pkd/seed0")
-    run_stage(finished_copy, "pipelines.report", "--out", "again")
+    done = run_stage(finished_copy, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{pair}/crosskd+pkd/seed0")
+    run_stage(finished_copy, "pipelines.stages.report", "--out", "again")
     (row,) = read(finished_copy / "again/leaderboard.json")["tables"][1]["rows"]
 
     assert renewed.returncode == 0, renewed.stderr
@@ -278,8 +278,8 @@ def test_a_row_taken_out_of_the_grid_is_not_shown_and_costs_nothing_to_put_back(
         edit_yaml(
             finished_copy / "params.yaml", grid={PAIR: methods}, tuning=tuning(grid={PAIR: ["mgd"]} if "mgd" in methods else {})
         )
-        done = run_stage(finished_copy, "pipelines.repro")
-        rows = [row["method"] for row in read(finished_copy / "reports/leaderboard.json")["tables"][0]["rows"]]
+        done = run_stage(finished_copy, "pipelines.commands.run")
+        rows = [row["method"] for row in read(finished_copy / "reports/mini/leaderboard.json")["tables"][0]["rows"]]
 
         assert done.returncode == 0, done.stdout + done.stderr
         assert "iteration" not in done.stdout.replace("warmup_iterations", "").replace("iterations as", "")
@@ -290,13 +290,13 @@ def test_a_grid_file_that_lags_behind_is_refused_by_plain_dvc(finished_copy):
     """With the command that renews it; after that command dvc runs what is new, and no more."""
     edit_yaml(finished_copy / "params.yaml", seeds=2)
     refused = run_stage(finished_copy, "dvc", "repro", f"distill@{PAIR}/none/seed0")
-    renewed = run_stage(finished_copy, *["pipelines.check", "--renew"])
+    renewed = run_stage(finished_copy, *["pipelines.stages.check", "--renew"])
     look = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
     new = {f"{stage}@{PAIR}/{row}/seed1" for stage in ("distill", "evaluate") for row in (*METHODS, "mgd/tuned")}
 
     assert refused.returncode != 0
     assert (
-        "error: grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m pipelines.check --renew"
+        "error: grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m pipelines.stages.check --renew"
         in (refused.stdout + refused.stderr)
     )
     assert renewed.stdout == "[check] grid.yaml is written anew\n"
@@ -537,9 +537,9 @@ def test_killed_runner_takes_everything_along(finished_copy, start):
     """While the coordinator works another is refused; kill -9 ends the run behind it."""
     longer(finished_copy, epochs=200)
     shutil.rmtree(finished_copy / "work")
-    runner = start(finished_copy, "pipelines.repro")
+    runner = start(finished_copy, "pipelines.commands.run")
     training = training_process(finished_copy / f"work/smoke/{PAIR}/none/seed0")
-    second = run_stage(finished_copy, "pipelines.repro")
+    second = run_stage(finished_copy, "pipelines.commands.run")
     runner.kill()
     runner.wait()
 

@@ -11,12 +11,12 @@ import yaml
 
 from benchmarks.pair import Model, Pair
 from benchmarks.throughput import Complexity, Throughput
-from pipelines import plan
+from pipelines.commands import estimate
+from pipelines.estimation import completed, lengths, workload
+from pipelines.estimation.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
+from pipelines.estimation.throughput import Speed, Speeds, known_speeds
 from pipelines.grid import Grid, write_stages
 from pipelines.params import load_grid, load_tier
-from pipelines.planning import finished, lengths, work
-from pipelines.planning.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
-from pipelines.planning.speeds import Speed, Speeds, known_speeds
 from pipelines.runner.record import Record
 from tests.conftest import METHODS, PAIR, ROOT, committed, copy_project, edit_yaml, renew
 from tests.conftest import tuning as small_tuning
@@ -84,7 +84,7 @@ def write(path, content):
 def run(monkeypatch, *arguments):
     """The command in this process."""
     monkeypatch.setattr(sys, "argv", ["plan", *arguments])
-    plan.main()
+    estimate.main()
 
 
 def as_json(monkeypatch, project, *arguments):
@@ -251,7 +251,7 @@ def test_students_with_tuned_values_are_as_fast(project):
     costs = [{"wall_s": wall_s, "num_images": 1000, "resumed_after_iteration": 0} for wall_s in (100, 300)]
     rows = [{"method": name, "seeds": [{"cost": cost}]} for name, cost in zip(("mgd", "mgd/tuned"), costs, strict=True)]
     tables = [{"pair": "alpha", "teacher": None, "rows": rows}]
-    write(project / "reports/leaderboard.json", {"tier": "mini", "environment": {"device": "CPU"}, "tables": tables})
+    write(project / "reports/mini/leaderboard.json", {"tier": "mini", "environment": {"device": "CPU"}, "tables": tables})
 
     assert known(throughput()).student("alpha", "mgd") == Speed(10, measured=True, source="runs/", whole=True)
     assert known(throughput(), tier="mini").measured.keys() == {("alpha", "mgd")}
@@ -263,7 +263,7 @@ def test_the_committed_leaderboard_is_of_its_tier(project):
     costs = [{"wall_s": wall_s, "num_images": 1000, "resumed_after_iteration": 0} for wall_s in (100, 300)]
     rows = [{"method": "mgd", "seeds": [{"cost": cost} for cost in costs]}, {"method": "crosskd", "seeds": []}]
     tables = [{"pair": "alpha", "teacher": {"cost": costs[0]}, "rows": rows}]
-    write(project / "reports/leaderboard.json", {"tier": "mini", "environment": {"device": "CPU"}, "tables": tables})
+    write(project / "reports/mini/leaderboard.json", {"tier": "mini", "environment": {"device": "CPU"}, "tables": tables})
     nothing = throughput()
 
     assert known(nothing, tier="mini").student("alpha", "mgd") == Speed(5, measured=True, source="leaderboard", whole=True)
@@ -360,8 +360,8 @@ def test_a_baseline_with_seeds_of_its_own(project, monkeypatch):
     edit_yaml(project / "params.yaml", baseline_seeds=5)
 
     def times(*arguments):
-        work = as_json(monkeypatch, project, *arguments)["work"]
-        return {item["what"]: item["times"] for item in work if item["kind"] == "students"}
+        workload = as_json(monkeypatch, project, *arguments)["work"]
+        return {item["what"]: item["times"] for item in workload if item["kind"] == "students"}
 
     assert times() == {"none": 5, "mgd": 2}
     assert times("--seeds", "1", "7", "8") == {"none": 3, "mgd": 3}
@@ -455,8 +455,8 @@ def test_cached_by_dvc(project, monkeypatch):
     (project / "dvc.lock").write_text("")
     write_stages(grid)
     saying_stale(monkeypatch, "alpha/crosskd+pkd/seed0", "masks/alpha/crosskd+pkd", "report")
-    by_dvc = finished.find_finished(grid, grid)
-    by_record = finished.find_finished(grid, grid.model_copy(update={"seeds": [0, 1]}))
+    by_dvc = completed.find_finished(grid, grid)
+    by_record = completed.find_finished(grid, grid.model_copy(update={"seeds": [0, 1]}))
 
     assert "DVC says" in by_dvc.means
     assert ({cell.method for cell in by_dvc.cells}, by_dvc.teachers, by_dvc.priors) == ({"none"}, {"alpha"}, {("alpha", "none")})
@@ -471,7 +471,7 @@ def test_dvc_is_not_asked_about_another_grid_s_stages(project, is_there):
     (project / "dvc.lock").write_text("")
     if is_there:
         write_stages(grid.model_copy(update={"seeds": [0]}))
-    found = finished.find_finished(grid, grid)
+    found = completed.find_finished(grid, grid)
 
     assert [cell.key for cell in found.cells] == ["alpha/none/seed0"]
     assert "is not checked (grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m" in found.means
@@ -489,12 +489,12 @@ def test_units_are_called_so_by_dvc(tmp_path, monkeypatch):
     for method in METHODS:
         finish(runs / f"{PAIR}/{method}/seed0", pair=PAIR, method=method)
     write(runs / f"{PAIR}/mgd/tuned/study.json", {"status": "done"})
-    recorded = finished.find_finished(grid, grid)
+    recorded = completed.find_finished(grid, grid)
     assert all((recorded.cells, recorded.teachers, recorded.priors, recorded.backbones, recorded.tuned, recorded.studies))
     (at / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    by_dvc, units = finished.find_finished(grid, grid), Record().units
+    by_dvc, units = completed.find_finished(grid, grid), Record().units
 
-    assert by_dvc == finished.Finished(by_dvc.means)
+    assert by_dvc == completed.Finished(by_dvc.means)
     assert "DVC says" in by_dvc.means
     assert {
         "pretrain/resnet50", f"{PAIR}/teacher", f"masks/{PAIR}/maskd", f"tune/{PAIR}/mgd", f"{PAIR}/mgd/tuned/seed0",
@@ -516,15 +516,15 @@ def test_studies_by_hand(project, monkeypatch):
     """Half of 12 epochs over what is left of COCO, 7017 steps each; 4 x 5000 images measured; then both seeds in full."""
     tune(project)
     content = as_json(monkeypatch, project, "--tflops", "10")
-    work = {(item["kind"], item["what"]): item for item in content["work"]}
-    trials, measured = work["trials", "mgd"], work["evaluation", "mgd/trials"]
+    workload = {(item["kind"], item["what"]): item for item in content["work"]}
+    trials, measured = workload["trials", "mgd"], workload["evaluation", "mgd/trials"]
     both = [{"pair": "alpha", "method": "mgd", "seed": seed, "tuned": True} for seed in (0, 1)]
 
     assert (trials["times"], trials["length"]["iterations"]) == (8, 6 * 7017)
     assert trials["hours"] == pytest.approx(8 * 6 * 7017 * 16 / 20 / 3600)
     assert (measured["times"], measured["hours"]) == (8, pytest.approx(8 * 4 * 5000 / 100 / 3600))
     for kind in ("students", "evaluation"):
-        assert work[kind, "mgd/tuned"] == work[kind, "mgd"] | {"what": "mgd/tuned"}
+        assert workload[kind, "mgd/tuned"] == workload[kind, "mgd"] | {"what": "mgd/tuned"}
     assert content["tuning"] == {
         "trials_at_most": 8,
         "studies": {"to_run": [{"pair": "alpha", "method": "mgd"}], "cached": []},
@@ -583,7 +583,7 @@ def test_cached_studies_by_dvc(project, monkeypatch):
     (project / "dvc.lock").write_text("")
     write_stages(load_grid())
     saying_stale(monkeypatch, "tune/alpha/mgd", "alpha/mgd/tuned/seed0")
-    found = finished.find_finished(load_grid(), load_grid())
+    found = completed.find_finished(load_grid(), load_grid())
 
     assert found.studies == {("alpha", "crosskd")}
     assert {cell.method for cell in found.tuned} == {"crosskd"}
@@ -595,7 +595,7 @@ def test_trials_are_as_long_as_stage_tune_makes_them(share, epochs):
     """Whole epochs, one at least; or iterations."""
     from mmengine.config import Config  # noqa: PLC0415
 
-    from pipelines.tuning.schedule import shorten  # noqa: PLC0415 (seconds)
+    from pipelines.engine.trial_schedule import shorten  # noqa: PLC0415 (seconds)
 
     config = Config({"train_cfg": {"max_epochs": 12}, "param_scheduler": [], "default_hooks": {"checkpoint": {}}})
     shorten(config, share)
@@ -607,7 +607,7 @@ def test_trials_are_as_long_as_stage_tune_makes_them(share, epochs):
 
 def test_trials_find_as_many_images_as_are_held_out():
     """The plan's numbers are the engine's; scenes have a tune split."""
-    from pipelines.tuning import holdout  # noqa: PLC0415 (seconds)
+    from pipelines.engine import holdout  # noqa: PLC0415 (seconds)
 
     tier, pair = load_tier("paper"), Pair.model_validate(a_pair())
 
@@ -620,7 +620,7 @@ def test_validation_is_counted_once(project):
     """A whole training's time has its validations in it: the test is left."""
     finish(project / "runs/paper/alpha/none/seed7")
     grid = Grid(tier="paper", rows={"alpha": ["none", "mgd"]}, seeds=[0])
-    items = work.make_plan(grid, finished.Finished(""), device="", tflops=10, downloads=project).work
+    items = workload.make_plan(grid, completed.Finished(""), device="", tflops=10, downloads=project).work
     images = {item.what: item.images for item in items if item.kind == "evaluation"}
 
     assert images == {"teacher": 5000, "none": 5000, "mgd": 13 * 5000}
@@ -642,7 +642,7 @@ def test_multiply_adds_are_counted_as_mmengine_counts_them():
     from mmengine.analysis import FlopAnalyzer  # noqa: PLC0415
     from torch import nn  # noqa: PLC0415
 
-    from tests.model_sizes import count_gmac  # noqa: PLC0415
+    from tools.model_sizes import count_gmac  # noqa: PLC0415
 
     convolutions = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=4))
     model = nn.Sequential(convolutions, nn.ConvTranspose2d(8, 5, 2, stride=2), nn.Flatten(), nn.Linear(5 * 6 * 4, 7))
@@ -655,7 +655,7 @@ def test_multiply_adds_are_counted_as_mmengine_counts_them():
 
 def test_lengths_are_read_without_the_framework():
     """A plan needs no model code: a config's file is found without importing its package."""
-    script = "import sys; from pipelines.planning import lengths; lengths._published('mmdet::gfl/gfl_r50_fpn_1x_coco.py'); "
+    script = "import sys; from pipelines.estimation import lengths; lengths._published('mmdet::gfl/gfl_r50_fpn_1x_coco.py'); "
     done = subprocess.run(
         [sys.executable, "-c", script + "print(sorted({'torch', 'mmdet', 'mmcv'} & sys.modules.keys()))"],
         cwd=ROOT, capture_output=True, text=True, check=True,

@@ -7,7 +7,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 
 from pipelines.grid import Grid
-from reports.power import holm_adjusted, power
+from reports.stats.power import holm_adjusted, power
 from tests.conftest import committed
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from benchmarks.catalogue import CATALOGUE
-from benchmarks.scenes import SceneSpec, write_scenes
-from pipelines import prepare
+from benchmarks.synthetic import SceneSpec, write_scenes
+from pipelines.stages import prepare
 from tests import trees
 from tests.conftest import ROOT, edit_yaml, read
 from tests.trees import refused, small_catalogue

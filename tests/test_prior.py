@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.benching.made_up import made_up_batch
 from pipelines.engine.compose import Weights, compose_prior, compose_training
+from pipelines.engine.dummy_batches import made_up_batch
 from pipelines.engine.training import prepare_process, save_weights
 from pipelines.engine.weights import file_sha256
 from pipelines.params import load_parts

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines import processes
-from pipelines.processes import Child, call
+from pipelines.runner import processes
+from pipelines.runner.processes import Child, call
 from tests.conftest import ROOT
 
 # What is called there, in a module that the test writes.
@@ -40,7 +40,7 @@ def leave():
 """
 # A process that calls one of them, so that it can be killed.
 CALLER = """
-from pipelines import processes
+from pipelines.runner import processes
 processes._PRELOADED.clear()
 processes.call("called:sleep")
 """
@@ -146,7 +146,7 @@ def test_it_ends_with_whoever_started_it(number):
 def test_it_is_forked_from_one_that_has_imported():
     """The fork server of stages, trials and bench has MMLab; a child has it at once."""
     code = (
-        "import json, sys\nfrom pipelines.processes import call\n"
+        "import json, sys\nfrom pipelines.runner.processes import call\n"
         "found = call('called:about', 'x')\nprint(json.dumps([found.result['had'], 'torch' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())

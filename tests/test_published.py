@@ -7,9 +7,9 @@ from itertools import combinations
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.published import Figure, Registry, digest
-from pipelines.gather import published_figures
+from benchmarks.reported import Figure, Registry, digest
 from pipelines.params import load_pair, load_yaml
+from pipelines.reporting.collect import published_figures
 from tests.conftest import ROOT, run_stage
 
 UNCLAIMED = {"retinanet_r50_r18"}  # CrossKD ships its config; no source that could be read states a figure
@@ -26,7 +26,7 @@ def at_root(monkeypatch):
 @pytest.fixture(scope="module")
 def figures():
     """All records."""
-    return load_yaml(ROOT / "benchmarks/published.yaml", Registry).root
+    return load_yaml(ROOT / "benchmarks/reported.yaml", Registry).root
 
 
 def figure(**changes):
@@ -212,7 +212,7 @@ def test_pairs_state_a_published_teacher(figures):
 
 def versions():
     """(number of records, digest) of each version in the change log, the first one first."""
-    text = (ROOT / "benchmarks/PUBLISHED_CHANGES.md").read_text()
+    text = (ROOT / "benchmarks/REPORTED_CHANGES.md").read_text()
     return [
         (int(count), sha) for count, sha in re.findall(r"^\| \d+ \| [\d-]+ \| (\d+) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE)
     ]
@@ -247,7 +247,7 @@ def test_the_digest_sees_an_edit(figures, update):
 
 def test_claims_of_a_pair():
     """Every figure of the pair with the rival's value; others are not there."""
-    done = run_stage(ROOT, "pipelines.claims", "faster_rcnn_r101_r50")
+    done = run_stage(ROOT, "pipelines.commands.results", "faster_rcnn_r101_r50")
     text = " ".join(re.sub(r"[│┃]", " ", done.stdout).split())
 
     assert done.returncode == 0, done.stderr
@@ -265,7 +265,7 @@ def test_claims_of_a_pair():
 
 def test_claims_without_a_pair():
     """All pairs with the number of their figures, and what belongs to none."""
-    done = run_stage(ROOT, "pipelines.claims")
+    done = run_stage(ROOT, "pipelines.commands.results")
 
     assert re.search(r"│ solo_r101_r50 +│ 3 +│ 0 +│ 1 +│ 2 +│ fgd, mgd +│", done.stdout), done.stderr
     assert "belong to none of the suite's pairs" in done.stdout
@@ -274,7 +274,7 @@ def test_claims_without_a_pair():
 def test_claims_of_an_unknown_pair(tmp_path):
     """One line that names the known ones."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
-    done = run_stage(tmp_path, "pipelines.claims", "gfl", PYTHONPATH=str(ROOT))
+    done = run_stage(tmp_path, "pipelines.commands.results", "gfl", PYTHONPATH=str(ROOT))
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: unknown pair 'gfl'; there are: .*gfl_r101_r50, .*solo_r101_r50\n", done.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.tier import Tier
-from pipelines import quick
+from pipelines.commands import quick
 from pipelines.params import load_grid
 from tests.conftest import ROOT, copy_project, renew, run_stage
 
@@ -34,12 +34,12 @@ def test_what_is_laid_out(tmp_path, monkeypatch):
     again = {path: path.read_bytes() for path in quick.FOLDER.rglob("*") if path.is_file()}
     stages = yaml.safe_load((quick.FOLDER / "dvc.yaml").read_text())["stages"]
     renew(project / quick.FOLDER)
-    laid = run_stage(project / quick.FOLDER, "pipelines.check")
+    laid = run_stage(project / quick.FOLDER, "pipelines.stages.check")
 
     assert first == again
     assert {path: path.read_bytes() for path in before} == before
     assert (quick.FOLDER / "reports/templates/leaderboard.md.j2").is_file()
-    assert not (quick.FOLDER / "reports/leaderboard.json").exists()
+    assert not (quick.FOLDER / "reports/mini/leaderboard.json").exists()
     assert {"pretrain", "teachers", "distill", "evaluate", "report"} <= stages.keys()
     assert (laid.returncode, laid.stdout.splitlines()[0]) == (0, "[check] tier quick: 3 cells, all files in order")
     assert load_grid(Path(quick.FOLDER / "params.yaml")).rows == {"gfl_r101_r50": ["none", "pkd", "crosskd"]}

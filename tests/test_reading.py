@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pipelines.metrics import reading, segmentation_iou
+from pipelines.engine.metrics import reading, segmentation_iou
 
 SIDE = 40
 

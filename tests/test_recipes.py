@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks.pair import HeadFamily
 from pipelines import params
-from pipelines.check import check_recipe
+from pipelines.conversion import converted
 from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
-from pipelines.reduced import converted
+from pipelines.stages.check import check_recipe
 from tests.conftest import ROOT
 from tests.published import RUNNABLE, changed, read_once, unknown_keys
 

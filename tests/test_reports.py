@@ -5,14 +5,14 @@ import csv
 import pytest
 import yaml
 
-from reports import wording
-from reports.board import Margin, Missing, Recipe
-from reports.cards import model_card
-from reports.export import trainings_csv, write_csv
-from reports.judging import half_digit
-from reports.record import Data
-from reports.rows import Cells
-from reports.tables import by_seed, markdown, overview, results
+from reports.formats import wording
+from reports.formats.csv_files import runs_csv, write_csv
+from reports.formats.markdown import by_seed, markdown, overview, results
+from reports.formats.model_card import model_card
+from reports.schemas.leaderboard import Margin, Missing, Recipe
+from reports.schemas.run import Data
+from reports.stats.rows import Cells
+from reports.stats.verdicts import half_digit
 from tests.boards import COST, board, figure, made_up, result
 
 MARGIN = Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.15, why="a reason")
@@ -253,9 +253,9 @@ def test_csv_has_a_line_a_row_and_a_line_a_training(tmp_path):
     """Read back by csv's own reader: figures in full, several published ones in one cell."""
     found = board()
     write_csv(found, tmp_path / "rows.csv")
-    trainings_csv(found, tmp_path / "trainings.csv")
+    runs_csv(found, tmp_path / "runs.csv")
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    trainings = list(csv.DictReader((tmp_path / "trainings.csv").open()))
+    trainings = list(csv.DictReader((tmp_path / "runs.csv").open()))
 
     assert [row["method"] for row in rows] == ["none", "mgd", "cwd"]
     assert (rows[1]["mean"], rows[1]["gain"], rows[1]["published"], rows[1]["published_gain"]) == (

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from pipelines import lockfile
+from pipelines.runner import lockfile
 from pipelines.runner.unit import Unit
 from tests.small_grid import CELL, KEYS, ONCE, PYTHON, RUNNER, dvc, ran, repro, stages, started, wait_for
 
@@ -237,7 +237,7 @@ def test_no_slurm_here_is_one_line(scratch):
 def test_a_full_disk_while_recording_loses_nothing(scratch):
     """dvc.lock is the one before, one line says so, and the next start records what had ended without running it again."""
     full = (
-        "import errno, os\nfrom pipelines import lockfile\n"
+        "import errno, os\nfrom pipelines.runner import lockfile\n"
         "def full(*_):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
         "lockfile.os.fsync = full\n"
     )
@@ -266,7 +266,7 @@ def test_a_job_that_slurm_ends_has_not_failed(tmp_path, monkeypatch, command, ha
     monkeypatch.chdir(tmp_path)
     unit = Unit("a/none/seed0", {"distill@a/none/seed0": command})
     unit.write()
-    job = f"from pipelines import locks; from pipelines.runner import unit; locks.check_shared = print; unit.run({str(unit.folder)!r})"
+    job = f"from pipelines.runner import locks, unit; locks.check_shared = print; unit.run({str(unit.folder)!r})"
     ended = subprocess.run([sys.executable, "-c", job], env={**PYTHON, "SLURM_JOB_ID": "1"}, capture_output=True, check=False)
 
     assert ended.returncode == 256 - signal.SIGKILL

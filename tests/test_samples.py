@@ -8,8 +8,8 @@ import torch
 from pycocotools import mask
 
 from methods.contract import BaseMethod, Composition
+from pipelines.engine.visualizations import _instances, write_samples
 from pipelines.params import load_parts
-from pipelines.samples import _instances, write_samples
 from tests.views import Case
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from benchmarks.scenes import CLASSES
+from benchmarks.synthetic import CLASSES
 from pipelines.engine.compose import compose_training
+from pipelines.engine.data_configs import dicts
 from pipelines.engine.scaling import plain_norms, scaled_model
-from pipelines.engine.sources import dicts
 from pipelines.engine.training import prepare_process
 from pipelines.params import load_tier
-from pipelines.teachers import check_taps
+from pipelines.stages.teachers import check_taps
 from tests.conftest import ROOT, build, setting
 from tests.published import RUNNABLE, SEGMENTATION
 

@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
 
-from benchmarks import scenes
-from benchmarks.scenes import SceneSpec, draw_scene, verify_scenes, write_scenes
+from benchmarks import synthetic
+from benchmarks.synthetic import SceneSpec, draw_scene, verify_scenes, write_scenes
 from tests.conftest import ROOT
 
 SPEC = SceneSpec(seed=3, image_px=64, digit_px=(20, 52), digits=(1, 3), noise=10, train=6, tune=3, test=3)
@@ -30,7 +30,7 @@ def test_same_bytes_in_another_process(root, tmp_path):
     """A process with other global seeds and another hash seed writes the same digest."""
     code = (
         "import random, numpy, sys, json; random.seed(9); numpy.random.seed(9)\n"
-        "from pathlib import Path; from benchmarks.scenes import *\n"
+        "from pathlib import Path; from benchmarks.synthetic import *\n"
         f"print(write_scenes(SceneSpec(**json.loads(sys.argv[1])), Path({str(tmp_path / 'other')!r})))"
     )
     done = subprocess.run(
@@ -78,10 +78,10 @@ def test_coco_boxes_masks_and_labels_agree(root):
 
 def test_splits_share_no_scan():
     """Training, tuning and test digits are different scans, and every class has some in each split."""
-    seen = {split: {scan.tobytes() for scans in scenes._scans(split) for scan in scans} for split in scenes.SPLITS}
-    for split in scenes.SPLITS:
-        assert all(len(scans) >= 20 for scans in scenes._scans(split))
-    total = sum(len(scans) for split in scenes.SPLITS for scans in scenes._scans(split))
+    seen = {split: {scan.tobytes() for scans in synthetic._scans(split) for scan in scans} for split in synthetic.SPLITS}
+    for split in synthetic.SPLITS:
+        assert all(len(scans) >= 20 for scans in synthetic._scans(split))
+    total = sum(len(scans) for split in synthetic.SPLITS for scans in synthetic._scans(split))
 
     assert len(load_digits().images) >= total > 1700
     assert not seen["train"] & seen["test"]
@@ -91,7 +91,7 @@ def test_splits_share_no_scan():
 
 def test_splits_share_no_photograph_column():
     """The column ranges that the splits own are disjoint."""
-    ranges = sorted(scenes._SHARE.values())
+    ranges = sorted(synthetic._SHARE.values())
 
     assert ranges[0][0] == 0
     assert ranges[-1][1] == 1
@@ -143,7 +143,7 @@ def test_an_interrupted_writing_leaves_no_manifest(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(scenes, "_annotation", fail)
+    monkeypatch.setattr(synthetic, "_annotation", fail)
     with pytest.raises(OSError, match="disk full"):
         write_scenes(SPEC, tmp_path / "scenes")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import locks
+from pipelines.runner import locks
 from tests.cluster import Cluster, reason_without
 from tests.small_grid import CELL, KEYS, ONCE, PYTHON, dvc, ran, repro, stages, started, wait_for
 
@@ -208,6 +208,6 @@ def test_a_shared_folder_without_locks_is_refused(tmp_path):
     locks.check_shared(lock, beat, patience_s=1)  # a coordinator that is gone
     with locks.held(lock):
         subprocess.run(
-            [sys.executable, "-c", f"from pathlib import Path; from pipelines import locks; locks.check_shared(*map(Path, {[str(lock), str(beat)]}), 0)"],
+            [sys.executable, "-c", f"from pathlib import Path; from pipelines.runner import locks; locks.check_shared(*map(Path, {[str(lock), str(beat)]}), 0)"],
             env=PYTHON, check=True,
         )  # fmt: skip

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.asked import all_methods, all_pairs
+from pipelines.commands.matrix import TIER, Outcome, as_table, runs_here, share
+from pipelines.commands.names import all_methods, all_pairs
 from pipelines.params import impossible_reason, load_pair
-from pipelines.smoke import TIER, Outcome, as_table, runs_here, share
 from tests.conftest import copy_project, edit_yaml, run_stage
 
 ONE_IN = 3
@@ -17,7 +17,7 @@ ONE_IN = 3
 def smoke(tmp_path_factory):
     """The share of the table, run in a copy of the project, and its rows: pair, and what each method's cell says."""
     project = copy_project(tmp_path_factory.mktemp("smoke"))
-    done = run_stage(project, "pipelines.smoke", "--one-in", str(ONE_IN), "--out", "out")
+    done = run_stage(project, "pipelines.commands.matrix", "--one-in", str(ONE_IN), "--out", "out")
     lines = (project / "out/table.md").read_text().splitlines()
     header, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| "))
     reasons = dict(re.findall(r"^\((\d+)\) (.*)$", "\n".join(lines), re.MULTILINE))
@@ -97,7 +97,7 @@ def test_a_broken_pair_does_not_stop_the_others(tmp_path):
     project = copy_project(tmp_path)
     broken = project / "benchmarks/pairs/gfl_r101_r50.yaml"
     edit_yaml(broken, head="nothing")
-    done = run_stage(project, "pipelines.smoke", "--pairs", "gfl_r101_r50", "retinanet_r101_r50", "--methods", "none")
+    done = run_stage(project, "pipelines.commands.matrix", "--pairs", "gfl_r101_r50", "retinanet_r101_r50", "--methods", "none")
 
     assert done.returncode == 1
     assert re.search(r"\| gfl_r101_r50 \| \(1\) FAILED \|\n\| retinanet_r101_r50 \| \d+\.\d \|", done.stdout)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.scenes import CLASSES
+from benchmarks.synthetic import CLASSES
 from pipelines.engine.compose import Setting, compose_test, compose_training
-from pipelines.engine.sources import dicts, source
+from pipelines.engine.data_configs import dicts, source
 from pipelines.engine.training import prepare_process
 from pipelines.params import load_pair, load_tier
 from tests import trees

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from reports.statistics import (
+from reports.stats.inference import (
     compare_gain,
     compare_mean,
     gain,

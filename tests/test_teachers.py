@@ -12,15 +12,15 @@ import torch
 from mmengine.registry import HOOKS
 
 from benchmarks.pair import Checkpoint
-from benchmarks.scenes import write_scenes
-from pipelines import teachers
+from benchmarks.synthetic import write_scenes
 from pipelines.engine import stage
 from pipelines.engine.compose import Setting, Weights, compose_training
 from pipelines.engine.stage import Job
 from pipelines.engine.training import prepare_process, save_weights
 from pipelines.engine.weights import NO_WEIGHTS, file_sha256
-from pipelines.evaluate import measure
-from reports.record import Run
+from pipelines.stages import teachers
+from pipelines.stages.evaluate import measure
+from reports.schemas.run import Run
 from tests.conftest import PAIR, build, read, setting
 from tests.server import Fault, serving
 from tests.trees import refused
@@ -167,7 +167,7 @@ def test_a_teacher_that_is_not_as_good_or_better_than_stated(server, scenes, apa
 def test_two_tenths_are_two_tenths(server, scenes, monkeypatch):
     """44.5 where 44.7 is stated is not more than 0.2 apart, whatever binary fractions say."""
     assert abs(44.5 - 44.7) > 0.2
-    monkeypatch.setattr("pipelines.evaluate.measure", lambda *_: SimpleNamespace(score=44.5))
+    monkeypatch.setattr("pipelines.stages.evaluate.measure", lambda *_: SimpleNamespace(score=44.5))
     fetched(server, scenes, stated=44.7)
 
     assert Path("out/weights.pth").exists()

@@ -17,8 +17,8 @@ import psutil
 import pytest
 import yaml
 
-from reports.record import Run
-from reports.study import Study
+from reports.schemas.run import Run
+from reports.schemas.study import Study
 from tests.conftest import PAIR, edit_yaml, read, run_stage, tuning
 
 CELL = f"runs/smoke/{PAIR}/mgd"
@@ -31,13 +31,13 @@ TOLD_APART = """100 * next(one.share_masked for one in runner.model.modules() if
 
 def command(out):
     """The stage's command line, outside of DVC."""
-    return "pipelines.tune", "--tier", "smoke", "--pair", PAIR, "--method", "mgd", "--out", out
+    return "pipelines.stages.tune", "--tier", "smoke", "--pair", PAIR, "--method", "mgd", "--out", out
 
 
 def ask(project, **changes):
     """Other wishes in params.yaml, which stage check has seen, and what else was edited with them."""
     edit_yaml(project / "params.yaml", tuning=tuning(**changes))
-    done = run_stage(project, "pipelines.check")
+    done = run_stage(project, "pipelines.stages.check")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -121,7 +121,7 @@ def tuned(finished, tmp_path_factory):
     shutil.copytree(finished, target, symlinks=True)
     for path in (target / "data/smoke").glob("test*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    edit_code(target / "pipelines/tuning/schedule.py", MEASURED, TOLD_APART)
+    edit_code(target / "pipelines/engine/trial_schedule.py", MEASURED, TOLD_APART)
     tier = target / "benchmarks/tiers/smoke.yaml"
     edit_yaml(tier, schedule={**yaml.safe_load(tier.read_text())["schedule"], "student_epochs": 10})
     ask(target, trials=4, study="killed")
@@ -248,7 +248,7 @@ def test_a_trial_below_the_median_is_pruned(tuned):
 
 def test_the_test_split_is_not_read(tuned):
     """The studies above had none; a training that is reported checks all data and refuses."""
-    done = run_stage(tuned, "pipelines.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/tuned/seed0", "--out", "out")
+    done = run_stage(tuned, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/tuned/seed0", "--out", "out")
 
     assert not list((tuned / "data/smoke").glob("test*"))
     assert done.returncode == 2

@@ -10,9 +10,10 @@ from threading import Thread
 import pytest
 import yaml
 
-from pipelines import cli, tune
-from pipelines.processes import Ended
+from pipelines import errors
 from pipelines.resolved import confirm
+from pipelines.runner.processes import Ended
+from pipelines.stages import tune
 from pipelines.tuning.study import Outcome, SharedStudy, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
@@ -73,7 +74,7 @@ def stage(monkeypatch, capsys, end):
 
     monkeypatch.setattr(tune, "call", call)
     try:
-        cli.run(tune.main)
+        errors.run(tune.main)
         code = 0
     except SystemExit as error:
         code = error.code

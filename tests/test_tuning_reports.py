@@ -8,20 +8,21 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from reports import charts_scores, charts_training, charts_tuning, drawing, wording
-from reports.assembly import leaderboard
-from reports.board import Leaderboard
-from reports.cards import model_card
-from reports.charts_tuning import draw_study
-from reports.comparison import changes
-from reports.export import trainings_csv, write_csv
-from reports.figures import draw
-from reports.page import page
-from reports.pdf import prepare, write_pdf
-from reports.rows import Cells
-from reports.searches import account, division, searched, searches, tried
-from reports.study import Range
-from reports.tables import markdown, results
+from reports.formats import wording
+from reports.formats.csv_files import runs_csv, write_csv
+from reports.formats.html import page
+from reports.formats.markdown import markdown, results
+from reports.formats.model_card import model_card
+from reports.formats.pdf import prepare, write_pdf
+from reports.formats.studies import account, division, searched, searches, tried
+from reports.plots import scores, style, training, tuning
+from reports.plots.figures import draw
+from reports.plots.tuning import draw_study
+from reports.schemas.leaderboard import Leaderboard
+from reports.schemas.study import Range
+from reports.stats.assembly import leaderboard
+from reports.stats.comparison import changes
+from reports.stats.rows import Cells
 from tests.boards import COST, board, figure, made_up, result, study, trial, tuned_table
 
 
@@ -173,9 +174,9 @@ def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
 
 def test_a_clear_gain_by_tuning_is_called_one():
     """Above zero, or below."""
-    for scores, word in (((30.0, 30.1), "above"), ((1.0, 1.1), "below")):
+    for values, word in (((30.0, 30.1), "above"), ((1.0, 1.1), "below")):
         cells = {"mgd": Cells([result("box AP", score, "mgd", seed) for seed, score in enumerate((14.0, 14.1))])}
-        found = tuned_board(tuned_table(scores=scores, cells=cells))
+        found = tuned_board(tuned_table(scores=values, cells=cells))
 
         assert f"by tuning, which is {word} zero (p " in division(search_of(found), found)
 
@@ -267,9 +268,9 @@ def test_pdf_has_the_study(tmp_path):
 def test_csv_has_variant_and_tuning(tmp_path):
     """Empty for rows that were not tuned."""
     write_csv(tuned_board(), tmp_path / "rows.csv")
-    trainings_csv(tuned_board(), tmp_path / "trainings.csv")
+    runs_csv(tuned_board(), tmp_path / "runs.csv")
     rows = {row["method"]: row for row in csv.DictReader((tmp_path / "rows.csv").open())}
-    trainings = list(csv.DictReader((tmp_path / "trainings.csv").open()))
+    trainings = list(csv.DictReader((tmp_path / "runs.csv").open()))
 
     assert (rows["mgd"]["variant"], rows["mgd"]["tuning_gain"]) == ("published", "")
     tuned = rows["mgd/tuned"]
@@ -315,7 +316,7 @@ def test_a_tuned_row_without_a_result(tmp_path):
     assert division(search_of(found), found) == ""
     assert "MGD: the tuned row has no result yet." in text
     assert "All 5 trials" in page([found], tmp_path)
-    assert list(charts_scores.tuning(found)) == []
+    assert list(scores.tuning(found)) == []
 
 
 def test_without_a_study_nothing_is_said_of_tuning(tmp_path):
@@ -327,11 +328,11 @@ def test_without_a_study_nothing_is_said_of_tuning(tmp_path):
     assert "Tuning" not in text
     assert "tuning adds" not in text
     for chart in (
-        charts_scores.tuning,
-        charts_tuning.history,
-        charts_tuning.slices,
-        charts_tuning.importance,
-        charts_tuning.front,
+        scores.tuning,
+        tuning.history,
+        tuning.slices,
+        tuning.importance,
+        tuning.front,
     ):
         assert list(chart(found)) == []
 
@@ -345,7 +346,7 @@ def test_a_leaderboard_with_studies_comes_back():
 
 def test_a_couple_has_one_colour():
     """And marker; the tuned one is filled by half. Other methods look as they would without it."""
-    alone, both = drawing.looks(board()), drawing.looks(tuned_board())
+    alone, both = style.looks(board()), style.looks(tuned_board())
     own, tuned = both["mgd"], both["mgd/tuned"]
 
     assert list(both) == ["none", "mgd", "mgd/tuned", "cwd"]
@@ -358,7 +359,7 @@ def test_a_couple_has_one_colour():
 def test_both_parts_of_a_gain_are_drawn():
     """Three by the method, 3.5 by tuning, each with its interval."""
     found = tuned_board()
-    (axis,) = axes_of(charts_scores.tuning(found))
+    (axis,) = axes_of(scores.tuning(found))
     tuning = row_of(found).tuning
 
     assert [point[0] for point in points(axis, "s")] == [3.0, 3.5]
@@ -369,7 +370,7 @@ def test_both_parts_of_a_gain_are_drawn():
 
 def test_time_of_the_search_is_in_the_costs():
     """1.5 minutes are the control's; 31 of the search for two seeds make it 17."""
-    axes = axes_of(charts_training.cost(tuned_board()))
+    axes = axes_of(training.cost(tuned_board()))
     open_marks = [line.get_xdata()[0] for line in axes[0].lines if line.get_markerfacecolor() == "white"]
 
     assert open_marks == [pytest.approx((1.5 + 31 / 2) / 1.5)]
@@ -377,7 +378,7 @@ def test_time_of_the_search_is_in_the_costs():
 
 def test_history_of_a_search():
     """Complete trials where they ended, the pruned one where it stood, the failed one at the foot, the lost one nowhere."""
-    (axis,) = axes_of(charts_tuning.history(tuned_board()))
+    (axis,) = axes_of(tuning.history(tuned_board()))
     steps = next(line for line in axis.lines if line.get_drawstyle() == "steps-post")
     recipe = next(line for line in axis.lines if line.get_linestyle() == "--")
 
@@ -391,7 +392,7 @@ def test_history_of_a_search():
 
 def test_slices_of_a_search():
     """A panel a hyper-parameter: logarithmic where the search was, names where it chose; the recipe's value marked."""
-    alpha, kind = axes_of(charts_tuning.slices(tuned_board()))
+    alpha, kind = axes_of(tuning.slices(tuned_board()))
 
     assert (alpha.get_xscale(), kind.get_xscale()) == ("log", "linear")
     assert (points(alpha, "o"), points(alpha, "x"), points(alpha, "*")) == ([(1, 9), (0.5, 11)], [(8, 3)], [(0.5, 11)])
@@ -403,10 +404,10 @@ def test_slices_of_a_search():
 
 def test_importance_of_hyper_parameters():
     """Bars from the greatest; nothing where too few trials tell."""
-    (axis,) = axes_of(charts_tuning.importance(tuned_board()))
+    (axis,) = axes_of(tuning.importance(tuned_board()))
 
     assert [patch.get_width() for patch in axis.patches] == [25.0, 75.0]
-    assert list(charts_tuning.importance(tuned_board(studies=[study(importance=None)]))) == []
+    assert list(tuning.importance(tuned_board(studies=[study(importance=None)]))) == []
 
 
 def two_objectives():
@@ -420,12 +421,12 @@ def two_objectives():
 
 def test_front_of_two_objectives():
     """All trials in minutes and points, the front joined; none for a single objective."""
-    (axis,) = axes_of(charts_tuning.front(tuned_board(studies=[two_objectives()])))
+    (axis,) = axes_of(tuning.front(tuned_board(studies=[two_objectives()])))
     (joined,) = (line for line in axis.lines if line.get_linestyle() == "-")
 
     assert points(axis, "o") == [(1, 9), (1.5, 8), (2, 11)]
     assert list(zip(joined.get_xdata(), joined.get_ydata(), strict=True)) == [(1, 9), (2, 11)]
-    assert list(charts_tuning.front(tuned_board())) == []
+    assert list(tuning.front(tuned_board())) == []
 
 
 def test_a_studys_own_files(tmp_path):
@@ -464,8 +465,8 @@ def test_many_searches_stay_readable():
     ]  # fmt: skip
     title = "Cascade Mask R-CNN ResNeXt-101 64x4d DCN to Mask R-CNN ResNet-50 FPN"
     found = tuned_board(*(tuned_table(name=pair, title=title) for pair in pairs), studies=many)
-    with drawing.styled():
-        for chart in (charts_scores.tuning, charts_tuning.history, charts_tuning.slices, charts_tuning.importance):
+    with style.styled():
+        for chart in (scores.tuning, tuning.history, tuning.slices, tuning.importance):
             for drawn in chart(found):
                 drawn.figure.draw_without_rendering()
                 ink = drawn.figure.get_tightbbox()

@@ -12,11 +12,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
-from pipelines.distill import Sources
 from pipelines.engine.hooks import RecorderHook, StoppedError
+from pipelines.engine.trial_schedule import ReportHook, shorten
 from pipelines.params import load_pair
+from pipelines.stages.distill import Sources
 from pipelines.tuning import trial
-from pipelines.tuning.schedule import ReportHook, shorten
 from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import search_space
 from pipelines.tuning.study import SharedStudy
@@ -204,7 +204,7 @@ def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_m
 WORKER = """
 import sys, time
 from pathlib import Path
-from pipelines import processes
+from pipelines.runner import processes
 
 def nap(seconds):
     time.sleep(seconds)

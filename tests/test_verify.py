@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
-from pipelines.tracked import TrackedRun
-from pipelines.verify import claims, disagreements, study_disagreements
-from reports.record import Git
-from reports.rows import Cells, Result
+from pipelines.commands.verify import claims, disagreements, study_disagreements
+from pipelines.engine.tracking_store import TrackedRun
+from reports.schemas.run import Git
+from reports.stats.rows import Cells, Result
 from tests.boards import board, edit_json, made_up, result, study, write_result
 
 

@@ -35,8 +35,7 @@ def used(tmp_path, monkeypatch):
     git("init", "-q", at=checkout)
     git("add", "--all", "--force", at=checkout)
     for name in REPORTS:
-        path = checkout / "reports" / name
-        shutil.rmtree(path) if path.is_dir() else path.write_text("another grid's\n")
+        shutil.rmtree(checkout / "reports" / name)
     for name in ("README.md", "CONTRIBUTING.md", "dvc.lock", "grid.yaml", "benchmarks/throughput.json"):
         (checkout / name).write_text("mine\n")
     shutil.copy(checkout / "benchmarks/tiers/own.yaml", checkout / "benchmarks/tiers/mine.yaml")

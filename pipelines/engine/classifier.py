@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from benchmarks.scenes import CLASSES, SceneSpec, draw_scene
+from benchmarks.synthetic import CLASSES, SceneSpec, draw_scene
 
 
 @MODELS.register_module()

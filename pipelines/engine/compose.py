@@ -15,9 +15,9 @@ import pipelines.engine.classifier  # noqa: F401  (registers what a backbone is 
 from benchmarks.pair import Pair
 from benchmarks.tier import Pretraining, Schedule, Tier
 from pipelines.engine.backbones import Backbone, is_pretrained, published_side
+from pipelines.engine.data_configs import Source, set_data
 from pipelines.engine.hooks import POINT_EVERY
 from pipelines.engine.scaling import plain_norms, scaled_model, set_classes
-from pipelines.engine.sources import Source, set_data
 from pipelines.params import trained_as
 
 Side = Literal["teacher", "student"]

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
-from pipelines.engine.layouts import load_whole
+from pipelines.engine.state_dicts import load_whole
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import read_weights
 

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import ConfigDict
 
 from benchmarks.tier import MobileNetScale, ModelScale, ResNetScale, SwinScale
-from pipelines.engine.sources import dicts
+from pipelines.engine.data_configs import dicts
 
 # Widths of a model's stages, in those of the first, and their strides in pixels.
 _STAGE_WIDTHS = (1, 2, 4, 8)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipelines.engine.stage import write_json
 from pipelines.engine.tracking import Tracker
-from reports.record import Metrics, Run
-from reports.study import Study
+from reports.schemas.run import Metrics, Run
+from reports.schemas.study import Study
 
 
 def enter(records: list[str]) -> None:

@@ -20,8 +20,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-import pipelines.engine.distiller
-import pipelines.engine.prior  # noqa: F401  (both register a model)
+import pipelines.engine.auxiliary
+import pipelines.engine.distiller  # noqa: F401  (both register a model)
 from pipelines.engine.hooks import RecorderHook, ReseedHook, StoppedError
 from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib
 from pipelines.engine.tracking import Tracker

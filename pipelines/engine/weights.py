@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from pipelines.engine.digest import file_digest
-from pipelines.engine.layouts import State, load_whole, with_versions
+from pipelines.engine.state_dicts import State, load_whole, with_versions
 
 PROBE_PX = 128  # side of the blank image that shows how many channels and levels a model's modules give
 

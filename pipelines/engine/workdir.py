@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines import locks
+from pipelines.runner import locks
 
 _LEAST_FREE_MIB = 512
 _PATIENCE_S = 3600.0

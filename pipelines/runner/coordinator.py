@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from pipelines import locks
+from pipelines.runner import locks
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen
 from pipelines.runner.unit import BEAT, LOCK, Unit

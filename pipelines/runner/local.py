@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from pipelines.processes import Child
+from pipelines.runner.processes import Child
 from pipelines.runner.unit import Unit
 
 

@@ -19,7 +19,7 @@ from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, load_yaml
 
-from pipelines import lockfile
+from pipelines.runner import lockfile
 from pipelines.runner.unit import Unit
 
 _SECOND_S = 1.0

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines import layout
 from pipelines.params import load_yaml
-from pipelines.processes import call, write_to
 from pipelines.runner import unit as units
+from pipelines.runner.processes import call, write_to
 from pipelines.runner.unit import Unit
 
 _DEFERRED = {"KD_TRACKING": "deferred"}

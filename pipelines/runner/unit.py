@@ -16,8 +16,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipelines import layout, locks
-from pipelines.lifeline import die_with_parent
+from pipelines import layout
+from pipelines.runner import locks
+from pipelines.runner.parent_death import die_with_parent
 
 UNITS = layout.WORK / "units"
 LOCK, BEAT = layout.WORK / "coordinator.lock", layout.WORK / "coordinator.beat"
@@ -31,7 +32,7 @@ class Unit:
 
     Args:
         key: such as ``gfl_r101_r50/mgd/seed0``, ``gfl_r101_r50/teacher``, ``check``.
-        commands: by stage, ``python -m pipelines.distill ...`` as in dvc.yaml, in their order.
+        commands: by stage, ``python -m pipelines.stages.distill ...`` as in dvc.yaml, in their order.
         digests: md5 by path of what the unit depends on and does not make itself.
         records: files that its stages write of what they have done.
     """

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reports.study import Study
+from reports.schemas.study import Study
 
 
 class Best(BaseModel):

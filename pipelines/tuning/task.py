@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.distill import Sources
+from pipelines.stages.distill import Sources
 from pipelines.tuning.settings import Tuning
 
 WORK = Path("work")

@@ -11,16 +11,16 @@ from typing import Any
 import optuna
 from mmengine.config import Config
 
-from pipelines.cli import FULL_MIB
-from pipelines.distill import composed
+from pipelines.engine.holdout import hold_out
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.stage import Job, dataset_identity, open_setting, open_tracker, write_json
 from pipelines.engine.training import WORK, config_sha256, prepare_process, train
+from pipelines.engine.trial_schedule import ReportHook, shorten
+from pipelines.errors import FULL_MIB
 from pipelines.params import cell_parts, flat_hparams, load_pair, with_hparams
-from pipelines.tuning.holdout import hold_out
+from pipelines.stages.distill import composed
 from pipelines.tuning.journal import storage_at
 from pipelines.tuning.samplers import pruner_for
-from pipelines.tuning.schedule import ReportHook, shorten
 from pipelines.tuning.study import Claim, Outcome
 from pipelines.tuning.task import Task
 

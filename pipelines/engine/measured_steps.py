@@ -1,0 +1,180 @@
+"""Training steps of a published model on made-up images: no data, no downloads, the composition that a real run has.
+
+Images are random bytes of the size that the published pipeline makes, with boxes, masks or label maps as the loader
+would give them; all that follows (normalisation, model, losses, optimizer) is the training's own.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from benchmarks.pair import Pair
+from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_prior, compose_training
+from pipelines.engine.data_configs import Source, dicts
+from pipelines.engine.dummy_batches import made_up_batch
+from pipelines.engine.provenance import environment, peak_memory_mib
+from pipelines.engine.training import prepare_process, quiet, save_weights
+from pipelines.engine.weights import file_sha256
+from pipelines.params import cell_config, cell_parts, load_pair, load_parts, load_tier
+
+TIER = "paper"
+Precision = Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a cell is tried: ``batch`` images of ``size`` (height, width; pixels) a step, so many steps after a warm-up."""
+
+    size: tuple[int, int]
+    batch: int
+    iterations: int
+    warmup: int
+    precision: Precision
+    device: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What training steps were like.
+
+    ``losses`` are the last step's; ``finite`` tells whether they and all weights after it are numbers.
+    Parameters are millions, ``matmul`` is the precision of the matrix products.
+    """
+
+    teacher_m: float
+    student_m: float | None
+    losses: dict[str, float]
+    finite: bool
+    s_per_iteration: float
+    images_per_s: float
+    peak_mib: float
+    device: str
+    matmul: str
+
+
+def bare_setting(pair: Pair, batch: int) -> Setting:
+    """The pair at its published scale, on data that are never opened; the learning rate follows the batch."""
+    return Setting(pair, load_tier(TIER), Source(pair.dataset, Path(), None, {}), batch)
+
+
+def make_teacher(name: str, path: Path) -> None:
+    """Write weights of a pair's teacher as its own training would begin without ImageNet's: random, from seed 0."""
+    prepare_process()
+    pair = load_pair(name)
+    save_weights(_built(compose_training(bare_setting(pair, pair.batch_size), "teacher", seed=0)), path)
+
+
+def train_teacher(name: str, steps: Steps) -> Seen:
+    """The teacher's own training, as in stage ``teachers``."""
+    return try_steps(compose_training(bare_setting(load_pair(name), steps.batch), "teacher", seed=0), steps)
+
+
+def learn_prior(name: str, method: str, steps: Steps, teacher: Path, out: Path) -> Seen:
+    """A method's prior on the teacher, as in stage ``masks``; what it learned is written to ``out``."""
+    pair = load_pair(name)
+    part, recipe = next((part, part.recipe.prior) for part in load_parts(method) if part.recipe.prior)
+    training = part.prior_training(name, pair.head, TIER).model_dump()
+    setting, weights = bare_setting(pair, steps.batch), Weights(teacher, file_sha256(teacher))
+    return try_steps(
+        compose_prior(setting, weights, code=part.code, hparams=recipe.hparams, training=training, seed=0), steps, prior=out
+    )
+
+
+def train_student(name: str, method: str, steps: Steps, teacher: Path, prior: Path | None) -> Seen:
+    """The student under a method, as in stage ``distill``."""
+    pair = load_pair(name)
+    parts, _ = cell_parts(method, name, pair, TIER)
+    changes = cell_config(method, name, pair, TIER)
+    learned = Weights(prior, file_sha256(prior)) if prior else None
+    cell = Distillation(parts, Weights(teacher, file_sha256(teacher)), learned, changes)
+    return try_steps(compose_cell(bare_setting(pair, steps.batch), cell, seed=0), steps)
+
+
+def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
+    """Train a composed model for a few steps.
+
+    Args:
+        config: of a side's own training, a distillation or a prior; its learning rate is taken down to the published
+            warm-up's first, for random weights bear no more.
+        steps: how many, on what.
+        prior: where to write what a prior learned.
+    """
+    prepare_process()
+    _set_size(config.model, steps.size)
+    _begin_warm_up(config)
+    if steps.precision == "bf16":
+        config.optim_wrapper.update(type="AmpOptimWrapper", dtype="bfloat16")
+    data = made_up_batch(config, steps.size, steps.batch)
+    model = _built(config).to(steps.device).train()
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        optimizer = build_optim_wrapper(model, config.optim_wrapper)
+        for iteration in range(steps.warmup + steps.iterations):
+            if iteration == steps.warmup:
+                begun = _now(steps.device)
+            MessageHub.get_current_instance().update_info("iter", iteration)
+            said = model.train_step(data, optimizer)
+        seconds = (_now(steps.device) - begun) / steps.iterations
+    if prior:
+        save_weights(model.prior, prior)
+    losses = {key: float(value.detach()) for key, value in said.items() if "loss" in key}
+    weights_finite = all(bool(weight.isfinite().all()) for weight in model.parameters())
+    teacher, student = (getattr(model, side, None) for side in ("teacher", "student"))
+    return Seen(
+        teacher_m=_millions(model if teacher is None else teacher),
+        student_m=None if student is None else _millions(student),
+        losses={key: value for key, value in losses.items() if key != "loss"},
+        finite=weights_finite and all(map(math.isfinite, losses.values())),
+        s_per_iteration=seconds,
+        images_per_s=steps.batch / seconds,
+        peak_mib=peak_memory_mib(),
+        device=environment()["device"],
+        matmul="bf16" if steps.precision == "bf16" else _full_precision(steps.device),
+    )
+
+
+def _built(config: Config) -> nn.Module:
+    """The model with its initial weights, as the Runner makes it."""
+    MMLogger.get_current_instance().setLevel("ERROR")  # it would tell how each weight is initialised
+    with quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
+        torch.manual_seed(0)
+        model = MODELS.build(config.model)
+        model.init_weights()
+    return model
+
+
+def _set_size(model: ConfigDict, size: tuple[int, int]) -> None:
+    """Segmenters pad to the size of the published crop, which is not always the one asked for."""
+    for part in dicts(model):
+        if "size" in part.get("data_preprocessor", {}):
+            part.data_preprocessor.size = size
+
+
+def _begin_warm_up(config: Config) -> None:
+    schedules = config.param_scheduler if isinstance(config.param_scheduler, list) else [config.param_scheduler]
+    for schedule in schedules:
+        if schedule.type == "LinearLR":
+            config.optim_wrapper.optimizer.lr *= schedule.start_factor
+
+
+def _millions(model: nn.Module) -> float:
+    return sum(weight.numel() for weight in model.parameters()) / 1e6
+
+
+def _now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _full_precision(device: str) -> str:
+    # torch's convolutions round their inputs to 10 bits on a GPU unless told otherwise, and MMEngine does not tell.
+    return "tf32" if device == "cuda" and torch.backends.cudnn.allow_tf32 else "fp32"

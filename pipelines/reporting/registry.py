@@ -1,0 +1,90 @@
+"""What a report quotes: figures of the registry, and what the files of pairs and methods say."""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.pair import Pair
+from benchmarks.reported import Figure
+from pipelines.params import load_parts
+from reports.schemas.leaderboard import PublishedFigure, Recipe
+
+
+def stated_differences(figure: Figure) -> list[str]:
+    """Differences that the registry names between a result's run and the suite's."""
+    return [f"{difference.kind}: {difference.why}" for difference in figure.differs]
+
+
+def published_figures(
+    figures: Sequence[Figure], pair: str, metric: str, differences: Callable[[Figure], list[str]] = stated_differences
+) -> dict[str, list[PublishedFigure]]:
+    """By method, the results on a pair, and under ``teacher`` its teachers'.
+
+    A result that one source repeats after another is shown once, from the source that is comparable if one is.
+
+    Args:
+        figures: the registry.
+        pair: name.
+        metric: the pair's.
+        differences: in what the suite's run is another than a result's.
+    """
+    found: dict[str, dict[tuple[float, float | None], PublishedFigure]] = {}
+    for figure in figures:
+        at_pair, at_method = (figure.pair, "teacher") if figure.what == "teacher" else figure.place
+        if at_method is None or figure.kind == "user_reproduction" or (at_pair, figure.metric) != (pair, metric):
+            continue
+        gain = None if figure.baseline is None else round(figure.value - figure.baseline, 4)
+        entries, differs = found.setdefault(at_method, {}), differences(figure)
+        first = entries.get((figure.value, gain))
+        if first is None or (first.differs and not differs):
+            entries[figure.value, gain] = PublishedFigure(
+                id=figure.id,
+                value=figure.value,
+                gain=gain,
+                teacher=figure.teacher,
+                source=figure.source,
+                read=figure.read,
+                variant={name: value for name, value in figure.variant.model_dump().items() if value is not None},
+                disagrees_with=figure.disagrees_with,
+                differs=differs,
+                gain_differs=figure.gain_differs,
+            )
+    return {method: list(entries.values()) for method, entries in found.items()}
+
+
+def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
+    """Where the published models were changed for every method, and which sources disagree."""
+    notes = []
+    for side, model in (("teacher", pair.teacher), ("student", pair.student)):
+        if model.changes:
+            changed = ", ".join(f"`{key}` = {value}" for key, value in model.changes.items())
+            notes.append(f"the {side}'s config has {changed} ({model.why_changed})")
+    if pair.teacher.inferred:
+        notes.append(f"the teacher is inferred: {' '.join(pair.teacher.inferred.split())}")
+    if pair.teacher.no_checkpoint:
+        notes.append(f"no published teacher to fetch: {pair.teacher.no_checkpoint}")
+    by_id = {figure.id: figure for figure in figures}
+    for figure in figures:
+        rivals = [by_id[name] for name in figure.disagrees_with if name in by_id and name > figure.id]
+        notes += [
+            f"sources disagree on {'the teacher' if figure.what == 'teacher' else figure.shown_method}: "
+            f"{_claimed(figure)} against {_claimed(rival)}" + (f" ({figure.note})" if figure.note else "")
+            for rival in rivals
+        ]
+    return notes
+
+
+def _claimed(figure: Figure) -> str:
+    over = "" if figure.baseline is None else f" over {figure.baseline}"
+    return f"{figure.value}{over} in {figure.source}"
+
+
+def recipe_of(name: str) -> Recipe:
+    """What a method's file says, in words."""
+    recipe = load_parts(name)[0].recipe
+    paper, source = recipe.paper, recipe.source
+    return Recipe(
+        title=recipe.title,
+        paper=f"{paper.title}, {paper.venue}, arXiv:{paper.arxiv}" if paper else None,
+        source=f"{source.repo} at {source.commit}, {source.path} ({source.licence})" if source else None,
+        notes=[" ".join(note.split()) for note in recipe.notes],
+        deviations=[f"{one.what}: {' '.join(one.why.split())}" for one in recipe.deviations],
+    )

@@ -1,0 +1,198 @@
+"""Stage ``check``: everything that the grid names is read and checked before anything runs.
+
+It writes what each stage depends on, resolved to values, a file each: see :mod:`pipelines.resolved`.
+"""
+
+import argparse
+import inspect
+import shutil
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.pair import Pair
+from benchmarks.reported import Registry
+from benchmarks.tier import Tier
+from pipelines import errors, layout
+from pipelines.grid import Grid, cells, check_stages, tuned_cells, write_stages
+from pipelines.params import (
+    Part,
+    backbones_needed,
+    cell_config,
+    impossible_reason,
+    load_grid,
+    load_pair,
+    load_parts,
+    load_tier,
+    load_yaml,
+)
+from pipelines.reporting.comparability import check_comparable
+from pipelines.resolved import as_text, contents
+from pipelines.tuning.space import search_space
+
+
+def check_recipe(part: Part) -> None:
+    """Compare a recipe with the code that it names.
+
+    Raises:
+        ValueError: the code is missing, or a hyper-parameter stands in one and not in the other.
+    """
+    name, recipe = part.name, part.recipe
+    if not Path(f"methods/{part.code}.py").is_file():
+        raise ValueError(
+            f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'"
+        )
+    method = part.method
+    parts = [("hparams", recipe.hparams, method)]
+    if (recipe.prior is None) != (method.prior is None):
+        raise ValueError(f"methods/{name}.yaml: 'prior' must stand there exactly if {part.code}.py has a prior")
+    if recipe.prior is not None:
+        parts.append(("prior.hparams", recipe.prior.hparams, method.prior))
+    problems = []
+    for where, given, code in parts:
+        signature = inspect.signature(code.__init__).parameters
+        expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
+        problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
+        problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
+    problems += [f"reduced.{key} is not among hparams" for key in sorted(recipe.reduced.keys() - recipe.hparams.keys())]
+    problems += [f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys())]
+    for number, override in enumerate(recipe.overrides):
+        problems += [
+            f"overrides.{number}.{kind}.{key} is not among hparams"
+            for kind, named in (("hparams", override.hparams), ("reduced", override.reduced))
+            for key in sorted(named.keys() - recipe.hparams.keys())
+        ]
+        other = override.combined_with
+        if other is not None and (other in (name, "none") or not Path(f"methods/{other}.yaml").is_file()):
+            known = ", ".join(sorted(path.stem for path in Path("methods").glob("*.yaml") if path.stem not in (name, "none")))
+            problems.append(
+                f"overrides.{number}.combined_with is {other!r}, which it cannot be combined with; there are: {known}"
+            )
+    if problems:
+        raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
+
+
+def check_config(pair_name: str, config: str) -> None:
+    """ValueError where no installed package has a pair's config; a package that is not installed has no say."""
+    package, _, name = config.partition("::")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return
+    folder = Path(spec.origin).parent / ".mim/configs"
+    if not (folder / name).is_file():
+        near = get_close_matches(name, [str(path.relative_to(folder)) for path in folder.glob("*/*.py")], n=1)
+        meant = f"; did you mean {package}::{near[0]}?" if near else ""
+        raise ValueError(f"benchmarks/pairs/{pair_name}.yaml: there is no config {config} in the installed {package}{meant}")
+
+
+def check_all(grid: Grid) -> None:
+    """Check everything that the grid names; ValueError with the first file's problems."""
+    load_tier(grid.tier)
+    parts = {part.name: part for name in grid.methods for part in load_parts(name)}
+    pairs = {name: load_pair(name) for name in grid.pairs}
+    for part in parts.values():
+        check_recipe(part)
+    for pair_name, pair in pairs.items():
+        check_repeat(pair_name, pair, load_tier(grid.tier))
+        for side in (pair.teacher, pair.student):
+            check_config(pair_name, side.config)
+        for name in grid.rows[pair_name]:
+            if not impossible_reason(pair_name, pair, name, grid.tier):
+                cell_config(name, pair_name, pair, grid.tier)
+    if load_tier(grid.tier).data == "published":
+        figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root
+        check_comparable(figures, grid.pairs, grid.methods)
+    backbones_needed(grid, grid.pairs)
+    check_tuning(grid)
+
+
+def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
+    """ValueError where a pair that repeats another is not the same but for its teacher's seed, or has the very same teacher."""
+    if pair.repeats is None:
+        return
+    but = {"title", "teacher_seed", "repeats"}
+    first = load_pair(pair.repeats)
+    differing = [key for key in type(pair).model_fields if key not in but and getattr(first, key) != getattr(pair, key)]
+    if differing:
+        raise ValueError(
+            f"benchmarks/pairs/{name}.yaml: repeats {pair.repeats}, and differs from it in {', '.join(differing)}; make them equal"
+        )
+    if first.teacher_seed == pair.teacher_seed:
+        raise ValueError(
+            f"benchmarks/pairs/{name}.yaml: repeats {pair.repeats} with the same teacher_seed {pair.teacher_seed}; give another"
+        )
+    if tier.model is None and pair.teacher.checkpoint is not None:
+        raise ValueError(
+            f"params.yaml: {name} repeats {pair.repeats} with a second teacher, and at this tier the teacher is fetched: the two would be one; "
+            "leave the pair out"
+        )
+
+
+def conversions(grid: Grid) -> list[str]:
+    """Values of recipes as converted at a tier with reduced models, a line each."""
+    lines: dict[str, list[str]] = {}
+    for pair_name in grid.pairs:
+        pair = load_pair(pair_name)
+        for method in grid.rows[pair_name]:
+            if impossible_reason(pair_name, pair, method, grid.tier):
+                continue
+            for part in load_parts(method):
+                for _, reason in part.conversions(pair_name, pair.head, grid.tier).values():
+                    lines.setdefault(f"{part.name}: {reason}", []).append(pair_name)
+    return [f"{line} ({', '.join(dict.fromkeys(pairs))})" for line, pairs in lines.items()]
+
+
+def check_tuning(grid: Grid) -> None:
+    """Check what stage ``tune`` is asked for against the grid and the recipes; ValueError where they do not fit."""
+    tuning = grid.tuning
+    if tuning is None or not tuning.rows:
+        return
+    for pair, methods in tuning.rows.items():
+        if unknown := [name for name in methods if name not in grid.rows.get(pair, [])]:
+            raise ValueError(
+                f"params.yaml: tuning.grid names {', '.join(unknown)} on {pair}, which the grid does not; take it out, or add it there"
+            )
+    searched = {method for methods in tuning.rows.values() for method in methods}
+    if stray := [name for name in tuning.space if name not in searched]:
+        raise ValueError(f"params.yaml: tuning.space names {', '.join(stray)}, which tuning.grid does not; add it there")
+    if tuning.seed in [*grid.seeds, *grid.baseline_seeds]:
+        raise ValueError(
+            f"params.yaml: tuning.seed {tuning.seed} is one of the grid's seeds; take another: a tuned row must not be "
+            "measured with the seed that its weights were chosen by"
+        )
+    for pair, method in dict.fromkeys((cell.pair, cell.method) for cell in tuned_cells(grid)):
+        if not impossible_reason(pair, load_pair(pair), method, grid.tier):
+            search_space(tuning, method, pair, load_pair(pair), grid.tier)
+
+
+def write_resolved(grid: Grid) -> None:
+    """Write what the grid's stages depend on, in place of what was there."""
+    fresh = layout.RESOLVED.with_name(layout.RESOLVED.name + ".partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for path, content in contents(grid):
+        target = fresh / path.relative_to(layout.RESOLVED)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(as_text(content))
+    shutil.rmtree(layout.RESOLVED, ignore_errors=True)
+    fresh.rename(layout.RESOLVED)
+
+
+def main() -> None:
+    """Check; write what stages depend on, or only bring grid.yaml up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--renew", action="store_true", help="write grid.yaml from params.yaml, and nothing else")
+    args = parser.parse_args()
+    grid = load_grid()
+    check_all(grid)
+    if args.renew:
+        print(f"[check] {layout.GRID} {'is written anew' if write_stages(grid) else 'is up to date'}", flush=True)
+        return
+    check_stages(grid)
+    print(f"[check] tier {grid.tier}: {len(cells(grid)) + len(tuned_cells(grid))} cells, all files in order", flush=True)
+    for line in conversions(grid):
+        print(f"[check] reduced models: {line}", flush=True)
+    write_resolved(grid)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,99 @@
+"""Stage ``prepare``: the tier's data sets, their manifest, and the digest of each, on which all other stages depend."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.datasets import Checked, check_own, check_published, compare_with_earlier, data_root, write_manifest
+from benchmarks.synthetic import SceneSpec, write_scenes
+from pipelines import errors, layout
+from pipelines.engine.workdir import check_writable
+from pipelines.grid import Grid, data_sets
+from pipelines.params import load_grid, load_pair, load_tier
+
+Result = TypeVar("Result")
+
+
+def main() -> None:
+    """Generate the scenes of a scaled tier; check, and if asked for download, the data of another."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tier", required=True)
+    parser.add_argument("--download", action="store_true", help="fetch what of COCO and PASCAL VOC is missing")
+    args = parser.parse_args()
+    tier = load_tier(args.tier)
+    if args.download and tier.data != "published":
+        raise ValueError(f"tier '{args.tier}' uses no published data set, so there is nothing to download; leave --download away")
+    out, digests = layout.data(args.tier), layout.digests(args.tier)
+    check_writable(out.parent)
+    if tier.scenes is not None:
+        _write_digests(digests, {"scenes": _draw(tier.scenes, out)})
+        return
+    grid = load_grid()
+    sets = _own(grid) if tier.data == "own" else _published(grid, out, download=args.download)
+    write_manifest(out, sets)
+    _write_digests(digests, {one.name: one.digest for one in sets})
+    for one in sets:
+        counts = " + ".join(f"{num} {split}" for split, num in one.num_images.items())
+        print(f"[prepare] {one.name}: {counts} images, digest {one.digest[:12]}", flush=True)
+
+
+def _write_digests(folder: Path, digests: dict[str, str]) -> None:
+    """A file per data set: another one more leaves the stages of the others fresh."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, digest in digests.items():
+        (folder / f"{name}.json").write_text(json.dumps({"digest": digest}) + "\n")
+
+
+def _draw(spec: SceneSpec, out: Path) -> str:
+    print(f"[prepare] drawing {spec.train} + {spec.tune} + {spec.test} scenes of {spec.image_px} px", flush=True)
+    digest = write_scenes(spec, out)
+    print(f"[prepare] {out}: digest {digest[:12]}", flush=True)
+    return digest
+
+
+def _own(grid: Grid) -> list[Checked]:
+    """The user's data, checked for every task of the grid."""
+    if grid.own is None:
+        raise ValueError("params.yaml: the tier's data are your own, and 'own:' does not say what they are; add it")
+    tasks = sorted({pair.task for pair in map(load_pair, grid.pairs) if pair.not_run is None})
+    print(f"[prepare] checking your data in {grid.own.folder}", flush=True)
+    # One data set whatever the task: all checks must pass, and they give the same digest.
+    return [check_own(grid.own, task) for task in tasks][:1]
+
+
+def _published(grid: Grid, out: Path, *, download: bool) -> list[Checked]:
+    """The published data sets that the grid's pairs need; whatever is missing of any is said in one line."""
+    names = data_sets(grid)
+    roots = dict(zip(names, _all(partial(data_root, name, grid.data) for name in names), strict=True))
+    if download:
+        from pipelines.engine.archives import complete  # noqa: PLC0415 (only those who download need it)
+
+        for name, root in roots.items():
+            complete(name, root)
+    print(f"[prepare] checking {', '.join(f'{name} in {root}' for name, root in roots.items())}: about a minute", flush=True)
+    sets = _all(partial(check_published, name, root) for name, root in roots.items())
+    for one in sets:
+        compare_with_earlier(out, one)
+    return sets
+
+
+def _all(calls: Iterable[Callable[[], Result]]) -> list[Result]:
+    """The results of all calls, or the errors of all that fail."""
+    results, errors = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError("; also: ".join(errors))
+    return results
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,73 @@
+"""Stage ``report``: every form of the leaderboard, from the records of whatever has finished and the registry.
+
+It can be made at any moment: what is missing, failed or unreadable is shown as such.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines import errors, layout
+from pipelines.params import load_grid
+from pipelines.reporting.collect import gather, read_board
+from reports.formats.csv_files import runs_csv, write_csv
+from reports.formats.html import page
+from reports.formats.markdown import markdown
+from reports.formats.model_card import model_card
+from reports.formats.pdf import write_pdf
+from reports.plots.figures import draw
+from reports.schemas.leaderboard import Leaderboard
+
+
+def sample_files(board: Leaderboard, runs: Path) -> Mapping[str, Mapping[str, Path]]:
+    """By pair and model, the samples of the teacher and of each method's first finished seed."""
+    found: dict[str, dict[str, Path]] = {}
+    for table in board.tables:
+        folders = {"teacher": runs / table.pair / "teacher"} if table.teacher else {}
+        folders |= {row.method: runs / table.pair / row.method / f"seed{row.seeds[0].seed}" for row in table.rows if row.seeds}
+        paths = {name: folder / "samples.npz" for name, folder in folders.items()}
+        found[table.pair] = {name: path for name, path in paths.items() if path.is_file()}
+    return found
+
+
+def write_cards(board: Leaderboard, runs: Path) -> None:
+    """A model card beside the weights of every student."""
+    for table in board.tables:
+        for row in table.rows:
+            for seed in row.seeds:
+                folder = runs / table.pair / row.method / f"seed{seed.seed}"
+                (folder / "README.md").write_text(model_card(board, table, row, seed))
+
+
+def main() -> None:
+    """Write the leaderboard in all its forms; exit code 1, after all is written, where a file could not be used."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, help="the tier's records; runs/<tier> if not given")
+    parser.add_argument("--out", type=Path, help="reports/<tier> if not given")
+    parser.add_argument("--join", type=Path, nargs="*", default=[], help="other leaderboard.json to show on the page, too")
+    args = parser.parse_args()
+    grid = load_grid()
+    runs = args.runs or Path("runs") / grid.tier
+    out: Path = args.out or layout.report(grid.tier)
+    others = [read_board(path) for path in args.join]
+    board = gather(grid, runs, Path("work") / grid.tier)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
+    board = board.model_copy(update={"pictures": pictures})
+    (out / "leaderboard.json").write_text(board.model_dump_json(indent=2) + "\n")
+    (out / "leaderboard.md").write_text(markdown(board))
+    (out / "leaderboard.html").write_text(page([board, *others], out))
+    write_pdf(board, out, out / "leaderboard.pdf")
+    write_csv(board, out / "leaderboard.csv")
+    runs_csv(board, out / "runs.csv")
+    write_cards(board, runs)
+    print(f"[report] {out}/leaderboard.md, .html, .pdf, .json, .csv: {sum(len(t.rows) for t in board.tables)} rows", flush=True)
+    for problem in board.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if board.problems:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    errors.run(main)

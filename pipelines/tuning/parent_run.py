@@ -1,0 +1,50 @@
+"""A study's MLflow run, the parent of its trials' runs; opened and closed in processes of their own."""
+
+import tempfile
+from pathlib import Path
+
+from pipelines.engine.tracking import Tracker
+from pipelines.tuning.task import Task
+from reports.plots.tuning import draw_study
+from reports.schemas.study import Study
+
+
+def open_parent(task: Task, folder: Path) -> str | None:
+    """Open the run, or go on with the one that an earlier attempt opened; its id, None where MLflow cannot be reached.
+
+    Args:
+        task: the cell.
+        folder: of the study, where the id is kept for other workers.
+    """
+    noted = folder / "mlflow_run_id"
+    tracker = Tracker(f"kd-{task.tier}", f"tune/{task.pair}/{task.method}", resume=noted.read_text() if noted.is_file() else None)
+    known = {"stage": "tune", "tier": task.tier, "pair": task.pair, "method": task.method}
+    asked = task.tuning.model_dump(include={"study", "trials", "share", "reports", "objectives", "sampler", "pruner", "seed"})
+    tracker.params(known | asked)
+    tracker.tags(known)
+    if tracker.run_id:
+        noted.write_text(tracker.run_id)
+    return tracker.run_id
+
+
+def close_parent(task: Task, study: Study, folder: Path, wall_s: float) -> None:
+    """Store what was found, drawn as the report draws it."""
+    if study.mlflow_run_id is None:
+        return
+    tracker = Tracker(f"kd-{task.tier}", "", resume=study.mlflow_run_id)
+    best = float("-inf")
+    for trial in study.counted:
+        if trial.values:
+            best = max(best, trial.values[0])
+            tracker.metrics({"score": trial.values[0], "best_score": best}, trial.number)
+    found = study.trial(study.best) if study.best is not None else None
+    tracker.tags({f"best.{name}": value for name, value in (found.hparams if found else {}).items()})
+    tracker.metrics({"wall_s": wall_s, "train_s": study.train_s, "saved_share": study.saved_share or 0.0}, len(study.trials))
+    with tempfile.TemporaryDirectory() as name:
+        for path in draw_study(study, Path(name)):
+            tracker.artifact(path)
+        record = Path(name) / "study.json"
+        record.write_text(study.model_dump_json(indent=2) + "\n")
+        tracker.artifact(record)
+    tracker.artifact(folder / "journal.log")
+    tracker.finish()

@@ -1,0 +1,1 @@
+"""Forms of the leaderboard: Markdown, HTML, PDF, CSV, model cards."""

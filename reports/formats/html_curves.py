@@ -1,0 +1,75 @@
+"""A training's curves as small diagrams of a page: where ticks and points stand, in pixels."""
+
+import math
+from dataclasses import dataclass
+
+from reports.formats import wording
+from reports.schemas.leaderboard import Curve, Table
+
+_LEFT, _WIDTH, _BOTTOM, _HEIGHT = 44, 280, 150, 122  # of the plotted area; the template draws in a frame of 340 x 184
+_MOST_POINTS = 120  # of a curve; more cannot be told apart at its size
+_THOUSANDS = 10_000  # iterations from which labels count in thousands
+_MOST_STEPS = 4  # of an axis, for what is shown
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small diagram: ticks as (pixels, words), each series as (whose, its points in pixels)."""
+
+    title: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    series: list[tuple[str, list[tuple[float, float]]]]
+
+
+def panels(curves: list[Curve], control: list[Curve], table: Table) -> list[Panel]:
+    """Own loss and tune score over iterations; one without a point to show is left out.
+
+    Args:
+        curves: the row's, one a seed.
+        control: its pair's, drawn below them; empty for the control itself and for a teacher.
+        table: says what the tune score is.
+    """
+    own_loss = _panel("own loss", [c.own_loss for c in curves], [c.own_loss for c in control])
+    unit = wording.short(table.metric)
+    tune = _panel(f"{unit} on the tune split, points", [c.tune_score for c in curves], [c.tune_score for c in control])
+    return [panel for panel in (own_loss, tune) if panel]
+
+
+def _panel(title: str, own: list[list[tuple[int, float]]], control: list[list[tuple[int, float]]]) -> Panel | None:
+    """Scales to what is there; the control first, so that it lies below."""
+    whose = [("control", series) for series in control] + [("own", series) for series in own]
+    thinned = [(who, _thinned(series)) for who, series in whose]
+    points = [point for _, series in thinned for point in series]
+    if not any(series for who, series in thinned if who == "own"):
+        return None
+    x_ticks = _ticks(0, max(x for x, _ in points))
+    y_ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            round(_LEFT + _WIDTH * x / x_ticks[-1], 1),
+            round(_BOTTOM - _HEIGHT * (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]), 1),
+        )
+
+    return Panel(
+        title,
+        [(place(x, 0)[0], f"{x / 1000:g}k" if x_ticks[-1] >= _THOUSANDS and x else f"{x:g}") for x in x_ticks],
+        [(place(0, y)[1], f"{y:g}") for y in y_ticks],
+        [(who, [place(*point) for point in series]) for who, series in thinned],
+    )
+
+
+def _thinned(series: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Every k-th point and the last."""
+    step = math.ceil(len(series) / _MOST_POINTS) or 1
+    return series[:-1:step] + series[-1:]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to six round numbers that enclose both."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / 3))
+    step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= _MOST_STEPS)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(index * step, 10) for index in range(first, max(last, first + 1) + 1)]

@@ -1,0 +1,58 @@
+"""All figures of the report: charts as vectors, and what consists of pixels as pixels."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from reports.plots import predictions, scores, subgroups, training, tuning, visualizations
+from reports.plots.style import Drawn, styled, write
+from reports.schemas.leaderboard import Leaderboard, Picture
+
+_CHARTS = (
+    scores.scores,
+    scores.forest,
+    scores.gap,
+    scores.tuning,
+    subgroups.size,
+    subgroups.classes,
+    training.curves,
+    training.cost,
+    tuning.history,
+    tuning.slices,
+    tuning.importance,
+    tuning.front,
+)
+_KINDS = "*.svg", "*.png"
+
+
+def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: Path, *, prefix: str) -> list[Picture]:
+    """Draw every figure that is not empty; the same input gives the same bytes.
+
+    Args:
+        board: the leaderboard.
+        samples: by pair, and there by method or ``teacher``, files as :mod:`pipelines.engine.visualizations` writes them.
+        folder: for the figures and nothing else; an earlier drawing's files are removed.
+        prefix: of each file's name in its record.
+
+    Returns:
+        Records in the order of the report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    records = []
+    with styled():
+        for drawn in _all(board, samples):
+            file = prefix + write(drawn, folder)
+            records.append(Picture(name=drawn.name, title=drawn.title, caption=drawn.caption, file=file))
+    wanted = {record.file.removeprefix(prefix) for record in records}
+    for path in (path for kind in _KINDS for path in folder.glob(kind)):
+        if path.name not in wanted:
+            path.unlink()
+    return records
+
+
+def _all(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]]) -> Iterator[Drawn]:
+    for chart in _CHARTS:
+        yield from chart(board)
+    read = {table.pair: visualizations.read_samples(samples.get(table.pair, {})) for table in board.tables}
+    for kind in (visualizations.maps, predictions.found):
+        for table in board.tables:
+            yield from kind(board, table, read[table.pair])

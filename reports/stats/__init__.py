@@ -1,0 +1,1 @@
+"""Statistics of runs: estimates, intervals, tests and verdicts."""
