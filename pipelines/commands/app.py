@@ -62,7 +62,9 @@ def build(verb: str | None = None) -> App:
             module = "names" if name == "list" else name
             path = f"pipelines.commands.{module}:{'list_names' if name == 'list' else name}"
             app.command(path, name=name, group=group, help=None if name == verb else summary)
-    app.register_install_completion_command(help="Install completion for bash, zsh or fish.", group=Group("Shell", sort_key=len(VERBS)))
+    app.register_install_completion_command(
+        help="Install completion for bash, zsh or fish.", group=Group("Shell", sort_key=len(VERBS))
+    )
     return app
 
 
@@ -87,21 +89,24 @@ def names() -> list[str]:
 
 def _problem(error: CycloptsError) -> str:
     """Return a parser's complaint in this project's words; the parser's own may import every verb to suggest one."""
-    if isinstance(error, UnknownCommandError):
-        return _unknown("verb", (error.unused_tokens or [""])[0], names())
-    if isinstance(error, UnknownOptionError):
-        options = [name for argument in error.argument_collection for name in argument.names]
-        return _unknown("option", error.token.keyword or error.token.value, options)
-    if isinstance(error, CoercionError):
-        return _wrong_value(error)
-    if isinstance(error, MissingArgumentError) and error.argument is not None:
-        name = error.keyword or error.argument.name
-        return f"{name} is given no value" if name.startswith("--") and not error.argument.required else f"{name} is missing"
-    if isinstance(error, RepeatArgumentError):
-        return f"{error.token.keyword} is given twice"
-    if isinstance(error, UnusedCliTokensError):
-        return f"unexpected argument '{(error.unused_tokens or [''])[0]}'"
-    return "the command line cannot be read"
+    match error:
+        case UnknownCommandError():
+            problem = _unknown("verb", (error.unused_tokens or [""])[0], names())
+        case UnknownOptionError():
+            options = [name for argument in error.argument_collection for name in argument.names]
+            problem = _unknown("option", error.token.keyword or error.token.value, options)
+        case CoercionError():
+            problem = _wrong_value(error)
+        case MissingArgumentError() if error.argument is not None:
+            name = error.keyword or error.argument.name
+            problem = f"{name} has no value" if name.startswith("-") else f"{name} is missing"
+        case RepeatArgumentError():
+            problem = f"{error.token.keyword} is given twice"
+        case UnusedCliTokensError():
+            problem = f"unexpected argument '{(error.unused_tokens or [''])[0]}'"
+        case _:
+            problem = "the command line cannot be read"
+    return problem
 
 
 def _unknown(kind: str, given: str, known: list[str]) -> str:

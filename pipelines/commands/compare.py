@@ -78,4 +78,3 @@ def compare(first: str, second: str, /) -> None:
     print(f"{beyond} of {tested} rows moved beyond their interval; {LEVEL * tested:.1f} would by chance")
     for line in differences(a, b):
         print(f"differs: {line}")
-

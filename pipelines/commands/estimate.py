@@ -108,8 +108,8 @@ def estimate(
         methods: names of methods, or combinations such as crosskd+pkd.
         seeds: numbers of seeds.
         gpus: GPUs in use at a time, for the wall time.
-        price: of a GPU per hour; without it no money is printed.
-        currency: of the price.
+        price: cost of a GPU per hour; without it no money is printed.
+        currency: of the price, for the text.
         device: use only what was measured on devices of this name, such as H200.
         tflops: assumed TFLOP/s of a GPU where nothing was measured; the default is what MMDetection's Mask R-CNN R-50
             reached on a V100, and later cards do more.
@@ -123,9 +123,7 @@ def estimate(
         if not is_valid:
             raise ValueError(f"{option} is {value}; give a number {'of 0 or more' if option == '--price' else 'above 0'}")
     default = load_grid()
-    grid = requested_grid(
-        default, tier=tier, everything=everything, pairs=pairs or [], methods=methods or [], seeds=seeds or []
-    )
+    grid = requested_grid(default, tier=tier, everything=everything, pairs=pairs or [], methods=methods or [], seeds=seeds or [])
     downloads = Path(os.environ.get("KD_DOWNLOADS", "data/weights"))  # as in stage teachers, which takes seconds to import
     found = make_estimate(grid, find_completed(grid, default), device=device, tflops=tflops, downloads=downloads)
     show(found, console(_PIPE_COLUMNS), gpus=gpus, price=price, currency=currency, tflops=tflops)

@@ -14,7 +14,17 @@ from cyclopts import Parameter
 
 from benchmarks.throughput import Throughput
 from pipelines.commands.names import all_methods, all_pairs, known
-from pipelines.measurement.records import RAN, TIER, UNSUPPORTED, Measured, add_record, as_record, as_table, published_size, summary
+from pipelines.measurement.records import (
+    RAN,
+    TIER,
+    UNSUPPORTED,
+    Measured,
+    add_record,
+    as_record,
+    as_table,
+    published_size,
+    summary,
+)
 from pipelines.params import impossible_reason, load_pair, load_parts, load_yaml
 from pipelines.runner.processes import call
 
@@ -69,8 +79,8 @@ def measure(
         batch: batch size; the published one divided among 8 GPUs if not given.
         iterations: measured training steps.
         warmup: training steps before those.
-        precision: of the matrix products.
-        device: a GPU where there is one, if not given.
+        precision: number format of the matrix products.
+        device: where to measure; a GPU, if there is one, if not given.
         memory_gib: resident memory above which a measurement is ended.
         json_file: file to add the throughput to, such as benchmarks/throughput.json.
         table: file to write a table in Markdown to.
@@ -113,16 +123,20 @@ def _checked(request: Request, json_file: Path | None, table: Path | None) -> Re
     device = _device(request.device)
     if request.precision == "bf16" and device == "cpu":
         raise ValueError("--precision bf16 is for a GPU; leave it out on a CPU")
-    for option, file in (("--json", json_file), ("--table", table)):
-        if file and not file.parent.is_dir():
-            raise ValueError(f"{option} {file}: there is no folder {file.parent}; make it first")
-    if json_file and json_file.exists():
-        load_yaml(json_file, Throughput)
+    _check_files(json_file, table)
     if json_file or request.size is None:
         for name in pairs:
             if load_pair(name).not_run is None:
                 published_size(name)
     return replace(request, pairs=pairs, methods=methods, device=device)
+
+
+def _check_files(json_file: Path | None, table: Path | None) -> None:
+    for option, file in (("--json", json_file), ("--table", table)):
+        if file and not file.parent.is_dir():
+            raise ValueError(f"{option} {file}: there is no folder {file.parent}; make it first")
+    if json_file and json_file.exists():
+        load_yaml(json_file, Throughput)
 
 
 def _size(requested: str | None) -> tuple[int, int] | None:

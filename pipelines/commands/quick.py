@@ -64,4 +64,3 @@ def quick() -> None:
     if done.returncode:
         raise ValueError(f"the small grid failed; its logs are in {FOLDER}/work/logs")
     print(f"done in {(time.monotonic() - begun) / 60:.1f} min; open {FOLDER}/reports/quick/leaderboard.html", flush=True)
-

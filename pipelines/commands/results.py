@@ -24,9 +24,7 @@ def overview(figures: list[Figure], pairs: list[str]) -> Table:
         methods = sorted({figure.place[1] for figure in found if figure.what == "method" and figure.place[1]})
         table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _ORDER), ", ".join(methods))
     elsewhere = sum(_pair_of(figure) is None for figure in figures)
-    table.caption = (
-        f"{len(figures)} in all; {elsewhere} belong to none of the suite's pairs: ./kd results --other"
-    )
+    table.caption = f"{len(figures)} in all; {elsewhere} belong to none of the suite's pairs: ./kd results --other"
     return table
 
 

@@ -106,4 +106,3 @@ def run(
         print(f"nothing to do: all {len(record.stages)} stages are up to date; see {board}")
         return
     print(f"all done in {took}; see {board}", flush=True)
-

@@ -4,17 +4,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pipelines import layout
 from pipelines.engine.digest import file_digest
-from pipelines.engine.tracking_store import Store, TrackedRun
 from pipelines.reporting.collect import read_board, read_record
 from reports.schemas.leaderboard import Leaderboard, SeedResult, Start, TeacherRow
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
+
+if TYPE_CHECKING:
+    from pipelines.engine.tracking_store import TrackedRun
 
 _CLOSE = 5e-4  # points; the records keep four digits
 
@@ -50,7 +52,7 @@ def reported_runs(board: Leaderboard, runs: Path) -> Iterator[ReportedRun]:
                 yield ReportedRun(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.method)))
 
 
-def disagreements(reported: ReportedRun, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]) -> Iterator[str]:
+def disagreements(reported: ReportedRun, lock: dict[str, Any], find: "Callable[[str], TrackedRun | None]") -> Iterator[str]:
     """Return the disagreements about one run, a line each."""
     paths = {name: reported.folder / name for name in ("run.json", "metrics.json", reported.weights)}
     absent = [str(path) for path in paths.values() if not path.is_file()]
@@ -114,7 +116,7 @@ def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Itera
 
 
 def start_disagreements(
-    start: Start, runs: Path, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]
+    start: Start, runs: Path, lock: dict[str, Any], find: "Callable[[str], TrackedRun | None]"
 ) -> Iterator[str]:
     """Disagreements about one pre-trained backbone, a line each."""
     name, folder = f"backbones/{start.name}", runs / "backbones" / start.name
@@ -143,7 +145,7 @@ def _in_lock_file(name: str, paths: Iterable[Path], stages: Sequence[str], lock:
             yield f"{name}: {path} is not the file that dvc.lock records; dvc checkout, or dvc repro {stages[-1]}"
 
 
-def _in_mlflow(reported: ReportedRun, run: Run, metrics: Metrics, tracked: TrackedRun) -> Iterator[str]:
+def _in_mlflow(reported: ReportedRun, run: Run, metrics: Metrics, tracked: "TrackedRun") -> Iterator[str]:
     if tracked.status != "FINISHED":
         yield f"{reported.name}: MLflow's run is {tracked.status}"
     for name, value in metrics.flat().items():
@@ -172,6 +174,8 @@ def verify(*, leaderboard: Path = layout.COMMITTED / "leaderboard.json", runs: P
         leaderboard: file to verify.
         runs: records of the leaderboard's tier; runs/TIER if not given.
     """
+    from pipelines.engine.tracking_store import Store  # noqa: PLC0415 (seconds, in MLflow)
+
     board = read_board(leaderboard)
     try:
         lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
@@ -193,4 +197,3 @@ def verify(*, leaderboard: Path = layout.COMMITTED / "leaderboard.json", runs: P
     print(f"{agree} of {len(found)} runs agree in leaderboard, records, weights, dvc.lock and MLflow")
     if problems or any(of_studies) or any(of_starts):
         sys.exit(1)
-

@@ -38,11 +38,18 @@ def _scale(estimate: Estimate) -> tuple[float, str]:
 
 
 def remaining_runs(estimate: Estimate) -> Iterable[Table]:
+    """Table of the runs that remain, by pair."""
     factor, unit = _scale(estimate)
     columns = ("times ", "iterations ", "batch size ", "images ", "images/s ", "origin", "each ", "all ")
     table = new_table(f"Runs ({unit}: each, and all of its repetitions)", "pair and run", *columns)
     names, pair = (
-        {"backbones": "backbone", "teachers": "teacher", "masks": "{}: auxiliary module", "trials": "{}: trials", "students": "{}"},
+        {
+            "backbones": "backbone",
+            "teachers": "teacher",
+            "masks": "{}: auxiliary module",
+            "trials": "{}: trials",
+            "students": "{}",
+        },
         None,
     )
     for work in estimate.work:
@@ -76,6 +83,7 @@ def _short(value: float) -> str:
 
 
 def cost_rules(estimate: Estimate, tflops: float) -> Iterable[str]:
+    """Sentences on the origin of the numbers."""
     yield f"Images/s are per {estimate.unit}; an image counts each time that it is seen."
     if (tuning := estimate.grid.tuning) and any(work.kind == "trials" for work in estimate.work):
         hours = "" if tuning.max_hours is None else f", or after {tuning.max_hours:g} hours"
@@ -99,6 +107,7 @@ def cost_rules(estimate: Estimate, tflops: float) -> Iterable[str]:
 
 
 def totals(estimate: Estimate, price: float | None, currency: str) -> Iterable[Table]:
+    """Table of hours, and money, by kind of work."""
     factor, unit = _scale(estimate)
     table = new_table(
         "Totals",
@@ -118,6 +127,7 @@ def totals(estimate: Estimate, price: float | None, currency: str) -> Iterable[T
 
 
 def wall_time(estimate: Estimate, gpus: int, price: float | None) -> Iterable[str]:
+    """Sentences on wall time and money."""
     hours = estimate.hours(None, measured=True) + estimate.hours(None, measured=False)
     if estimate.unknown:
         yield f"In no sum, as their time is unknown: {estimate.unknown} pieces."

@@ -1,10 +1,8 @@
 """Lengths of runs before any of them starts: by the tier's schedule, or by the installed published config."""
 
-import importlib.util
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,20 +61,6 @@ class Length:
         return self.iterations * self.batch
 
 
-@cache
-def _published(name: str) -> dict[str, Any]:
-    """Return training loop and data of an installed config, without importing its package."""
-    from mmengine.config import Config  # noqa: PLC0415 (half a second)
-
-    package, path = name.split("::")
-    found = importlib.util.find_spec(package)
-    file = Path(((found and found.submodule_search_locations) or ["."])[0]) / ".mim" / "configs" / path
-    if not file.is_file():
-        raise ValueError(f"no config {path} in the installed package {package}; correct the pair's file")
-    config = Config.fromfile(file)
-    return {"train_cfg": config.train_cfg.to_dict(), "train_dataloader": config.train_dataloader.to_dict()}
-
-
 def published_length(
     model: Model, batch: int, changes: dict[str, Any], images: Images, *, own_data: bool = False, fraction: float = 1.0
 ) -> Length:
@@ -93,19 +77,16 @@ def published_length(
     Raises:
         ValueError: the config is not installed.
     """
-    from mmengine.config import Config  # noqa: PLC0415
+    from pipelines.engine.published_schedule import published_schedule  # noqa: PLC0415 (half a second, in MMEngine)
 
-    config = Config(_published(model.config))
-    # Other changes do not affect the length.
-    config.merge_from_dict({k: v for k, v in {**model.changes, **changes}.items() if k.split(".")[0] in config})
-    loop, loader = config.train_cfg, config.train_dataloader
-    if "max_epochs" in loop:
-        epoch = images.train // batch if own_data else math.ceil(images.train * loader.dataset.get("times", 1) / batch)
-        units = _part(loop.max_epochs, fraction)
+    found = published_schedule(model.config, {**model.changes, **changes})
+    if found.epochs is not None:
+        epoch = images.train // batch if own_data else math.ceil(images.train * found.repeats / batch)
+        units = _part(found.epochs, fraction)
         iterations = units * epoch
     else:
-        iterations = units = _part(loop.max_iters, fraction)
-    return Length(iterations, batch, loader.batch_size, units // loop.get("val_interval", 1))
+        iterations = units = _part(found.iterations, fraction)
+    return Length(iterations, batch, found.batch_per_gpu, units // found.validation_interval)
 
 
 def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images: Images, *, fraction: float = 1.0) -> Length:

@@ -72,7 +72,12 @@ def _studies(estimate: Estimate) -> Iterable[Table]:
     fraction = f", each of {tuning.share:g} of the student's schedule" if tuning.share < 1 else ""
     table = new_table("Tuning", "", "to run ", "cached ", "")
     for title, num_all, num_done, note in (
-        ("studies", len(estimate.studies), len(done.studies & set(estimate.studies)), f"at most {tuning.trials} trials{fraction}"),
+        (
+            "studies",
+            len(estimate.studies),
+            len(done.studies & set(estimate.studies)),
+            f"at most {tuning.trials} trials{fraction}",
+        ),
         ("students", len(estimate.tuned), len(done.tuned & set(estimate.tuned)), "trained with the values of a study"),
     ):
         table.add_row(title, str(num_all - num_done), str(num_done), note)
@@ -117,9 +122,7 @@ def _weights(estimate: Estimate) -> Iterable[Table | str | Text]:
         return
     recorded = [file.checkpoint.size_bytes for file in estimate.weights]
     about = sum(file.checkpoint.size_bytes or file.estimated_bytes or 0 for file in estimate.weights)
-    title = (
-        f"Weights: {len(estimate.weights)} files, about {_size(about)}, {sum(file.present for file in estimate.weights)} of them there"
-    )
+    title = f"Weights: {len(estimate.weights)} files, about {_size(about)}, {sum(file.present for file in estimate.weights)} of them there"
     table = new_table(title, "size ", "there", "file, and its use")
     for file, exact in zip(estimate.weights, recorded, strict=True):
         size = _size(exact) if exact else ("~" if file.estimated_bytes else "") + _size(file.estimated_bytes)

@@ -143,5 +143,3 @@ def _auxiliary_iterations(method: str, pair_name: str, pair: Pair, tier_name: st
     """Iterations of training the method's auxiliary module; 0 where it has none."""
     parts = (part for part in load_parts(method) if part.recipe.prior is not None)
     return next((part.prior_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)
-
-

@@ -78,7 +78,7 @@ def _losses(seen: "Seen") -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in seen.losses.items())
 
 
-def as_table(measureds: list[Measured], command: str, environment: dict[str, Any]) -> str:
+def as_table(rows: list[Measured], command: str, environment: dict[str, Any]) -> str:
     """Table in Markdown: its command and environment, one row per supported cell, the reasons of the others."""
     packages = ", ".join(
         [f"{name} {version}" for name, version in environment["packages"].items()] + list(environment["mmlab"].values())
