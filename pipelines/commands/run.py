@@ -101,7 +101,8 @@ def run(
         raise ValueError(
             f"{len(failed)} units failed ({', '.join(failed)}), {coordinator.num_waiting} behind them did not run; see work/logs/; make repro goes on from here"
         )
-    board = layout.report(load_grid().tier) / "leaderboard.md"
+    outs = [str(out) for stage in record.stages.values() for out in stage.outs]
+    board = next((out for out in outs if out.endswith("leaderboard.md")), str(layout.REPORTS))
     if not coordinator.num_done:
         print(f"nothing to do: all {len(record.stages)} stages are up to date; see {board}")
         return
