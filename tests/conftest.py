@@ -118,7 +118,7 @@ def finished(tmp_path_factory):
     """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow)."""
     target = copy_project(tmp_path_factory.mktemp("finished"))
     edit_yaml(target / "params.yaml", tuning=tuning())
-    done = run_stage(target, "pipelines.commands.run")
+    done = run_stage(target, "pipelines", "run")
     assert done.returncode == 0, done.stdout + done.stderr
     (target / "output.txt").write_text(done.stdout)
     return target

@@ -19,13 +19,14 @@ PYTHON.pop("SHELL", None)
 # `make repro` without this project's grid, and with a fork server that imports nothing.
 RUNNER = """
 import signal
+import sys
 from pipelines import errors
-from pipelines.commands import run
+from pipelines.commands import app, run
 from pipelines.runner import processes
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 processes._PRELOADED.clear()
 run._renew = lambda: False
-errors.run(run.main)
+errors.run(lambda: app.main(["run", *sys.argv[1:]]))
 """
 # A cell as the grid has them: two stages of one key; each counts how often it ran.
 CELL = {

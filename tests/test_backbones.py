@@ -18,8 +18,8 @@ from pipelines.engine.classifier import OneDigitScenes, ShareRight
 from pipelines.engine.compose import Weights, compose_pretraining, compose_training
 from pipelines.engine.training import config_sha256, prepare_process, quiet
 from pipelines.engine.weights import file_sha256
-from pipelines.estimation.completed import Finished
-from pipelines.estimation.workload import make_plan
+from pipelines.estimation.completed import Completed
+from pipelines.estimation.estimate import make_estimate
 from pipelines.grid import Grid, stages
 from pipelines.params import backbones_needed, load_pair, load_tier
 from pipelines.stages import teachers
@@ -310,8 +310,8 @@ def test_a_pair_once_more_under_a_second_teacher(changes, said):
 @pytest.mark.parametrize(("tier", "done", "expected"), [("mini", set(), 2), ("mini", {"resnet50"}, 1), ("paper", set(), 0)])
 def test_the_plan_counts_them(tmp_path, tier, done, expected):
     """Once each, with as many images as the tier's pre-training sees; not those that are there, and none where none are trained."""
-    finished = Finished("as told", backbones=done)
-    plan = make_plan(grid(tier=tier), finished, device="none such", tflops=1.0, downloads=tmp_path)
+    finished = Completed("as told", backbones=done)
+    plan = make_estimate(grid(tier=tier), finished, device="none such", tflops=1.0, downloads=tmp_path)
     found = [work for work in plan.work if work.kind == "backbones"]
 
     assert [work.times for work in found] == [1] * expected

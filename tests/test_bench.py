@@ -13,10 +13,10 @@ import pytest
 from mmengine.config import Config
 
 from benchmarks.throughput import Throughput
-from pipelines.commands import measure
+from pipelines.commands.app import main
 from pipelines.engine.dummy_batches import made_up_batch
-from pipelines.measurement.isolated import Ended, run_apart
-from pipelines.measurement.records import Outcome, as_table, published_size
+from pipelines.measurement.records import Measured, as_table, published_size
+from pipelines.runner.processes import ProcessEnd, call
 from tests.conftest import ROOT, copy_project, run_stage
 
 FAST = ("--size", "64x64", "--batch", "1", "--iterations", "1", "--warmup", "0", "--device", "cpu")
@@ -25,20 +25,21 @@ SIZE = (64, 96)
 
 def apart(tmp_path, function, *arguments, memory_gib=8, on_gpu=False):
     """Run a function in a process of its own."""
-    return run_apart(function, *arguments, memory_gib=memory_gib, trace=tmp_path / "traces/trace.txt", on_gpu=on_gpu)
+    name, method = f"{function.__module__}:{function.__qualname__}", "spawn" if on_gpu else "forkserver"
+    return call(name, *arguments, memory_gib=memory_gib, trace=tmp_path / "traces/trace.txt", method=method)
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_a_result_comes_back(tmp_path, on_gpu):
     """The process's result is the call's, however the process is begun."""
-    assert apart(tmp_path, math.sqrt, 9.0, on_gpu=on_gpu) == Ended(3.0)
+    assert apart(tmp_path, math.sqrt, 9.0, on_gpu=on_gpu) == ProcessEnd(3.0, exit_code=0)
 
 
 def test_an_error_is_a_result(tmp_path):
     """It says type and message, and keeps the traceback."""
     ended = apart(tmp_path, operator.truediv, 1, 0)
 
-    assert ended == Ended(problem="ZeroDivisionError: division by zero")
+    assert ended == ProcessEnd(error="ZeroDivisionError: division by zero", exit_code=0)
     assert "Traceback" in (tmp_path / "traces/trace.txt").read_text()
 
 
@@ -46,13 +47,15 @@ def test_a_want_of_memory_is_told_from_other_errors(tmp_path):
     """Python's, as torch's, is no failure of the cell."""
     ended = apart(tmp_path, bytearray, 2**62)
 
-    assert ended.wants_memory
+    assert ended.is_out_of_memory
     assert ended.problem.startswith("MemoryError")
 
 
 def test_a_sudden_end_is_a_result(tmp_path):
     """A process that is gone without a word leaves its exit code."""
-    assert apart(tmp_path, os._exit, 3) == Ended(problem="its process ended with exit code 3 and said nothing")
+    ended = apart(tmp_path, os._exit, 3)
+
+    assert (ended.problem, ended.is_out_of_memory) == ("its process ended with exit code 3", False)
 
 
 def test_memory_is_watched(tmp_path):
@@ -60,7 +63,7 @@ def test_memory_is_watched(tmp_path):
     begun = time.monotonic()
     ended = apart(tmp_path, time.sleep, 60, memory_gib=0.01)
 
-    assert ended == Ended(problem="needs more than 0.01 GiB of memory", wants_memory=True)
+    assert (ended.problem, ended.is_out_of_memory) == ("needs more than 0.01 GiB of memory", True)
     assert time.monotonic() - begun < 30
 
 
@@ -119,7 +122,7 @@ def tried(tmp_path_factory):
     broken = project / "methods/fitnet.py"
     broken.write_text(re.sub(r"(def forward\(.*\n)", r'\1        raise RuntimeError("torn")\n', broken.read_text()))
     done = run_stage(
-        project, "pipelines.commands.measure", "--pairs", "resnet34_resnet18", "retinanet_r50_r18", *FAST,
+        project, "pipelines", "measure", "--pairs", "resnet34_resnet18", "retinanet_r50_r18", *FAST,
         "--methods", "none", "fitnet", "maskd", "pkd", "defeat_mismatch",
         "--table", "table.md", "--json", "speeds.json",
     )  # fmt: skip
@@ -150,13 +153,13 @@ def test_a_cell_that_fails_is_a_row(tried):
 
     assert done.returncode == 1
     assert failed["losses"] == "failed: RuntimeError: torn"
-    assert "torn" in (project / "work/bench/retinanet_r50_r18.fitnet.txt").read_text()
+    assert "torn" in (project / "work/measure/retinanet_r50_r18.fitnet.txt").read_text()
 
 
 def test_what_cannot_be_has_its_reason(tried):
     """Below the table, with the cells that it is said of."""
     project, _ = tried
-    reasons = (project / "table.md").read_text().partition("What cannot be:")[2]
+    reasons = (project / "table.md").read_text().partition("Unsupported:")[2]
 
     assert "- needs 'roi_head': has no RoI head - retinanet_r50_r18 (defeat_mismatch)" in reasons
     assert "import without torchvision" in reasons
@@ -192,9 +195,8 @@ def test_speeds(tried):
 def test_bad_input(monkeypatch, arguments, message):
     """One line, before anything is built."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["bench", *arguments])
     with pytest.raises(ValueError, match=f"^{message}$"):
-        measure.main()
+        main(["measure", *arguments])
 
 
 def test_a_pair_of_unknown_size(monkeypatch):
@@ -210,8 +212,8 @@ def test_losses_that_are_no_numbers_are_a_failure():
     seen = SimpleNamespace(
         finite=False, losses={"loss_cls": math.nan}, teacher_m=1.0, student_m=None, s_per_iteration=1.0, images_per_s=1.0, peak_mib=1.0
     )  # fmt: skip
-    outcome = Outcome("a", "b", "ran", seen=seen)
+    measured = Measured("a", "b", "ran", seen=seen)
     environment = {"packages": {}, "mmlab": {}, "device": "CPU", "python": "3"}
 
-    assert outcome.failed
-    assert rows(as_table([outcome], "command", environment))["a", "b"]["finite"] == "**no**"
+    assert measured.failed
+    assert rows(as_table([measured], "command", environment))["a", "b"]["finite"] == "**no**"

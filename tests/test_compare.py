@@ -84,7 +84,7 @@ def test_as_a_user_runs_it(tmp_path):
     for name, scores in (("a", (13.0, 14.0, 15.0)), ("b", (17.0, 18.0, 19.0))):
         made = board(made_up(scores={"none": (10.0, 11.0)}, cells=trained(scores, name)))
         (tmp_path / f"{name}.json").write_text(made.model_dump_json())
-    command = [sys.executable, "-m", "pipelines.commands.compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    command = [sys.executable, "-m", "pipelines", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr

@@ -139,10 +139,10 @@ def test_the_same_records_give_the_same_report(finished_copy):
 
 def test_leaderboard_records_weights_lock_and_mlflow_agree(finished_copy):
     """All six trainings; a score changed by hand is found in the records, the lock and MLflow."""
-    agree = run_stage(finished_copy, "pipelines.commands.verify")
+    agree = run_stage(finished_copy, "pipelines", "verify")
     metrics = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/metrics.json"
     metrics.write_text(re.sub(r'"AP75": [0-9.]+', '"AP75": 88.0', metrics.read_text()))
-    found = run_stage(finished_copy, "pipelines.commands.verify")
+    found = run_stage(finished_copy, "pipelines", "verify")
 
     assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "6 of 6"), agree.stdout
     assert found.returncode == 1
@@ -219,7 +219,7 @@ def test_nothing_to_do_is_quick(finished):
     begun = time.monotonic()
     stale(finished)
     between = time.monotonic()
-    done = run_stage(finished, "pipelines.commands.run")
+    done = run_stage(finished, "pipelines", "run")
 
     assert "nothing to do: all 19 stages are up to date" in done.stdout
     assert time.monotonic() - between < 3 * (between - begun)
@@ -278,7 +278,7 @@ def test_a_row_taken_out_of_the_grid_is_not_shown_and_costs_nothing_to_put_back(
         edit_yaml(
             finished_copy / "params.yaml", grid={PAIR: methods}, tuning=tuning(grid={PAIR: ["mgd"]} if "mgd" in methods else {})
         )
-        done = run_stage(finished_copy, "pipelines.commands.run")
+        done = run_stage(finished_copy, "pipelines", "run")
         rows = [row["method"] for row in read(finished_copy / "reports/mini/leaderboard.json")["tables"][0]["rows"]]
 
         assert done.returncode == 0, done.stdout + done.stderr
@@ -537,9 +537,9 @@ def test_killed_runner_takes_everything_along(finished_copy, start):
     """While the coordinator works another is refused; kill -9 ends the run behind it."""
     longer(finished_copy, epochs=200)
     shutil.rmtree(finished_copy / "work")
-    runner = start(finished_copy, "pipelines.commands.run")
+    runner = start(finished_copy, "pipelines", "run")
     training = training_process(finished_copy / f"work/smoke/{PAIR}/none/seed0")
-    second = run_stage(finished_copy, "pipelines.commands.run")
+    second = run_stage(finished_copy, "pipelines", "run")
     runner.kill()
     runner.wait()
 

@@ -247,7 +247,7 @@ def test_the_digest_sees_an_edit(figures, update):
 
 def test_claims_of_a_pair():
     """Every figure of the pair with the rival's value; others are not there."""
-    done = run_stage(ROOT, "pipelines.commands.results", "faster_rcnn_r101_r50")
+    done = run_stage(ROOT, "pipelines", "results", "faster_rcnn_r101_r50")
     text = " ".join(re.sub(r"[│┃]", " ", done.stdout).split())
 
     assert done.returncode == 0, done.stderr
@@ -265,7 +265,7 @@ def test_claims_of_a_pair():
 
 def test_claims_without_a_pair():
     """All pairs with the number of their figures, and what belongs to none."""
-    done = run_stage(ROOT, "pipelines.commands.results")
+    done = run_stage(ROOT, "pipelines", "results")
 
     assert re.search(r"│ solo_r101_r50 +│ 3 +│ 0 +│ 1 +│ 2 +│ fgd, mgd +│", done.stdout), done.stderr
     assert "belong to none of the suite's pairs" in done.stdout
@@ -274,7 +274,7 @@ def test_claims_without_a_pair():
 def test_claims_of_an_unknown_pair(tmp_path):
     """One line that names the known ones."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
-    done = run_stage(tmp_path, "pipelines.commands.results", "gfl", PYTHONPATH=str(ROOT))
+    done = run_stage(tmp_path, "pipelines", "results", "gfl", PYTHONPATH=str(ROOT))
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: unknown pair 'gfl'; there are: .*gfl_r101_r50, .*solo_r101_r50\n", done.stderr)

@@ -198,7 +198,7 @@ def test_each_unit_has_a_gpu_of_its_own(scratch):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--executor", "ray"], r"--executor ray is unknown; there are: local, slurm"),
+        (["--executor", "ray"], r"--executor ray is unknown; there are: local, slurm; see \./kd run --help"),
         (["--executor", "slurm"], r"slurm\.yaml is not there; write one, at least 'partition: NAME' and 'minutes: N' .*"),
         (["--jobs", "0"], r"--jobs is 0; give 1 or more"),
     ],

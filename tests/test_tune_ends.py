@@ -12,7 +12,7 @@ import yaml
 
 from pipelines import errors
 from pipelines.resolved import confirm
-from pipelines.runner.processes import Ended
+from pipelines.runner.processes import ProcessEnd
 from pipelines.stages import tune
 from pipelines.tuning.study import Outcome, SharedStudy, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
@@ -49,12 +49,12 @@ def ended(state="complete", score=0.0, train_s=1.0, iterations=20, **about):
     """How a trial that reports twice in 20 iterations ends in order."""
     values = [score] if state == "complete" else None
     reports = [(step, score) for step in (10, 20) if step <= iterations]
-    return Ended(Outcome(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
+    return ProcessEnd(Outcome(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
 
 
 def killed(*_):
     """As a process that SIGKILL ended."""
-    return Ended(exit_code=-9)
+    return ProcessEnd(exit_code=-9)
 
 
 def stage(monkeypatch, capsys, end):
@@ -63,9 +63,9 @@ def stage(monkeypatch, capsys, end):
 
     def call(function, *given, **_):
         if function.endswith(":describe"):
-            return Ended({"identity": "0" * 64, "metric": "box AP"}, exit_code=0)
+            return ProcessEnd({"identity": "0" * 64, "metric": "box AP"}, exit_code=0)
         if not function.endswith(":run_trial"):
-            return Ended(exit_code=0)
+            return ProcessEnd(exit_code=0)
         claims.append(given[1])
         result = end(given[1])
         if result.result is not None:  # as a trial's process does
@@ -118,7 +118,9 @@ def test_two_objectives_have_a_front(monkeypatch, capsys):
     """(1, 5 s), (7, 9 s), (7, 8 s), (3, 20 s): the third betters the second and the fourth; the higher score is handed out."""
     ask(trials=4, objectives=["score", "train_s"], pruner="none")
     given = [[1.0, 5.0], [7.0, 9.0], [7.0, 8.0], [3.0, 20.0]]
-    outcomes = [Ended(Outcome("complete", values, [(20, values[0])], 20, 20, values[1], 30.0), exit_code=0) for values in given]
+    outcomes = [
+        ProcessEnd(Outcome("complete", values, [(20, values[0])], 20, 20, values[1], 30.0), exit_code=0) for values in given
+    ]
     code, _, err, _ = stage(monkeypatch, capsys, lambda claim: outcomes[claim.number])
     best = yaml.safe_load((OUT / "best.yaml").read_text())
 
@@ -156,7 +158,7 @@ def test_every_trial_fails(monkeypatch, capsys, trials, tried):
 
 def test_a_full_disk_costs_no_trial(monkeypatch, capsys):
     """The worker stops with one line that names the trial; the next start tries it again."""
-    full = Ended(error="[Errno 28] No space left on device", exit_code=0)
+    full = ProcessEnd(error="[Errno 28] No space left on device", exit_code=0)
     code, _, err, _ = stage(monkeypatch, capsys, lambda claim: full if claim.number == 1 else ended())
 
     assert (code, len(err.splitlines())) == (2, 1)

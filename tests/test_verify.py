@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from pipelines.commands.verify import claims, disagreements, study_disagreements
+from pipelines.commands.verify import disagreements, reported_runs, study_disagreements
 from pipelines.engine.tracking_store import TrackedRun
 from reports.schemas.run import Git
 from reports.stats.rows import Cells, Result
@@ -40,7 +40,7 @@ def story(tmp_path):
         "distill@pair/mgd/seed0": {"outs": [out("student.pth"), out("run.json")]},
         "evaluate@pair/mgd/seed0": {"outs": [out("metrics.json")]},
     }
-    (claim,) = claims(board(table), tmp_path)
+    (claim,) = reported_runs(board(table), tmp_path)
     return folder, claim, lock, tracked(found)
 
 
@@ -133,7 +133,7 @@ def searched(tmp_path):
 
 def test_stages_of_a_tuned_row(searched, tmp_path):
     """Are its own, and its study is at hand."""
-    (claim,) = claims(searched[1], tmp_path)
+    (claim,) = reported_runs(searched[1], tmp_path)
 
     assert claim.stages == ("distill@pair/mgd/tuned/seed0", "evaluate@pair/mgd/tuned/seed0")
     assert (claim.name, claim.folder) == ("pair/mgd/tuned/seed0", tmp_path / "pair/mgd/tuned/seed0")
@@ -143,13 +143,13 @@ def test_stages_of_a_tuned_row(searched, tmp_path):
 def test_a_tuned_training_with_other_values_than_its_study_hands_out(searched, tmp_path):
     """Is a line; with those very values none."""
     found = result("box AP", 17.0, "mgd", variant="tuned", hparams={"alpha": 0.5, "kind": "l2"})
-    (claim,) = claims(searched[1], tmp_path)
+    (claim,) = reported_runs(searched[1], tmp_path)
     write_result(claim.folder, found)
     (claim.folder / "student.pth").write_bytes(b"weights")
-    of_values = [line for line in disagreements(claim, {}, lambda _: None) if "hands out" in line]
+    of_values = [line for line in disagreements(claim, {}, lambda _: None) if "selected" in line]
 
     assert of_values == [
-        "pair/mgd/tuned/seed0: kind was trained with l2, the study hands out l1; dvc repro evaluate@pair/mgd/tuned/seed0"
+        "pair/mgd/tuned/seed0: kind was trained with l2, the study selected l1; dvc repro evaluate@pair/mgd/tuned/seed0"
     ]
 
 

@@ -178,13 +178,17 @@ def write_resolved(grid: Grid) -> None:
 
 
 def main() -> None:
-    """Check; write what stages depend on, or only bring grid.yaml up to date."""
+    """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--renew", action="store_true", help="write grid.yaml from params.yaml, and nothing else")
-    args = parser.parse_args()
+    check(renew=parser.parse_args().renew)
+
+
+def check(*, renew: bool) -> None:
+    """Check; write what stages depend on, or only bring grid.yaml up to date."""
     grid = load_grid()
     check_all(grid)
-    if args.renew:
+    if renew:
         print(f"[check] {layout.GRID} {'is written anew' if write_stages(grid) else 'is up to date'}", flush=True)
         return
     check_stages(grid)

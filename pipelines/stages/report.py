@@ -5,7 +5,7 @@ It can be made at any moment: what is missing, failed or unreadable is shown as 
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines import errors, layout
@@ -41,16 +41,27 @@ def write_cards(board: Leaderboard, runs: Path) -> None:
 
 
 def main() -> None:
-    """Write the leaderboard in all its forms; exit code 1, after all is written, where a file could not be used."""
+    """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="the tier's records; runs/<tier> if not given")
     parser.add_argument("--out", type=Path, help="reports/<tier> if not given")
     parser.add_argument("--join", type=Path, nargs="*", default=[], help="other leaderboard.json to show on the page, too")
     args = parser.parse_args()
+    report(args.runs, args.out, args.join)
+
+
+def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
+    """Write the leaderboard in all its forms; exit code 1, after all is written, where a file could not be used.
+
+    Args:
+        runs: the tier's records; ``runs/<tier>`` if None.
+        out: folder; ``reports/<tier>`` if None.
+        join: other leaderboard.json files to show on the page, too.
+    """
     grid = load_grid()
-    runs = args.runs or Path("runs") / grid.tier
-    out: Path = args.out or layout.report(grid.tier)
-    others = [read_board(path) for path in args.join]
+    runs = runs or Path("runs") / grid.tier
+    out = out or layout.report(grid.tier)
+    others = [read_board(path) for path in join]
     board = gather(grid, runs, Path("work") / grid.tier)
     out.mkdir(parents=True, exist_ok=True)
     pictures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
