@@ -1,4 +1,4 @@
-"""What several tests need: a scratch project, small data, and MMLab quiet."""
+"""Shared fixtures: a scratch project, small data, and MMLab quiet."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def renew(project: Path) -> None:
 
 
 def tuning(**changes: object) -> dict:
-    """What params.yaml asks of stage tune: three short trials, each measured twice."""
+    """The section `tuning` of params.yaml: three short trials, each measured twice."""
     budget = {"trials": 3, "share": 1.0, "reports": 2, "startup_trials": 1, "seed": 100}
     return {"grid": {PAIR: ["mgd"]}, **budget, **changes}
 

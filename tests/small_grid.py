@@ -110,7 +110,7 @@ def wait_for(condition, what, within_s=120):
 
 
 def ran():
-    """How often each stage of a cell ran."""
+    """Number of runs of each stage, by cell."""
     return {key: collections.Counter(Path("ran", key).read_text().split()) if Path("ran", key).is_file() else {} for key in KEYS}
 
 

@@ -127,7 +127,7 @@ def tried(tmp_path_factory):
 
 
 def test_cells(tried):
-    """What can run has finite losses, the student's own those of the control; a prior is a row of its own."""
+    """Supported cells have finite losses, the student's own those of the baseline; an auxiliary module is a row of its own."""
     project, done = tried
     found = rows((project / "table.md").read_text())
     methods = {method for pair, method in found if pair == "retinanet_r50_r18"}

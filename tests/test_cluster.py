@@ -35,7 +35,7 @@ class Attempts:
         return self.checkpoints, restarts
 
     def checkpoint(self, folder):
-        """What the next run calls."""
+        """Write the function that the next run calls."""
         return submitit.helpers.DelayedSubmission(Attempts(self.checkpoints + 1), folder)
 
 

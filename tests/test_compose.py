@@ -1,4 +1,4 @@
-"""What is composed: schedules, initialisation, and what a method's authors changed in the student's training alone."""
+"""Composed configs: schedules, initialisation, and the authors' changes to the student's training alone."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ def naive_align(student, teacher):
 
 
 def naive_box_error(kind, ours, theirs, index):
-    """Of one image's locations."""
+    """Box error of one image's locations."""
     if kind == "kl":
         bins = ours.side_logits_NP4B.shape[-1]
         student, teacher = (found.side_logits_NP4B[index].reshape(-1, bins) for found in (ours, theirs))

@@ -120,7 +120,7 @@ def test_a_root_that_is_not_there(small, tmp_path):
 
 
 def test_cityscapes_without_train_ids(small, tmp_path):
-    """Where only labelIds are, the line says how the labels of training are made of them."""
+    """If there are labelIds alone, the line has the command that makes the training labels of them."""
     root = trees.cityscapes(tmp_path)
     for path in (root / "gtFine/train").rglob("*_labelTrainIds.png"):
         path.rename(path.with_name(path.name.replace("labelTrainIds", "labelIds")))
@@ -130,7 +130,7 @@ def test_cityscapes_without_train_ids(small, tmp_path):
 
 
 def test_an_annotation_file_that_is_not_the_published_one(small, tmp_path):
-    """Where a file's digest is known it decides, before the content is looked at; and then the publisher's boxes stand."""
+    """A known digest decides before the content is read; then the publisher's boxes are taken as they are."""
     root = trees.coco(tmp_path)
     edit(root / "annotations/instances_train2017.json", lambda coco: coco["annotations"][0].update(bbox=[1, 1, 3, 0]))
     digests = {
@@ -159,7 +159,7 @@ def test_an_annotation_file_that_is_not_the_published_one(small, tmp_path):
     ],
 )
 def test_content_of_coco(small, tmp_path, change, told):
-    """What holds for a user's annotations holds for an unknown copy of COCO's too."""
+    """An unknown copy of COCO's annotations is checked as a user's are."""
     path = trees.coco(tmp_path) / "annotations/instances_train2017.json"
     edit(path, change)
     line = refused(check_published, "coco", tmp_path)
@@ -265,7 +265,7 @@ def test_identity_of_folders(small, tmp_path):
 
 
 def test_a_published_file_that_changes_between_checks(prepared):
-    """What was recorded first is kept to, until the record is removed."""
+    """The first record decides until it is removed."""
     root, folder = prepared
     edit(root / "annotations/instances_val2017.json", lambda coco: coco["annotations"].pop())
     found = check_published("coco", root)

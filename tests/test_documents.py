@@ -1,4 +1,4 @@
-"""What the committed documents claim."""
+"""Statements of the committed documents."""
 
 import re
 

@@ -327,7 +327,7 @@ def test_weights_of_another_architecture_are_one_line(teacher):
 
 @pytest.mark.parametrize("reported", ["last", "best"])
 def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
-    """Where the authors report their best epoch, its weights are handed out and no later ones."""
+    """If the authors report their best epoch, its weights are selected and no later ones."""
     from mmengine.evaluator import BaseMetric  # noqa: PLC0415 (seconds)
     from mmengine.registry import METRICS  # noqa: PLC0415
 

@@ -57,7 +57,7 @@ def guesses(truth):
 
 
 def mmdetections(truth, found, kind):
-    """What CocoMetric says of the same."""
+    """CocoMetric's results on the same."""
     from mmdet.evaluation.metrics import CocoMetric  # noqa: PLC0415 (seconds)
 
     with quiet():

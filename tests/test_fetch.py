@@ -101,7 +101,7 @@ def test_a_cut_connection_is_resumed(server, tmp_path):
 
 
 def test_a_later_process_goes_on(server, tmp_path):
-    """What an earlier one left is gone on with."""
+    """Continue with the part that an earlier process left."""
     server.always["/model.pth"] = Fault(cut_after=0)
     server.faults["/model.pth"] = [Fault(cut_after=200_000)]
     assert "the connection was cut" in refusal(server, tmp_path)
@@ -329,7 +329,7 @@ def test_a_header_that_promises_more_than_comes_is_a_cut(server, tmp_path):
 
 
 def test_md5_or_size_alone(server, tmp_path):
-    """What publishers of archives give."""
+    """The two digests that publishers of archives give."""
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     by_md5 = get(server, tmp_path, sha256=None, md5=md5)
     by_size = get(server, tmp_path, sha256=None, size=len(CONTENT))
@@ -405,7 +405,7 @@ def test_a_disk_that_fills_up_is_one_line(server, tmp_path, monkeypatch):
 
 
 def fetch_and_report(url, folder, queue):
-    """What each of two processes does."""
+    """The work of each of two processes."""
     queue.put(fetch(url, folder=Path(folder), sha256=SHA256, patience=QUICK).read_bytes() == CONTENT)
 
 

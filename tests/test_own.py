@@ -188,7 +188,7 @@ def test_a_missing_label_map(maps):
 
 
 def test_label_values_out_of_range(maps):
-    """Which file, which value, how many more."""
+    """The line has the file, the value and the number of further ones."""
     label_map(maps.folder / "train_labels/0.png", 2, 255)
     label_map(maps.folder / "train_labels/1.png", 254)
     line = refused(check_own, maps, "segmentation")

@@ -152,7 +152,7 @@ def test_a_malformed_cell(key):
 
 @pytest.mark.parametrize("cell", [Cell(PAIR, "mgd", 0), Cell(PAIR, "crosskd+pkd", 17), Cell(PAIR, "mgd", 3, tuned=True)])
 def test_a_cell_is_its_key(cell):
-    """What is written is what is read."""
+    """Writing and reading a key are inverse."""
     assert Cell.parse(cell.key) == cell
 
 
@@ -243,7 +243,7 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
     ],
 )  # fmt: skip
 def test_pair_file(project, change, message):
-    """What is wrong in a pair's file is a line of the first stage that names the file."""
+    """An error in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
     done = run_stage(project, "pipelines.stages.check")
 

@@ -495,7 +495,7 @@ def training_process(work):
 
 
 def ends(process, within_s=20):
-    """Whether a process ends in time; one that nobody has waited for yet has ended too."""
+    """Tell if a process ends in time; one that nobody has waited for yet has ended too."""
 
     def runs():
         try:

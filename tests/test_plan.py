@@ -1,4 +1,4 @@
-"""What a grid will cost, against cases reckoned by hand."""
+"""Estimates of a grid's cost, against cases reckoned by hand."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ def run(monkeypatch, *arguments):
 
 
 def as_json(monkeypatch, project, *arguments):
-    """What the command writes."""
+    """The command's JSON."""
     run(monkeypatch, "--json", "plan.json", *arguments)
     return json.loads((project / "plan.json").read_text())
 
@@ -446,7 +446,7 @@ def saying_stale(monkeypatch, *units):
 
 
 def test_cached_by_dvc(project, monkeypatch):
-    """Of params.yaml's own grid DVC says what is stale; of another one the records are all there is."""
+    """DVC decides what is stale in params.yaml's own grid; for another one there are the records alone."""
     grid = Grid(tier="paper", rows={"alpha": ["none", "crosskd+pkd"]}, seeds=[0])
     for method in grid.methods:
         finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
@@ -465,7 +465,7 @@ def test_cached_by_dvc(project, monkeypatch):
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_dvc_is_not_asked_about_another_grid_s_stages(project, is_there):
-    """Where grid.yaml lags behind, or is not there, records are all there is; said is what to do."""
+    """With an old grid.yaml, or none, there are the records alone, and the remedy is printed."""
     grid = load_grid()
     finish(project / "runs/paper/alpha/none/seed0")
     (project / "dvc.lock").write_text("")

@@ -66,7 +66,7 @@ def test_scenes_are_drawn_as_ever(grid, monkeypatch, tmp_path):
 
 
 def test_published_data_leave_a_manifest(grid, monkeypatch, tmp_path, capsys):
-    """Of the data sets that the grid's pairs need, and of no other; so do their digests, a file each."""
+    """The manifest lists the data sets that the grid's pairs need and no other; their digests have a file each."""
     monkeypatch.setenv("KD_COCO", str(trees.coco(tmp_path / "coco")))
     run(monkeypatch, "paper")
     manifest = read(grid / "data/paper/manifest.json")

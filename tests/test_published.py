@@ -150,7 +150,7 @@ def test_gains_add_up(figures):
 
 
 def test_baselines_and_teachers_are_figures_themselves(figures):
-    """What a method's record quotes for its pair's student and teacher is a control's or a teacher's record there."""
+    """The student's and teacher's results in a method's record are records of a baseline or a teacher too."""
     claims = [f for f in figures if f.pair and f.what == "method"]
     lone = [f.id for f in claims if f.baseline and f.baseline not in of(figures, f.pair, "control", f.metric)]
     lone += [f.id for f in claims if f.teacher and f.teacher not in of(figures, f.pair, "teacher", f.metric)]
@@ -197,7 +197,7 @@ def test_what_is_known_to_disagree(figures):
 
 
 def test_pairs_state_a_published_teacher(figures):
-    """What a pair file says of its teacher is in the registry, under the pair's metric."""
+    """A pair file's teacher is in the registry, under the pair's metric."""
     for path in (ROOT / "benchmarks/pairs").glob("*.yaml"):
         pair = load_pair(path.stem)
         name = pair.repeats or path.stem
@@ -234,7 +234,7 @@ def test_no_version_was_changed(figures):
     "update", [{"value": 43.8}, {"baseline": None}, {"source": "elsewhere"}, {"id": "gfl-other"}, {"read": "second-hand"}]
 )
 def test_the_digest_sees_an_edit(figures, update):
-    """Of what is claimed and where it was read; notes and rivals may be completed."""
+    """The digest covers the results and their sources; notes and conflicting reports may be completed."""
     first, *others = figures[:3]
 
     assert digest([first.model_copy(update=update), *others]) != digest([first, *others])

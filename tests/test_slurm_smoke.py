@@ -37,7 +37,7 @@ def started(project):
 
 
 def shown(project):
-    """What the leaderboard's rows say, and each seed's weights."""
+    """The leaderboard's rows, and the digest of each seed's weights."""
     (table,) = read(project / "reports/mini/leaderboard.json")["tables"]
     return [({key: row[key] for key in SAME}, [seed["weights_sha256"] for seed in row["seeds"]]) for row in table["rows"]]
 

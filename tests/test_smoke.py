@@ -53,7 +53,7 @@ def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
 
 
 def test_reasons_are_those_of_the_grid(smoke):
-    """What is not run says why in the words that the stages use."""
+    """Cells that are not run have the reason that the stages give."""
     _, cells, reasons = smoke
     impossible = {key: said for key, said in cells.items() if said.startswith("(")}
 

@@ -1,4 +1,4 @@
-"""Where configs read their data from: scenes, published data wherever they lie, a user's own."""
+"""The data that configs read: synthetic, published at any path, a user's own."""
 
 import pytest
 
@@ -101,7 +101,7 @@ def test_evaluators_of_published_data():
 
 
 def test_truth_of_published_data():
-    """What stage ``evaluate`` compares with."""
+    """The annotations that stage ``evaluate`` compares with."""
     expected = {
         "gfl_r101_r50": "/elsewhere/coco/annotations/instances_val2017.json",
         "pspnet_r101_pspnet_r18": "/elsewhere/cityscapes/gtFine/val",
@@ -194,7 +194,7 @@ def test_own_data_at_a_size(pair_name, tmp_path):
 
 
 def load_depth(pair_name):
-    """Of the student's ResNet, as its name says."""
+    """Depth of the student's ResNet, from its name."""
     return int(pair_name.rsplit("_r", 1)[-1])
 
 

@@ -35,7 +35,7 @@ def asked(tmp_path, monkeypatch):
 
 
 def command(monkeypatch, pair=PAIR, method="mgd"):
-    """What the user types."""
+    """Set the command line that the user types."""
     line = f"tune --tier smoke --pair {pair} --method {method} --out {OUT}"
     monkeypatch.setattr(sys, "argv", line.split())
 
@@ -46,7 +46,7 @@ def ask(**changes):
 
 
 def ended(state="complete", score=0.0, train_s=1.0, iterations=20, **about):
-    """How a trial that reports twice in 20 iterations ends in order."""
+    """The orderly end of a trial that reports twice in 20 iterations."""
     values = [score] if state == "complete" else None
     reports = [(step, score) for step in (10, 20) if step <= iterations]
     return Ended(Outcome(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
@@ -94,7 +94,7 @@ def journal():
 
 
 def states(out=OUT):
-    """Of all trials on record, lost ones among them."""
+    """States of all trials on record, lost ones included."""
     return [one["state"] for one in read(out / "study.json")["trials"]]
 
 

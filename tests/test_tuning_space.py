@@ -1,4 +1,4 @@
-"""What may be searched: ranges of recipes and params.yaml against the values in force."""
+"""Search spaces: ranges of recipes and params.yaml against the values in force."""
 
 import math
 

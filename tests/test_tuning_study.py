@@ -258,7 +258,7 @@ def test_a_space_that_has_changed(tmp_path, space, said):
 
 @pytest.mark.parametrize("cut", [1, 10])
 def test_a_journal_cut_in_a_line(tmp_path, capsys, cut):
-    """What was being written when its writer was killed is taken out; all before it counts."""
+    """A line that its killed writer left incomplete is removed; all before it counts."""
     study = opened(tmp_path)
     run(study, most=2)
     claim = study.claim()
