@@ -12,7 +12,7 @@ from reports.formats.wording import orientation, reading
 from reports.schemas.leaderboard import Margin
 from reports.stats.verdicts import judged
 from tests.boards import made_up
-from tests.conftest import ROOT, committed, edit_yaml, renew, run_stage
+from tests.conftest import ROOT, committed, edit_yaml, renew, run_here
 
 MARGIN = Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.15, why="a test's")
 
@@ -130,7 +130,7 @@ def test_a_contradiction_is_one_line_before_anything_trains(project):
     edit_yaml(project / "params.yaml", tier="paper", grid={"retinanet_x101_r50": ["none", "mgd"]}, seeds=1)
     recipe = project / "methods/mgd.yaml"
     recipe.write_text(recipe.read_text().replace("alpha: 2.0e-5", "alpha: 3.0e-5"))
-    done = run_stage(project, "pipelines.stages.check")
+    done = run_here(project, "pipelines.stages.check")
     edit_yaml(project / "params.yaml", tier="mini")
 
     assert done.returncode == 2
@@ -141,7 +141,7 @@ def test_a_contradiction_is_one_line_before_anything_trains(project):
     )
     assert not (project / "runs").exists()
     renew(project)
-    assert run_stage(project, "pipelines.stages.check").returncode == 0
+    assert run_here(project, "pipelines.stages.check").returncode == 0
 
 
 def test_the_committed_registry_passes_the_check_of_every_pair(monkeypatch):

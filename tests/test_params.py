@@ -13,7 +13,7 @@ from pipelines.layout import Cell
 from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
 from pipelines.resolved import confirm
 from pipelines.stages.check import check_all, check_recipe
-from tests.conftest import METHODS, PAIR, ROOT, committed, edit_yaml, read, renew, run_stage, tuning
+from tests.conftest import METHODS, PAIR, ROOT, committed, edit_yaml, read, renew, run_here, run_stage, tuning
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def at_root(monkeypatch):
 def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
-    done = run_stage(project, "pipelines.stages.check")
+    done = run_here(project, "pipelines.stages.check")
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
@@ -82,13 +82,13 @@ def test_grid_yaml_that_lags_behind_is_refused(project):
     renewal = "renew it: python -m pipelines.stages.check --renew (make repro does it itself)\n"
     stages, written = project / "grid.yaml", (project / "grid.yaml").read_text()
     edit_yaml(project / "params.yaml", seeds=2)
-    after_params = run_stage(project, "pipelines.stages.check")
+    after_params = run_here(project, "pipelines.stages.check")
     stages.unlink()
-    gone = run_stage(project, "pipelines.stages.check")
+    gone = run_here(project, "pipelines.stages.check")
     renew(project)
     renewed = stages.read_text()
     stages.write_text(renewed.replace("    gfl_r101_r50/mgd/seed1: ", "    gfl_r101_r50/mgd/seed2: ", 1))
-    by_hand = run_stage(project, "pipelines.stages.check")
+    by_hand = run_here(project, "pipelines.stages.check")
 
     for refused in (after_params, gone, by_hand):
         assert refused.returncode == 2
@@ -98,7 +98,7 @@ def test_grid_yaml_that_lags_behind_is_refused(project):
     assert renewed.count("/seed1: ") == 2 * len(METHODS)  # each trained and evaluated
     renew(project)
     assert stages.read_text() == renewed
-    assert run_stage(project, "pipelines.stages.check").returncode == 0
+    assert run_here(project, "pipelines.stages.check").returncode == 0
 
 
 def test_dvc_repro_stops_at_stages_that_lag_behind(project):
@@ -159,7 +159,7 @@ def test_a_cell_is_its_key(cell):
 def test_a_cell_that_is_none_is_refused_by_its_stage(project):
     """Malformed, unknown, impossible, or not one that the check has seen: one line each, and nothing is made."""
     said = {
-        key: run_stage(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", key)
+        key: run_here(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", key)
         for key in ("mgd", "gfl/mgd/seed0", f"{PAIR}/mgd_seg/seed0", f"{PAIR}/mgd/seed0")
     }
 
@@ -245,7 +245,7 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
 def test_pair_file(project, change, message):
     """An error in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
-    done = run_stage(project, "pipelines.stages.check")
+    done = run_here(project, "pipelines.stages.check")
 
     assert done.returncode == 2
     assert re.fullmatch(rf"error: {PAIR_FILE}: {message}\n", done.stderr), done.stderr
@@ -292,7 +292,7 @@ def test_settings_change_with_what_they_decide(project):
     """Another schedule is another training and no other evaluation; other sizes of objects the other way round."""
 
     def settings():
-        done = run_stage(project, "pipelines.stages.check")
+        done = run_here(project, "pipelines.stages.check")
         assert done.returncode == 0, done.stderr
         resolved = project / "runs/resolved"
         return {
@@ -315,7 +315,7 @@ def test_settings_change_with_what_they_decide(project):
 
 def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
     """A weight edited afterwards: the method's own stage names it and what to run, other stages do not mind; a title is no change."""
-    assert run_stage(project, "pipelines.stages.check").returncode == 0
+    assert run_here(project, "pipelines.stages.check").returncode == 0
     monkeypatch.chdir(project)
     recipe = project / "methods/mgd.yaml"
     content = yaml.safe_load(recipe.read_text())
@@ -328,7 +328,7 @@ def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
     assert before == read(where)
     with pytest.raises(ValueError, match=rf"^parts changed since stage check wrote {where}; run dvc repro check, or make repro$"):
         confirm("distill", PAIR, "mgd")
-    done = run_stage(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/seed0")
+    done = run_here(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/seed0")
     assert (done.returncode, done.stderr) == (
         2, f"error: parts changed since stage check wrote {where}; run dvc repro check, or make repro\n",
     )  # fmt: skip
