@@ -75,7 +75,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     results = {name: train(monkeypatch, pair, name) for name in ("none", method)}
     digest = read(Path("data/mine/manifest.json"))["sets"]["own"]["digest"]
     run(monkeypatch, report)
-    board = read(Path("reports/mini/leaderboard.json"))
+    board = read(Path("reports/mine/leaderboard.json"))
 
     for name, (record, metrics) in results.items():
         assert (record.status, record.data.name, record.data.digest) == ("done", "own", digest)
@@ -94,7 +94,7 @@ def test_from_files_to_leaderboard(grid, monkeypatch):
     own = yaml.safe_load(Path("params.yaml").read_text())["own"]
     edit_yaml(Path("params.yaml"), own={**own, "teacher": "brought.pth"})
     asked = (*at, "--pair", pair, "--out", "brought")
-    assert " changed since stage check wrote " in refused(run, monkeypatch, teachers, *asked)
+    assert "dvc repro check" in refused(run, monkeypatch, teachers, *asked)
     checked(monkeypatch)
     run(monkeypatch, teachers, *asked)
     brought, trained = Run(**read(Path("brought/run.json"))), Run(**read(teacher / "run.json"))
@@ -112,7 +112,7 @@ def test_a_teacher_that_is_not_there(grid, monkeypatch):
     checked(monkeypatch)
     arguments = ("--tier", "mine", "--pair", grid[0], "--out", "out")
 
-    assert "params.yaml: own.teacher nowhere.pth is no file" in refused(run, monkeypatch, teachers, *arguments)
+    assert "params.yaml: own.teacher nowhere.pth " in refused(run, monkeypatch, teachers, *arguments)
     assert not Path("out").exists()
 
 
