@@ -1,6 +1,7 @@
 """Shared fixtures: a scratch project, small data, and MMLab quiet."""
 
 import contextlib
+import fcntl
 import importlib
 import io
 import json
@@ -29,9 +30,10 @@ for name in ("MLFLOW_TRACKING_URI", "KD_COCO", "KD_VOC", "KD_CITYSCAPES", "KD_DO
 os.environ |= {"DVC_GLOBAL_CONFIG_DIR": "/nonexistent", "DVC_SYSTEM_CONFIG_DIR": "/nonexistent"}
 
 
+# `finished` is made by the first and waited for by whoever comes next: test_tune is not begun beside test_pipeline.
 LONGEST = (
-    "test_pipeline", "test_tune", "test_slurm_smoke", "test_slurm", "test_smoke", "test_engine", "test_runner", "test_own_grid", "test_contributing",
-    "test_cluster", "test_bench", "test_cache",
+    "test_pipeline", "test_runner", "test_slurm", "test_tune", "test_slurm_smoke", "test_smoke", "test_engine", "test_own_grid",
+    "test_contributing", "test_cluster", "test_bench", "test_cache",
 )  # fmt: skip
 
 
@@ -141,12 +143,20 @@ def project(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow)."""
-    target = copy_project(tmp_path_factory.mktemp("finished"))
-    edit_yaml(target / "params.yaml", tuning=tuning())
-    done = run_stage(target, "pipelines.commands.run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (target / "output.txt").write_text(done.stdout)
+    """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow); one for all workers of pytest."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.getbasetemp()
+    target = folder / "finished"
+    with (folder / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target / "output.txt").is_file():
+            shutil.rmtree(target, ignore_errors=True)  # of a worker that failed
+            target.mkdir()
+            copy_project(target)
+            edit_yaml(target / "params.yaml", tuning=tuning())
+            done = run_stage(target, "pipelines.commands.run")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (target / "output.txt").write_text(done.stdout)
     return target
 
 

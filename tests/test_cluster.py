@@ -9,6 +9,8 @@ import pytest
 from tests import cluster as harness
 from tests.cluster import Cluster, SlurmError, reason_without
 
+pytestmark = pytest.mark.slow
+
 submitit = pytest.importorskip("submitit")
 cloudpickle = pytest.importorskip("cloudpickle")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # jobs need not find the tests

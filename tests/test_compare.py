@@ -96,7 +96,5 @@ def test_neither_file_nor_revision(monkeypatch):
     """One line."""
     monkeypatch.chdir(ROOT)
 
-    with pytest.raises(
-        ValueError, match=r"^nowhere: is neither a file nor a git revision that has reports/mini/leaderboard\.json"
-    ):
+    with pytest.raises(ValueError, match=r"^nowhere: .*reports/mini/leaderboard\.json"):
         open_board("nowhere")

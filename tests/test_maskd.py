@@ -232,7 +232,7 @@ def test_roles_are_those_of_the_box_term():
     assert roles["RetinaNet"] == ("neck", "box_maps")
     assert roles["Faster R-CNN"] == ("neck", "roi_head")
     assert roles["RepPoints"] == ("neck", "points_refine", "points_init")
-    with pytest.raises(ValueError, match="unknown box_loss 'l1'; it is one of none, box_maps, roi_head, points"):
+    with pytest.raises(ValueError, match=r"box_loss 'l1'.* none, box_maps, roi_head, points"):
         Method({"neck": ((4, 6),)}, **HPARAMS | {"box_loss": "l1"})
     with pytest.raises(ValueError, match=r"maskd, role 'box_maps': .* have 4 and 36; choose"):
         Method({"neck": ((4, 6),), "box_maps": ((4, 36),)}, **HPARAMS | {"box_loss": "box_maps"})
@@ -283,7 +283,5 @@ def test_method_takes_over_the_prior(prefix):
 def test_a_prior_that_does_not_fit_is_refused_in_one_line(state, found):
     """The line has the shapes found, those needed and the remedy."""
     method = Method({"neck": ((4, 6), (4, 6))}, **HPARAMS | {"num_tokens": 2})
-    with pytest.raises(
-        ValueError, match=found + r".*, this pair's teacher needs 2 levels .* \(2x6, 2x6\) in 10 tensors; learn it"
-    ):
+    with pytest.raises(ValueError, match=found + r".*\b2 levels .*\(2x6, 2x6\) in 10 tensors"):
         method.load_prior(state)

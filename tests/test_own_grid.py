@@ -20,6 +20,8 @@ from tests.conftest import edit_yaml, read
 from tests.test_teachers import NoTracker
 from tests.trees import refused
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "coco": ("gfl_r101_r50", "mgd", trees.own_coco),
     "label_maps": ("pspnet_r101_pspnet_r18", "mgd_seg", trees.own_label_maps),
@@ -149,4 +151,4 @@ def test_data_of_another_kind_than_the_pair(grid, monkeypatch):
     edit_yaml(Path("params.yaml"), grid={name: ["none"] for name in (grid[0], other)})
     message = refused(run, monkeypatch, prepare, "--tier", "mine")
 
-    assert "choose pairs of one kind" in message
+    assert "pairs of one kind" in message

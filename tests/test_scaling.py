@@ -195,7 +195,5 @@ def test_a_backbone_that_the_tier_does_not_know():
     scale = load_tier("mini").model
     without = scale.model_copy(update={"backbones": {"ResNet-50": scale.backbones["ResNet-50"]}})
 
-    with pytest.raises(
-        ValueError, match=r"what replaces backbone ResNet-101 \(it knows: ResNet-50\); add it under model\.backbones"
-    ):
+    with pytest.raises(ValueError, match=r"ResNet-101 \(.*ResNet-50\).*model\.backbones"):
         scaled_model(compose_training(setting("gfl_r101_r50", "paper"), "teacher", seed=0).model, without, image_px=None)

@@ -14,6 +14,8 @@ from tests.cluster import Cluster, reason_without
 from tests.conftest import METHODS, PAIR, copy_project, edit_yaml, read, run_stage, tuning
 from tests.small_grid import wait_for
 
+pytestmark = pytest.mark.slow
+
 REASON = reason_without()
 SLURM = ("pipelines.commands.run", "--executor", "slurm")
 # Of a row, what a machine's load does not change.

@@ -25,6 +25,7 @@ def smoke(tmp_path_factory):
     return done, cells, reasons
 
 
+@pytest.mark.slow
 def test_nothing_fails(smoke):
     """Exit code 0, and no cell that says otherwise."""
     done, cells, _ = smoke
@@ -34,6 +35,7 @@ def test_nothing_fails(smoke):
     assert not [said for said in cells.values() if "FAILED" in said]
 
 
+@pytest.mark.slow
 def test_every_pair_and_method_is_met(smoke):
     """Each runs somewhere, but for the pair that has no detector to run."""
     _, cells, _ = smoke
@@ -43,6 +45,7 @@ def test_every_pair_and_method_is_met(smoke):
     assert {method for _, method in ran} >= {path.stem for path in Path("methods").glob("*.yaml")}
 
 
+@pytest.mark.slow
 def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
     """One in three and every control; the others say that nobody asked."""
     _, cells, _ = smoke
@@ -52,6 +55,7 @@ def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
     assert {key for key, said in cells.items() if said != "not asked"} == asked
 
 
+@pytest.mark.slow
 def test_reasons_are_those_of_the_grid(smoke):
     """Cells that are not run have the reason that the stages give."""
     _, cells, reasons = smoke
@@ -92,6 +96,7 @@ def test_the_table():
     assert lines[-2:] == ["(1) no neck", "(2) failed: ValueError: broken"]
 
 
+@pytest.mark.slow
 def test_a_broken_pair_does_not_stop_the_others(tmp_path):
     """A row that says FAILED with the pair's own message, exit code 1; the other pair's control has run."""
     project = copy_project(tmp_path)

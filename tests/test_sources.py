@@ -1,5 +1,7 @@
 """The data that configs read: synthetic, published at any path, a user's own."""
 
+import re
+
 import pytest
 
 from benchmarks.synthetic import CLASSES
@@ -116,7 +118,7 @@ def test_the_environment_comes_first(monkeypatch):
     monkeypatch.setenv("KD_COCO", "/mine")
 
     assert str(published("gfl_r101_r50").origin.root) == "/mine"
-    assert "where data set 'cityscapes' lies is not said" in refused(published, "pspnet_r101_pspnet_r18", {})
+    assert "data set 'cityscapes'" in refused(published, "pspnet_r101_pspnet_r18", {})
 
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
@@ -203,7 +205,6 @@ def test_own_data_that_a_pair_cannot_read(tmp_path):
     data = trees.own_coco(tmp_path)
     pair, tier = load_pair("pspnet_r101_pspnet_r18"), load_tier("paper").model_copy(update={"data": "own"})
 
-    assert "own.format is coco, but pair 'PSPNet ResNet-101 to PSPNet ResNet-18' needs label_maps" in refused(
-        own, "pspnet_r101_pspnet_r18", data
-    )
-    assert "name them under 'own:'" in refused(source, pair, tier, ROOT)
+    line = refused(own, "pspnet_r101_pspnet_r18", data)
+    assert re.search(r"own\.format .*coco.*'PSPNet ResNet-101 to PSPNet ResNet-18'.*label_maps", line), line
+    assert "'own:'" in refused(source, pair, tier, ROOT)

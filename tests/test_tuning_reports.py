@@ -217,9 +217,9 @@ def test_the_boards_time_and_energy_have_the_trials():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"best": 1}, "best and front name complete trials, and 1 is none"),
-        ({"front": [7]}, "best and front name complete trials, and 7 is none"),
-        ({"objectives": ["score", "train_s"]}, "trial 0 is complete: a complete one has a value an objective"),
+        ({"best": 1}, r"best and front .*\b1\b"),
+        ({"front": [7]}, r"best and front .*\b7\b"),
+        ({"objectives": ["score", "train_s"]}, "trial 0 .*objective"),
     ],
 )
 def test_a_study_that_contradicts_itself(change, message):
