@@ -55,7 +55,8 @@ def test_a_sudden_end_is_a_result(tmp_path):
     """A process that is gone without a word leaves its exit code."""
     ended = apart(tmp_path, os._exit, 3)
 
-    assert (ended.problem, ended.is_out_of_memory) == ("its process ended with exit code 3", False)
+    assert "exit code 3" in ended.problem
+    assert (ended.result, ended.is_out_of_memory) == (None, False)
 
 
 def test_memory_is_watched(tmp_path):
@@ -63,7 +64,8 @@ def test_memory_is_watched(tmp_path):
     begun = time.monotonic()
     ended = apart(tmp_path, time.sleep, 60, memory_gib=0.01)
 
-    assert (ended.problem, ended.is_out_of_memory) == ("needs more than 0.01 GiB of memory", True)
+    assert ended.is_out_of_memory
+    assert "0.01 GiB" in ended.problem
     assert time.monotonic() - begun < 30
 
 
@@ -129,8 +131,9 @@ def tried(tmp_path_factory):
     return project, done
 
 
+@pytest.mark.slow
 def test_cells(tried):
-    """What can run has finite losses, the student's own those of the control; a prior is a row of its own."""
+    """Supported cells have finite losses, the student's own those of the baseline; an auxiliary module is a row of its own."""
     project, done = tried
     found = rows((project / "table.md").read_text())
     methods = {method for pair, method in found if pair == "retinanet_r50_r18"}
@@ -146,6 +149,7 @@ def test_cells(tried):
     assert (found["retinanet_r50_r18", "pkd"]["teacher, M"], found["retinanet_r50_r18", "pkd"]["student, M"]) == ("38.0", "21.4")
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_a_row(tried):
     """The others run all the same, and the exit code tells."""
     project, done = tried
@@ -156,6 +160,7 @@ def test_a_cell_that_fails_is_a_row(tried):
     assert "torn" in (project / "work/measure/retinanet_r50_r18.fitnet.txt").read_text()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_has_its_reason(tried):
     """Below the table, with the cells that it is said of."""
     project, _ = tried
@@ -166,6 +171,7 @@ def test_what_cannot_be_has_its_reason(tried):
     assert "- resnet34_resnet18 (none, fitnet, maskd, pkd, defeat_mismatch)" in reasons
 
 
+@pytest.mark.slow
 def test_speeds(tried):
     """A record for each cell that ran; with images of another size than the published one they are not the plan's."""
     project, _ = tried
@@ -179,16 +185,16 @@ def test_speeds(tried):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "gfl"], r"--pairs: unknown pair 'gfl'; benchmarks/pairs/ has: .*"),
-        (["--methods", "mdg"], r"--methods: unknown method 'mdg'; methods/ has: .*"),
-        (["--size", "800"], r"--size is '800'; give height and width in pixels, such as 800x1344"),
-        (["--size", "0x64"], r"--size is '0x64'; give .*"),
-        (["--batch", "0"], r"--batch is 0; give a number of 1 or more"),
-        (["--iterations", "0"], r"--iterations is 0; give a number of 1 or more"),
-        (["--warmup", "-1"], r"--warmup is -1; give a number of 0 or more"),
-        (["--memory-gib", "nan"], r"--memory-gib is nan; give a number above 0"),
-        (["--device", "cpu", "--precision", "bf16"], r"--precision bf16 is for a GPU; leave it out on a CPU"),
-        (["--table", "nowhere/table.md"], r"--table nowhere/table.md: there is no folder nowhere; make it first"),
+        (["--pairs", "gfl"], r"--pairs: .*'gfl'.*gfl_r101_r50.*"),
+        (["--methods", "mdg"], r"--methods: .*'mdg'.*mgd.*"),
+        (["--size", "800"], r"--size .*'800'.*800x1344"),
+        (["--size", "0x64"], r"--size .*'0x64'.*"),
+        (["--batch", "0"], r"--batch .*\b0\b.*"),
+        (["--iterations", "0"], r"--iterations .*\b0\b.*"),
+        (["--warmup", "-1"], r"--warmup .*-1\b.*"),
+        (["--memory-gib", "nan"], r"--memory-gib .*nan\b.*"),
+        (["--device", "cpu", "--precision", "bf16"], r"--precision bf16 .*"),
+        (["--table", "nowhere/table.md"], r"--table nowhere/table\.md: .*"),
         (["--json", "README.md"], r"README.md: .*"),
     ],
 )
@@ -203,7 +209,7 @@ def test_a_pair_of_unknown_size(monkeypatch):
     """The published size is the one that was measured for the plan, or there is none."""
     monkeypatch.chdir(ROOT)
     assert published_size("faster_rcnn_r101_r50_voc") == (608, 1024)  # 600x1000 padded to multiples of 32
-    with pytest.raises(ValueError, match=r"does not have pair 'new'; run python -m tools.model_sizes new .* or give --size"):
+    with pytest.raises(ValueError, match=r"'new'.*python -m tools\.model_sizes new .*--size"):
         published_size("new")
 
 

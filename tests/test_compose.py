@@ -1,5 +1,6 @@
-"""What is composed: schedules, initialisation, and what a method's authors changed in the student's training alone."""
+"""Composed configs: schedules, initialisation, and the authors' changes to the student's training alone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pipelines.engine.compose import (
 from pipelines.engine.data_configs import dicts
 from pipelines.engine.mmlab import published_config
 from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
-from tests.conftest import ROOT, copy_project, edit_yaml, renew, run_stage, setting
+from tests.conftest import ROOT, copy_project, edit_yaml, renew, run_here, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
 TEACHER = Weights(Path("teacher.pth"), "0" * 64)
@@ -227,15 +228,13 @@ def test_one_recipe_for_two_others_that_are_both_there(tmp_path):
     content["overrides"].append({"combined_with": "fitnet", "hparams": {"loss_weight": 3.0, "num_levels": 5}, "why": "a test's"})
     recipe.write_text(yaml.safe_dump(content))
     edit_yaml(project / "params.yaml", grid={"gfl_r101_r50": ["none", "crosskd+pkd+fitnet"]})
-    refused = run_stage(project, "pipelines.stages.check")
+    refused = run_here(project, "pipelines.stages.check")
     edit_yaml(project / "params.yaml", grid={"gfl_r101_r50": ["none", "crosskd+pkd", "pkd+fitnet"]})
     renew(project)
-    accepted = run_stage(project, "pipelines.stages.check")
+    accepted = run_here(project, "pipelines.stages.check")
 
-    assert refused.stderr == (
-        "error: methods/pkd.yaml: loss_weight is 6.0 combined with crosskd and 3.0 combined with fitnet, and pkd+crosskd+fitnet "
-        "combines all of them; write a recipe of its own for this combination\n"
-    )
+    words = r"error: methods/pkd\.yaml: loss_weight .*6\.0 .*crosskd .*3\.0 .*fitnet, .*pkd\+crosskd\+fitnet .*\n"
+    assert re.fullmatch(words, refused.stderr), refused.stderr
     assert (refused.returncode, accepted.returncode) == (2, 0)
 
 
@@ -246,16 +245,14 @@ def test_two_authors_who_disagree(tmp_path):
     content = yaml.safe_load(recipe.read_text())
     recipe.write_text(yaml.safe_dump({**content, "config": {"optim_wrapper.optimizer.lr": 0.5}}))
     edit_yaml(project / "params.yaml", tier="paper", grid={"retinanet_r101_r50": ["none", "maskd+pkd"]})
-    refused = run_stage(project, "pipelines.stages.check")
+    refused = run_here(project, "pipelines.stages.check")
     elsewhere = {"retinanet_r101_r50": ["none", "maskd"], "resnet34_resnet18": ["none", "maskd+pkd"]}
     edit_yaml(project / "params.yaml", grid=elsewhere)
     renew(project)
-    not_asked = run_stage(project, "pipelines.stages.check")
+    not_asked = run_here(project, "pipelines.stages.check")
 
-    assert refused.stderr == (
-        "error: maskd+pkd on retinanet_r101_r50: its methods' authors set optim_wrapper.optimizer.lr differently (0.02 and 0.5); "
-        "write a recipe of its own for this composition\n"
-    )
+    words = r"error: maskd\+pkd .*retinanet_r101_r50: .*optim_wrapper\.optimizer\.lr .*0\.02 and 0\.5.*\n"
+    assert re.fullmatch(words, refused.stderr), refused.stderr
     assert (refused.returncode, not_asked.returncode) == (2, 0)
 
 

@@ -5,7 +5,11 @@ import shutil
 import subprocess
 import sys
 
-from tests.conftest import PAIR, ROOT, committed, edit_yaml, renew, run_stage
+import pytest
+
+from tests.conftest import PAIR, ROOT, committed, edit_yaml, run_stage
+
+pytestmark = pytest.mark.slow
 
 
 def examples(page: str) -> dict[str, str]:
@@ -35,7 +39,8 @@ def test_method(project):
     for command in lint:
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-    renew(project)
+    renewed = run_stage(project, "pipelines.stages.check", "--renew")
+    assert renewed.returncode == 0, renewed.stderr
     check = run_stage(project, "pipelines.stages.check")
     assert check.returncode == 0, check.stderr
     assert (project / f"runs/resolved/distill/{PAIR}/cosine+crosskd.json").is_file()

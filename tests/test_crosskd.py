@@ -43,7 +43,7 @@ def naive_align(student, teacher):
 
 
 def naive_box_error(kind, ours, theirs, index):
-    """Of one image's locations."""
+    """Box error of one image's locations."""
     if kind == "kl":
         bins = ours.side_logits_NP4B.shape[-1]
         student, teacher = (found.side_logits_NP4B[index].reshape(-1, bins) for found in (ours, theirs))
@@ -221,9 +221,7 @@ def test_quality_error_by_hand():
 
 def test_unequal_towers_are_refused():
     """One line that names both shapes."""
-    with pytest.raises(
-        ValueError, match=r"student's tower feature is \(1, 2, 3, 3\), the teacher's \(1, 4, 3, 3\); choose a pair"
-    ):
+    with pytest.raises(ValueError, match=r"student.*\(1, 2, 3, 3\).*teacher.*\(1, 4, 3, 3\)"):
         cross(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4, 3, 3))
 
 

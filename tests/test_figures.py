@@ -143,7 +143,7 @@ def samples(tmp_path):
 
 @pytest.fixture
 def pair():
-    """What the samples belong to."""
+    """The pair that the visualizations belong to."""
     return table(control(), gaining("maskd", title="MasKD"), gaining("mgd"), row("cwd", status="impossible", reason="no maps"))
 
 
@@ -271,7 +271,7 @@ def test_gap_is_a_share_of_the_way_to_the_teacher():
 
 @pytest.mark.parametrize(("metric", "prefix"), [("box AP", ""), ("box AP50", ""), ("mask AP", "mask ")])
 def test_sizes_are_those_of_what_the_pair_is_judged_by(metric, prefix):
-    """Of masks for mask AP; small objects' means 1 below 14, and so on."""
+    """Mask AP takes the masks' sizes; a mean of 1 for small objects, below 14, and so on."""
     seeds = [
         seed_result(k, score, sizes=[f"{prefix}{name}" for name in ("APs", "APm", "APl")]) for k, score in enumerate((13.0, 15.0))
     ]

@@ -1,6 +1,7 @@
 """Records as they lie: complete, partial, and wrong in one file; each wrong file is a line, the rest is used."""
 
 import json
+import re
 
 import pytest
 
@@ -59,24 +60,24 @@ def test_failed_and_half_done_cells_are_shown(records):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("run.json", {"tier": None}, "tier: Field required; run its stage again"),
-        ("run.json", {"tear": "mini"}, "tear: Extra inputs are not permitted; run its stage again"),
-        ("run.json", {"schema_version": 1}, "is of schema 1, and this version reads 3; run its stage again"),
+        ("run.json", {"tier": None}, "tier: Field required"),
+        ("run.json", {"tear": "mini"}, "tear: Extra inputs"),
+        ("run.json", {"schema_version": 1}, "schema 1, and this version reads 3"),
         (
             "run.json",
             {"seed": 0},
-            f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/1",
+            rf"mini, distill/{PAIR}/mgd/0,.* mini, distill/{PAIR}/mgd/1",
         ),
         (
             "run.json",
             {"method": "maskd"},
-            f"claims the row of mini, distill/{PAIR}/maskd/1, and lies where that of mini, distill",
+            rf"mini, distill/{PAIR}/maskd/1,.* mini, distill/{PAIR}/mgd/1",
         ),
-        ("run.json", {"tier": "paper"}, "claims the row of paper, "),
-        ("metrics.json", {"weights_sha256": "1"}, "was measured on other weights than "),
-        ("metrics.json", {"score": None}, "has no score, and "),
-        ("metrics.json", {"score": float("nan")}, "score: Input should be a finite number; run its stage again"),
-        ("metrics.json", {"box": {"AP": float("nan")}}, "box.AP: Input should be a finite number; "),
+        ("run.json", {"tier": "paper"}, " paper, "),
+        ("metrics.json", {"weights_sha256": "1"}, "other weights"),
+        ("metrics.json", {"score": None}, "has no score"),
+        ("metrics.json", {"score": float("nan")}, "^.*: score: .*finite"),
+        ("metrics.json", {"box": {"AP": float("nan")}}, r"box\.AP: .*finite"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_the_rest_is_made(records, file, change, message):
@@ -89,7 +90,7 @@ def test_a_wrong_file_is_one_line_and_the_rest_is_made(records, file, change, me
 
     assert len(found.problems) == 1
     assert found.problems[0].startswith(str(path))
-    assert message in found.problems[0]
+    assert re.search(message, found.problems[0]), found.problems[0]
     assert "\n" not in found.problems[0]
     assert (row.num_seeds, row.mean, row.missing[0].status) == (1, 13.0, "unreadable")
 
@@ -157,11 +158,11 @@ def test_a_prior_that_two_rows_need_counts_once(tuned):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tier": None}, "tier: Field required; run its stage again"),
-        ({"schema_version": 2}, "is of schema 2, and this version reads 1; run its stage again"),
-        ({"best": 1}, "best and front name complete trials, and 1 is none"),
-        ({"method": "maskd"}, f"claims the study of mini, {PAIR}/maskd, and lies where that of mini, {PAIR}/mgd belongs"),
-        ({"importance": {"alpha": float("nan")}}, "importance.alpha: Input should be a finite number"),
+        ({"tier": None}, "tier: Field required"),
+        ({"schema_version": 2}, "schema 2, and this version reads 1"),
+        ({"best": 1}, "best and front .* 1 "),
+        ({"method": "maskd"}, f"mini, {PAIR}/maskd,.* mini, {PAIR}/mgd "),
+        ({"importance": {"alpha": float("nan")}}, r"importance\.alpha: "),
     ],
 )
 def test_a_wrong_study_is_one_line_and_the_row_is_made(tuned, change, message):
@@ -172,7 +173,7 @@ def test_a_wrong_study_is_one_line_and_the_row_is_made(tuned, change, message):
 
     assert len(found.problems) == 1
     assert found.problems[0].startswith(str(row / "study.json"))
-    assert message in found.problems[0]
+    assert re.search(message, found.problems[0]), found.problems[0]
     assert "\n" not in found.problems[0]
     assert (found.studies, found.tables[0].rows[2].mean, found.tables[0].rows[2].tuning) == ([], 17.5, None)
 
@@ -183,10 +184,7 @@ def test_a_published_training_where_a_tuned_one_belongs(tuned):
     edit_json(row / "seed0/run.json", variant="published")
     found = make()
 
-    assert (
-        f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/tuned/0"
-        in found.problems[0]
-    )
+    assert re.search(f"mini, distill/{PAIR}/mgd/0,.* mini, distill/{PAIR}/mgd/tuned/0", found.problems[0])
     assert found.tables[0].rows[2].num_seeds == 1
 
 
@@ -223,7 +221,7 @@ def test_two_margins_for_one_question(tmp_path):
     path = tmp_path / "margins.yaml"
     path.write_text("- {dataset: A, metric: m, margin: 1, planning_sd: 1, why: w}\n" * 2)
 
-    with pytest.raises(ValueError, match="names a data set and metric twice"):
+    with pytest.raises(ValueError, match=r"margins\.yaml: .*twice"):
         margins(path)
 
 
@@ -255,7 +253,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "is of schema 2, and this version reads 6; make it again"),
+        ('{"schema_version": 2}', "schema 2, and this version reads 6"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

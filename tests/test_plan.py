@@ -1,6 +1,7 @@
-"""What a grid will cost, against cases reckoned by hand."""
+"""Estimates of a grid's cost, against cases reckoned by hand."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def run(monkeypatch, *arguments):
 
 
 def as_json(monkeypatch, project, *arguments):
-    """What the command writes."""
+    """The command's JSON."""
     run(monkeypatch, "--json", "plan.json", *arguments)
     return json.loads((project / "plan.json").read_text())
 
@@ -147,7 +148,7 @@ def test_unknown_config_is_one_line():
     """Named, with its package."""
     model = Model(name="S", config="mmdet::gfl/gfl_r7_fpn_1x_coco.py")
 
-    with pytest.raises(ValueError, match=r"no config gfl/gfl_r7_fpn_1x_coco\.py in the installed package mmdet; correct"):
+    with pytest.raises(ValueError, match=r"gfl/gfl_r7_fpn_1x_coco\.py .*mmdet"):
         published_length(model, 16, {}, COCO)
 
 
@@ -370,14 +371,14 @@ def test_a_baseline_with_seeds_of_its_own(project, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "gamma"], r"--pairs: unknown pair 'gamma'; benchmarks/pairs/ has: alpha, beta"),
-        (["--methods", "none", "mgd+mdg"], r"--methods: unknown method 'mdg'; methods/ has: .*mgd.*"),
-        (["--methods", "none+mgd"], r"--methods: method 'none\+mgd' joins the control, which is no distillation"),
-        (["--tier", "huge"], r"--tier: unknown tier 'huge'; benchmarks/tiers/ has: .*mini, .*own, .*paper, .*smoke.*"),
-        (["--price", "-1"], r"--price is -1\.0; give a number of 0 or more"),
-        (["--price", "nan"], r"--price is nan; give a number of 0 or more"),
-        (["--gpus", "0"], r"--gpus is 0; give a number above 0"),
-        (["--tflops", "0"], r"--tflops is 0\.0; give a number above 0"),
+        (["--pairs", "gamma"], r"--pairs: .*'gamma'.*alpha, beta"),
+        (["--methods", "none", "mgd+mdg"], r"--methods: .*'mdg'.*mgd.*"),
+        (["--methods", "none+mgd"], r"--methods: .*'none\+mgd'.*"),
+        (["--tier", "huge"], r"--tier: .*'huge'.*mini, .*own, .*paper, .*smoke.*"),
+        (["--price", "-1"], r"--price .*-1\.0\b.*"),
+        (["--price", "nan"], r"--price .*nan\b.*"),
+        (["--gpus", "0"], r"--gpus .*\b0\b.*"),
+        (["--tflops", "0"], r"--tflops .*\b0\.0\b.*"),
     ],
 )
 def test_bad_input(project, monkeypatch, arguments, message):
@@ -392,7 +393,7 @@ def test_a_wrong_record_is_named(project, monkeypatch):
     """The file and the key."""
     write(project / "benchmarks/throughput.json", {"about": "", "records": [RECORD | {"images_per_s": 0}]})
 
-    with pytest.raises(ValueError, match=r"throughput\.json: records\.0\.images_per_s: .* greater than 0, got 0"):
+    with pytest.raises(ValueError, match=r"throughput\.json: records\.0\.images_per_s: .*\b0$"):
         run(monkeypatch)
 
 
@@ -423,7 +424,7 @@ def test_a_cpu_tier_has_no_price(project, monkeypatch, capsys):
     run(monkeypatch, "--tier", "mini", "--price", "2.5")
     shown = capsys.readouterr().out
 
-    assert "In no sum, as their time is unknown: 12 pieces." in shown
+    assert re.search(r"In no sum.*: 12 pieces", shown)
     assert "USD" not in shown
     assert "GPU-hours" not in shown
 
@@ -446,7 +447,7 @@ def saying_stale(monkeypatch, *units):
 
 
 def test_cached_by_dvc(project, monkeypatch):
-    """Of params.yaml's own grid DVC says what is stale; of another one the records are all there is."""
+    """DVC decides what is stale in params.yaml's own grid; for another one there are the records alone."""
     grid = Grid(tier="paper", rows={"alpha": ["none", "crosskd+pkd"]}, seeds=[0])
     for method in grid.methods:
         finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
@@ -469,7 +470,7 @@ def test_cached_by_dvc(project, monkeypatch):
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_dvc_is_not_asked_about_another_grid_s_stages(project, is_there):
-    """Where grid.yaml lags behind, or is not there, records are all there is; said is what to do."""
+    """With an old grid.yaml, or none, there are the records alone, and the remedy is printed."""
     grid = load_grid()
     finish(project / "runs/paper/alpha/none/seed0")
     (project / "dvc.lock").write_text("")
@@ -478,7 +479,7 @@ def test_dvc_is_not_asked_about_another_grid_s_stages(project, is_there):
     found = completed.find_completed(grid, grid)
 
     assert [cell.key for cell in found.cells] == ["alpha/none/seed0"]
-    assert "is not checked (grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m" in found.means
+    assert re.search(r"not checked \(grid\.yaml: .*python -m pipelines\.stages\.check --renew", found.means)
 
 
 def test_units_are_called_so_by_dvc(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a prior learns from: the losses of the frozen teacher, as its own training would compute them."""
+"""The losses that an auxiliary module is trained on: the frozen teacher's, as its own training would compute them."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ class Unchanged(nn.Module):
 # Heads whose output depends on the mode, and one whose does not.
 @pytest.mark.parametrize("pair", ["fcos_r101_r50_upgraded", "reppoints_x101dcn_r50", "solo_r101_r50", "retinanet_r101_r50"])
 def test_losses_are_those_of_a_training(pair, tmp_path):
-    """Of the teacher with its head in training mode; the heads have no batch norms, which would differ in it."""
+    """Losses of the teacher with its head in training mode; the heads have no batch norms, which would differ in it."""
     prepare_process()
     at, path = setting(pair), tmp_path / "teacher.pth"
     torch.manual_seed(0)

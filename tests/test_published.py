@@ -62,19 +62,19 @@ def of(figures, pair, what, metric):
         ({"metric": "AP"}, "Input should be 'box AP'"),
         ({"source": ""}, "at least 1 character"),
         ({"id": "A B"}, "should match pattern"),
-        ({"pair": None}, "give either a pair or"),
-        ({"setting": "two detectors"}, "give either a pair or"),
-        ({"other_method": "MGD"}, "else give method or other_method"),
-        ({"method": "-"}, "else give method or other_method"),
+        ({"pair": None}, "pair or"),
+        ({"setting": "two detectors"}, "pair or"),
+        ({"other_method": "MGD"}, "method or other_method"),
+        ({"method": "-"}, "method or other_method"),
         ({"method": "none"}, "is what a control has"),
         ({"what": "control"}, "is what a control has"),
         ({"what": "teacher"}, "a teacher has no method"),
         ({"gain": 3.0, "baseline": "-"}, "a gain needs a baseline"),
         ({"derived": "value"}, "what is derived needs a gain"),
-        ({"variant": {"heads": "two"}}, "Extra inputs are not permitted"),
-        ({"details": {"AP90": 1.0}}, "Extra inputs are not permitted"),
-        ({"comparable": "-"}, "say whether it is comparable exactly where"),
-        ({"pair": None, "setting": "two detectors"}, "say whether it is comparable exactly where"),
+        ({"variant": {"heads": "two"}}, "Extra inputs"),
+        ({"details": {"AP90": 1.0}}, "Extra inputs"),
+        ({"comparable": "-"}, "comparable exactly"),
+        ({"pair": None, "setting": "two detectors"}, "comparable exactly"),
         ({"differs": [{"kind": "teacher", "why": "another one"}]}, "what is comparable differs in nothing"),
         ({"comparable": False}, "what is not says in what"),
         ({"comparable": False, "differs": [{"kind": "mood", "why": "it was monday"}]}, "Input should be 'teacher'"),
@@ -95,7 +95,7 @@ def test_a_wrong_record_is_refused(changes, message):
     [
         ({"id": "a-b"}, "ids given twice: a-b"),
         ({"disagrees_with": ["a-d"]}, "unknown ids: a-d"),
-        ({"disagrees_with": []}, "a-b disagrees with a-c, which does not say so; add it there"),
+        ({"disagrees_with": []}, "a-b .*a-c"),
         ({"pair": "q"}, "their pair differs"),
         ({"metric": "mask AP"}, "their metric differs"),
         ({"method": "fgd"}, "their method differs"),
@@ -150,7 +150,7 @@ def test_gains_add_up(figures):
 
 
 def test_baselines_and_teachers_are_figures_themselves(figures):
-    """What a method's record quotes for its pair's student and teacher is a control's or a teacher's record there."""
+    """The student's and teacher's results in a method's record are records of a baseline or a teacher too."""
     claims = [f for f in figures if f.pair and f.what == "method"]
     lone = [f.id for f in claims if f.baseline and f.baseline not in of(figures, f.pair, "control", f.metric)]
     lone += [f.id for f in claims if f.teacher and f.teacher not in of(figures, f.pair, "teacher", f.metric)]
@@ -197,7 +197,7 @@ def test_what_is_known_to_disagree(figures):
 
 
 def test_pairs_state_a_published_teacher(figures):
-    """What a pair file says of its teacher is in the registry, under the pair's metric."""
+    """A pair file's teacher is in the registry, under the pair's metric."""
     for path in (ROOT / "benchmarks/pairs").glob("*.yaml"):
         pair = load_pair(path.stem)
         name = pair.repeats or path.stem
@@ -234,7 +234,7 @@ def test_no_version_was_changed(figures):
     "update", [{"value": 43.8}, {"baseline": None}, {"source": "elsewhere"}, {"id": "gfl-other"}, {"read": "second-hand"}]
 )
 def test_the_digest_sees_an_edit(figures, update):
-    """Of what is claimed and where it was read; notes and rivals may be completed."""
+    """The digest covers the results and their sources; notes and conflicting reports may be completed."""
     first, *others = figures[:3]
 
     assert digest([first.model_copy(update=update), *others]) != digest([first, *others])

@@ -49,7 +49,7 @@ def test_overrides_name_what_exists(method):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_recipes_change_keys_that_exist(pair_name):
-    """What a method's authors changed fits onto the student's config."""
+    """The changes of a method's authors fit onto the student's config."""
     pair = load_pair(pair_name)
     before = changed(pair.student.config, pair.student.changes)
     for method in METHODS:
@@ -62,7 +62,7 @@ def test_recipes_change_keys_that_exist(pair_name):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_scaled_tiers_keep_their_own_schedule(pair_name):
-    """What authors changed in published schedules does not reach them."""
+    """The authors' changes to published schedules do not reach scaled tiers."""
     pair = load_pair(pair_name)
 
     assert all(cell_config(method, pair_name, pair, "mini") == {} for method in METHODS)
@@ -70,7 +70,7 @@ def test_scaled_tiers_keep_their_own_schedule(pair_name):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_inherited_modules_are_alike(pair_name):
-    """What a student starts from is configured alike in the teacher, apart from losses: weights can be taken over."""
+    """Modules that a student starts from are configured alike in the teacher, apart from losses: weights can be copied."""
     pair = load_pair(pair_name)
     parts = {method: cell_parts(method, pair_name, pair, "paper")[0] for method in METHODS}
     inheriting = {method: [name for part in found for name in part["inherits"]] for method, found in parts.items()}

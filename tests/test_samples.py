@@ -1,4 +1,4 @@
-"""What is kept to be looked at: instances by hand, a method's pictures by their formulas."""
+"""Visualizations kept of a run: instances by hand, a method's maps by their formulas."""
 
 import json
 

