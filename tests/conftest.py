@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.small_grid import scratch  # noqa: F401 (a fixture of several files)
+from tests.small_grid import init_dvc, scratch  # noqa: F401 (scratch: a fixture of several files)
 
 ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
@@ -108,12 +108,6 @@ def copy_project(target: Path) -> Path:
     (target / "grid.yaml").write_text(_STAGES[0])
     init_dvc(target)
     return target
-
-
-def init_dvc(folder: Path) -> None:
-    """Make a folder a DVC project, as ``dvc init --no-scm`` does in a second."""
-    (folder / ".dvc").mkdir()
-    (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")
 
 
 def renew(project: Path) -> None:

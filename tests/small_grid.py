@@ -66,6 +66,12 @@ def stages(**more):
     return copy.deepcopy({"check": check, **CELL, "report": report, **more})
 
 
+def init_dvc(folder):
+    """Make a folder a DVC project, as ``dvc init --no-scm`` does in a second."""
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+
+
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
     """A DVC project of eight cells; it is the working directory."""
@@ -78,8 +84,7 @@ def scratch(tmp_path, monkeypatch):
     Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS}))
     Path("grid.yaml").write_text("")
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}))
-    Path(".dvc").mkdir()
-    Path(".dvc/config").write_text("[core]\n    no_scm = True\n")  # as `dvc init --no-scm` does in a second
+    init_dvc(tmp_path)
     return tmp_path
 
 

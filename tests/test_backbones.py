@@ -30,6 +30,7 @@ from reports.schemas.run import Run
 from tests.conftest import PAIR, ROOT, build, setting
 from tests.published import RUNNABLE
 from tests.test_compose import cell
+from tests.test_weights import Payload
 from tests.trees import refused
 
 SPEC = {"seed": 1, "image_px": 64, "digit_px": [28, 56], "digits": [1, 1], "noise": 0, "train": 6, "tune": 3, "test": 1}
@@ -115,20 +116,10 @@ def test_an_altered_file_is_refused(tmp_path):
     assert "have sha256" in refused(loaded, weights, build(compose_training(setting(PAIR, "mini"), "student", seed=0)))
 
 
-class Payload:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def test_code_in_the_file_is_not_run(tmp_path):
     """Even with the recorded digest: the file is read as tensors alone."""
     path = tmp_path / "start.pth"
-    torch.save({"weight": torch.ones(1), "code": Payload(f"touch {tmp_path}/marker")}, path)
+    torch.save({"weight": torch.ones(1), "code": Payload(os.system, f"touch {tmp_path}/marker")}, path)
     model = build(compose_training(setting(PAIR, "mini"), "student", seed=0))
 
     assert "nothing in the file was run" in refused(loaded, Weights(path, file_sha256(path)), model)

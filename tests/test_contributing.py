@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import PAIR, ROOT, committed, edit_yaml, run_stage
+from tests.conftest import PAIR, ROOT, committed, edit_yaml, renew, run_stage
 
 pytestmark = pytest.mark.slow
 

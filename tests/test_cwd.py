@@ -7,7 +7,7 @@ import torch
 
 from methods.contract import View
 from methods.cwd import Method, channel_kl
-from tests.views import CASES, Case, assert_exact
+from tests.views import CASES, Case, assert_exact, rand
 
 VARIANTS = {
     "neck": {"loss_weight": 10.0, "tau": 1.0, "role": "neck", "decoded_weight": 0.0},
@@ -35,11 +35,6 @@ def naive(method, student, teacher, batch):
         # Divided by the channels before the convolution: 4 of the student's, where 6 of the teacher's are compared.
         losses["loss_cwd_decoded"] = 50.0 * level(aligned, theirs) * theirs.shape[1] / ours.shape[1]
     return losses
-
-
-def rand(*shape, seed=0):
-    """Standard normal numbers in float64."""
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

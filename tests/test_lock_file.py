@@ -16,6 +16,7 @@ from pipelines import errors
 from pipelines.runner import lockfile
 from pipelines.runner.record import Record
 from tests.conftest import ROOT
+from tests.small_grid import init_dvc
 
 PYTHON = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 PYTHON.pop("SHELL", None)
@@ -38,7 +39,7 @@ def text_of(stages):
 def bare(tmp_path, monkeypatch):
     """An empty DVC project, which is the working directory."""
     monkeypatch.chdir(tmp_path)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    init_dvc(tmp_path)
     return tmp_path
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from methods.contract import Proposals
 from methods.maskd import Method, Prior, ReceptiveTokens, dice_overlap, masked_error, pooled_conv3x3, token_masks
-from tests.views import CASES, Case, assert_exact
+from tests.views import CASES, Case, assert_exact, rand
 
 SHAPES = [(2, 5, 7, 6), (1, 3, 1, 1), (3, 4, 1, 5), (2, 8, 2, 2)]
 HPARAMS = {
@@ -27,11 +27,6 @@ VARIANTS = {
     "Faster R-CNN": {"box_loss": "roi_head", "box_beta": 1.0, "box_weight": 0.3},
     "RepPoints": {"box_loss": "points", "box_beta": 0.11, "box_weight": 0.2, "init_weight": 0.1},
 }
-
-
-def rand(*shape, seed=0):
-    """Standard normal numbers in float64."""
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def build(channels, **changed):

@@ -42,7 +42,7 @@ def check(project):
 def stale(project):
     """Stages that DVC would run."""
     with Repo(str(project)) as repo:
-        return set(repo.status())
+        return {name.rpartition("dvc.yaml:")[2] for name in repo.status()}  # which it calls by their way from here
 
 
 def longer(project, epochs=3, train=40):
@@ -217,7 +217,7 @@ def test_leaderboard_holds_what_the_records_say(finished):
 def test_nothing_to_do_is_quick(finished):
     """A second run finds everything up to date, in at most three times as long as DVC's own status takes."""
     begun = time.monotonic()
-    stale(finished)
+    assert run_stage(finished, "dvc", "status").returncode == 0
     between = time.monotonic()
     done = run_stage(finished, "pipelines", "run")
 

@@ -233,6 +233,11 @@ CASES = {
 }
 
 
+def rand(*shape, seed=0):
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
 def assert_exact(method, naive, case, *, rel=1e-9):
     """Losses and their gradients on the student equal the naive form's.
 
