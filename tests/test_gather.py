@@ -6,7 +6,9 @@ import pytest
 
 from pipelines.grid import Grid
 from pipelines.params import load_yaml
-from pipelines.reporting.collect import gather, margins, published_figures, read_board
+from pipelines.reporting.collect import collect_leaderboard, margins
+from pipelines.reporting.records import read_board
+from pipelines.reporting.registry import reported_results
 from pipelines.tuning.settings import Tuning
 from reports.schemas.leaderboard import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
@@ -25,7 +27,7 @@ def records(tmp_path, monkeypatch):
             found = result("box AP", score, method, seed, pair=PAIR)
             write_result(tmp_path / "runs" / PAIR / method / f"seed{seed}", found)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=None)
-    return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
+    return tmp_path, lambda: collect_leaderboard(grid, tmp_path / "runs", tmp_path / "work")
 
 
 def test_what_is_there_is_used(records):
@@ -65,15 +67,15 @@ def test_failed_and_half_done_cells_are_shown(records):
         (
             "run.json",
             {"seed": 0},
-            f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/1",
+            f"is of the row mini, distill/{PAIR}/mgd/0, and is where that of mini, distill/{PAIR}/mgd/1",
         ),
         (
             "run.json",
             {"method": "maskd"},
-            f"claims the row of mini, distill/{PAIR}/maskd/1, and lies where that of mini, distill",
+            f"is of the row mini, distill/{PAIR}/maskd/1, and is where that of mini, distill",
         ),
-        ("run.json", {"tier": "paper"}, "claims the row of paper, "),
-        ("metrics.json", {"weights_sha256": "1"}, "was measured on other weights than "),
+        ("run.json", {"tier": "paper"}, "is of the row paper, "),
+        ("metrics.json", {"weights_sha256": "1"}, "is of other weights than "),
         ("metrics.json", {"score": None}, "has no score, and "),
         ("metrics.json", {"score": float("nan")}, "score: Input should be a finite number; run its stage again"),
         ("metrics.json", {"box": {"AP": float("nan")}}, "box.AP: Input should be a finite number; "),
@@ -116,7 +118,7 @@ def tuned(records):
     (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
     tuning = Tuning(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=tuning)
-    return folder, row, lambda: gather(grid, folder / "runs", folder / "work")
+    return folder, row, lambda: collect_leaderboard(grid, folder / "runs", folder / "work")
 
 
 def test_a_tuned_row_stands_behind_its_own(tuned):
@@ -160,7 +162,7 @@ def test_a_prior_that_two_rows_need_counts_once(tuned):
         ({"tier": None}, "tier: Field required; run its stage again"),
         ({"schema_version": 2}, "is of schema 2, and this version reads 1; run its stage again"),
         ({"best": 1}, "best and front name complete trials, and 1 is none"),
-        ({"method": "maskd"}, f"claims the study of mini, {PAIR}/maskd, and lies where that of mini, {PAIR}/mgd belongs"),
+        ({"method": "maskd"}, f"is of the study mini, {PAIR}/maskd, and is where that of mini, {PAIR}/mgd belongs"),
         ({"importance": {"alpha": float("nan")}}, "importance.alpha: Input should be a finite number"),
     ],
 )
@@ -184,8 +186,7 @@ def test_a_published_training_where_a_tuned_one_belongs(tuned):
     found = make()
 
     assert (
-        f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/tuned/0"
-        in found.problems[0]
+        f"is of the row mini, distill/{PAIR}/mgd/0, and is where that of mini, distill/{PAIR}/mgd/tuned/0" in found.problems[0]
     )
     assert found.tables[0].rows[2].num_seeds == 1
 
@@ -202,7 +203,7 @@ def test_tuned_rows_that_cannot_be_or_failed(tuned, monkeypatch):
 
     assert (found.status, found.reason) == ("failed", "failed: its search: every trial failed: loss_mgd is not finite")
 
-    monkeypatch.setattr("pipelines.reporting.collect.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
+    monkeypatch.setattr("pipelines.reporting.runs.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
     rows = make().tables[0].rows
     assert [(one.method, one.status) for one in rows[1:3]] == [("mgd", "impossible"), ("mgd/tuned", "impossible")]
 
@@ -244,7 +245,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
 
     monkeypatch.chdir(ROOT)
     figures = load_yaml(ROOT / "benchmarks/reported.yaml", Registry).root
-    found = published_figures(figures, PAIR, "box AP")
+    found = reported_results(figures, PAIR, "box AP")
 
     assert sorted(one.value for one in found["teacher"]) == [44.6, 44.7, 44.9]
     assert [(one.value, one.gain) for one in found["crosskd"]] == [(43.7, 3.5)]

@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from pipelines.reporting.collect import read_board
+from pipelines.reporting.records import read_board
 from reports.formats.markdown import overview
 
 BEGIN, END = "<!-- results: begin -->\n", "\n<!-- results: end -->"

@@ -10,7 +10,7 @@ import yaml
 
 from pipelines import layout
 from pipelines.engine.digest import file_digest
-from pipelines.reporting.collect import read_board, read_record
+from pipelines.reporting.records import read_board, read_record
 from reports.schemas.leaderboard import Leaderboard, SeedResult, Start, TeacherRow
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
