@@ -53,5 +53,4 @@ def read_result(folder: Path, target: str) -> Result | None:
         raise ValueError(f"{paths[1]}: is of other weights than {paths[0]} records; run stage evaluate again")
     if run.status == "done" and metrics.score is None:
         raise ValueError(f"{paths[1]}: has no score, and {paths[0]} is of a finished run; run stage evaluate again")
-    digests = (file_digest(path) for path in paths)
-    return Result(run, metrics, *digests, target)
+    return Result(run, metrics, file_digest(paths[0]), file_digest(paths[1]), target)

@@ -70,10 +70,9 @@ class Collected:
         base = method.removesuffix(TUNED)
         if reason := impossible_reason(pair_name, pair, base, self.tier):
             return Cells(impossible=reason)
-        results, missing = [], []
-        for seed in seeds:
-            found = self._cell(pair_name, method, seed)
-            (missing if isinstance(found, Missing) else results).append(found)
+        found = [self._cell(pair_name, method, seed) for seed in seeds]
+        results = [one for one in found if isinstance(one, Result)]
+        missing = [one for one in found if isinstance(one, Missing)]
         targets = " ".join(f"evaluate@{pair_name}/{method}/seed{seed}" for seed in seeds)
         prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
         if base == method:
