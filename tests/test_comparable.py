@@ -7,8 +7,8 @@ import pytest
 from benchmarks.reported import Figure, Registry, Settings
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_yaml
-from pipelines.reporting.collect import published_figures
 from pipelines.reporting.comparability import check_comparable, contradictions, settings_here, split_differs
+from pipelines.reporting.registry import reported_results
 from pipelines.stages.check import check_all
 from reports.formats.wording import orientation, reading
 from reports.schemas.leaderboard import Margin
@@ -165,7 +165,7 @@ OTHER = {"comparable": False, "differs": [{"kind": "teacher", "why": "the 3x one
 
 def shown(*records):
     """As a row has them."""
-    return published_figures(records, "p", "box AP")["mgd"]
+    return reported_results(records, "p", "box AP")["mgd"]
 
 
 def test_only_comparable_results_are_judged():

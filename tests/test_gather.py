@@ -7,7 +7,9 @@ import pytest
 
 from pipelines.grid import Grid
 from pipelines.params import load_yaml
-from pipelines.reporting.collect import gather, margins, published_figures, read_board
+from pipelines.reporting.collect import collect_leaderboard, margins
+from pipelines.reporting.records import read_board
+from pipelines.reporting.registry import reported_results
 from pipelines.tuning.settings import Tuning
 from reports.schemas.leaderboard import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
@@ -26,7 +28,7 @@ def records(tmp_path, monkeypatch):
             found = result("box AP", score, method, seed, pair=PAIR)
             write_result(tmp_path / "runs" / PAIR / method / f"seed{seed}", found)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=None)
-    return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
+    return tmp_path, lambda: collect_leaderboard(grid, tmp_path / "runs", tmp_path / "work")
 
 
 def test_what_is_there_is_used(records):
@@ -117,7 +119,7 @@ def tuned(records):
     (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
     tuning = Tuning(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=tuning)
-    return folder, row, lambda: gather(grid, folder / "runs", folder / "work")
+    return folder, row, lambda: collect_leaderboard(grid, folder / "runs", folder / "work")
 
 
 def test_a_tuned_row_stands_behind_its_own(tuned):
@@ -200,7 +202,7 @@ def test_tuned_rows_that_cannot_be_or_failed(tuned, monkeypatch):
 
     assert (found.status, found.reason) == ("failed", "failed: its search: every trial failed: loss_mgd is not finite")
 
-    monkeypatch.setattr("pipelines.reporting.collect.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
+    monkeypatch.setattr("pipelines.reporting.runs.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
     rows = make().tables[0].rows
     assert [(one.method, one.status) for one in rows[1:3]] == [("mgd", "impossible"), ("mgd/tuned", "impossible")]
 
@@ -242,7 +244,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
 
     monkeypatch.chdir(ROOT)
     figures = load_yaml(ROOT / "benchmarks/reported.yaml", Registry).root
-    found = published_figures(figures, PAIR, "box AP")
+    found = reported_results(figures, PAIR, "box AP")
 
     assert sorted(one.value for one in found["teacher"]) == [44.6, 44.7, 44.9]
     assert [(one.value, one.gain) for one in found["crosskd"]] == [(43.7, 3.5)]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from benchmarks.reported import Figure, Registry, digest
 from pipelines.params import load_pair, load_yaml
-from pipelines.reporting.collect import published_figures
+from pipelines.reporting.registry import reported_results
 from tests.conftest import ROOT, run_stage
 
 UNCLAIMED = {"retinanet_r50_r18"}  # CrossKD ships its config; no source that could be read states a figure
@@ -292,7 +292,7 @@ def test_a_report_shows_what_is_published():
         figure(id="a-theirs", value=37.0, method="-", other_method="FRS", comparable="-"),
         figure(id="a-teacher", value=44.0, what="teacher", method="-", baseline="-", comparable="-"),
     ]
-    found = published_figures([Figure.model_validate(record) for record in records], "p", "box AP")
+    found = reported_results([Figure.model_validate(record) for record in records], "p", "box AP")
 
     assert {name: [(f.value, f.gain) for f in entries] for name, entries in found.items()} == {
         "mgd": [(41.0, 3.0), (41.0, 4.0)],

@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from pipelines.reporting.collect import read_board
+from pipelines.reporting.records import read_board
 from reports.formats import wording
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pipelines import layout
 from pipelines.commands.terminal import console
-from pipelines.reporting.collect import read_board
+from pipelines.reporting.records import read_board
 from reports.formats.wording import LEVEL
 from reports.schemas.leaderboard import Leaderboard
 from reports.stats.comparison import Change, changes, differences

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +12,7 @@ from pipelines.commands.names import all_pairs
 from pipelines.commands.terminal import console
 from pipelines.params import load_yaml
 
-_ORDER = ("teacher", "control", "method")
+_KINDS: tuple[Literal["teacher"], Literal["control"], Literal["method"]] = ("teacher", "control", "method")
 _TITLES = ("teacher", "baseline", "method")
 
 
@@ -22,7 +23,7 @@ def overview(figures: list[Figure], pairs: list[str]) -> Table:
         found = [figure for figure in figures if _pair_of(figure) == pair]
         counts = Counter(figure.what for figure in found)
         methods = sorted({figure.place[1] for figure in found if figure.what == "method" and figure.place[1]})
-        table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _ORDER), ", ".join(methods))
+        table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _KINDS), ", ".join(methods))
     elsewhere = sum(_pair_of(figure) is None for figure in figures)
     table.caption = f"{len(figures)} in all; {elsewhere} belong to none of the suite's pairs: ./kd results --other"
     return table
@@ -48,7 +49,7 @@ def results_table(figures: list[Figure], title: str, *, settings: bool) -> Table
     )
     by_id = {figure.id: figure for figure in figures}
     for figure in sorted(
-        figures, key=lambda f: ((settings and f.setting) or "", _ORDER.index(f.what), f.shown_method.lower(), -f.value)
+        figures, key=lambda f: ((settings and f.setting) or "", _KINDS.index(f.what), f.shown_method.lower(), -f.value)
     ):
         gain = None if figure.baseline is None else f"{round(figure.value - figure.baseline, 4):+}"
         conflicting = "; ".join(f"{by_id[name].value} ({name})" for name in figure.disagrees_with)

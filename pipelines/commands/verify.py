@@ -10,7 +10,7 @@ import yaml
 
 from pipelines import layout
 from pipelines.engine.digest import file_digest
-from pipelines.reporting.collect import read_board, read_record
+from pipelines.reporting.records import read_board, read_record
 from reports.schemas.leaderboard import Leaderboard, SeedResult, Start, TeacherRow
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
@@ -151,16 +151,15 @@ def _in_mlflow(reported: ReportedRun, run: Run, metrics: Metrics, tracked: "Trac
     for name, value in metrics.flat().items():
         told = tracked.metrics.get(f"test/{name.replace(' ', '_')}")
         if value is not None and (told is None or abs(told - value) > _CLOSE):
-            yield f"{reported.name}: {name}: MLflow says {told}, metrics.json {value}"
+            yield f"{reported.name}: {name}: MLflow has {told}, metrics.json {value}"
     wanted = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256}
     wanted |= {"git_commit": run.git.commit} if run.git and run.config_sha256 else {}
-    for name, value in wanted.items():
-        if value is not None and tracked.tags.get(name) != value:
-            yield f"{reported.name}: tag {name}: MLflow says {tracked.tags.get(name)}, run.json {value}"
-    for name, value in run.hparams.items():
-        told = tracked.params.get(f"hparams.{name}")
-        if told != str(value):
-            yield f"{reported.name}: hyper-parameter {name}: MLflow says {told}, run.json {value}"
+    for tag, expected in wanted.items():
+        if expected is not None and tracked.tags.get(tag) != expected:
+            yield f"{reported.name}: tag {tag}: MLflow has {tracked.tags.get(tag)}, run.json {expected}"
+    for key, given in run.hparams.items():
+        if (logged := tracked.params.get(f"hparams.{key}")) != str(given):
+            yield f"{reported.name}: hyper-parameter {key}: MLflow has {logged}, run.json {given}"
 
 
 def verify(*, leaderboard: Path = layout.COMMITTED / "leaderboard.json", runs: Path | None = None) -> None:

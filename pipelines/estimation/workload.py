@@ -1,6 +1,5 @@
 """Work that a grid still needs: training runs, studies and evaluations, per pair."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -44,7 +43,7 @@ class Work:
         return self.times * self.images / self.speed.images_per_s / 3600
 
 
-def backbone_runs(tier: Tier, pairs: Mapping[str, Pair], completed: Completed, speeds: Speeds) -> list[Work]:
+def backbone_runs(tier: Tier, pairs: dict[str, Pair], completed: Completed, speeds: Speeds) -> list[Work]:
     """Training runs of backbones, where the tier has them."""
     if tier.pretraining is None or tier.model is None:
         return []

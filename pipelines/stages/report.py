@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipelines import errors, layout
 from pipelines.params import load_grid
-from pipelines.reporting.collect import gather, read_board
+from pipelines.reporting.collect import collect_leaderboard
+from pipelines.reporting.records import read_board
 from reports.formats.csv_files import runs_csv, write_csv
 from reports.formats.html import page
 from reports.formats.markdown import markdown
@@ -62,7 +63,7 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
     runs = runs or Path("runs") / grid.tier
     out = out or layout.report(grid.tier)
     others = [read_board(path) for path in join]
-    board = gather(grid, runs, Path("work") / grid.tier)
+    board = collect_leaderboard(grid, runs, Path("work") / grid.tier)
     out.mkdir(parents=True, exist_ok=True)
     pictures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
     board = board.model_copy(update={"pictures": pictures})
