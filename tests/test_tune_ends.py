@@ -14,7 +14,7 @@ from pipelines import errors
 from pipelines.resolved import confirm
 from pipelines.runner.processes import Ended
 from pipelines.stages import tune
-from pipelines.tuning.study import Outcome, SharedStudy, storage_at
+from pipelines.tuning.study import SharedStudy, TrialResult, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
 RECIPE = {"alpha": 0.0853, "share_masked": 0.65}  # MGD's on this pair: 2e-5 times 256 x 22400 over 16 x 84
@@ -49,7 +49,7 @@ def ended(state="complete", score=0.0, train_s=1.0, iterations=20, **about):
     """How a trial that reports twice in 20 iterations ends in order."""
     values = [score] if state == "complete" else None
     reports = [(step, score) for step in (10, 20) if step <= iterations]
-    return Ended(Outcome(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
+    return Ended(TrialResult(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
 
 
 def killed(*_):
@@ -118,7 +118,9 @@ def test_two_objectives_have_a_front(monkeypatch, capsys):
     """(1, 5 s), (7, 9 s), (7, 8 s), (3, 20 s): the third betters the second and the fourth; the higher score is handed out."""
     ask(trials=4, objectives=["score", "train_s"], pruner="none")
     given = [[1.0, 5.0], [7.0, 9.0], [7.0, 8.0], [3.0, 20.0]]
-    outcomes = [Ended(Outcome("complete", values, [(20, values[0])], 20, 20, values[1], 30.0), exit_code=0) for values in given]
+    outcomes = [
+        Ended(TrialResult("complete", values, [(20, values[0])], 20, 20, values[1], 30.0), exit_code=0) for values in given
+    ]
     code, _, err, _ = stage(monkeypatch, capsys, lambda claim: outcomes[claim.number])
     best = yaml.safe_load((OUT / "best.yaml").read_text())
 
@@ -133,7 +135,7 @@ def test_a_trial_killed_three_times_has_failed(monkeypatch, capsys):
 
     assert code == 0, err
     assert states() == ["lost", "lost", "failed", "complete", "complete"]
-    assert [claim.position for claim in claims] == [1, 1, 1, 2, 3]
+    assert [claim.ordinal for claim in claims] == [1, 1, 1, 2, 3]
     assert third["reason"] == "its process was killed (signal 9), 3 times; it may want more memory than there is"
     assert third["is_recipe"]
     assert "recipe_score" not in yaml.safe_load((OUT / "best.yaml").read_text())

@@ -19,7 +19,8 @@ from pipelines.estimation.completed import find_finished
 from pipelines.estimation.throughput import DEFAULT_TFLOPS, TFLOPS_REASON
 from pipelines.estimation.workload import Plan, make_plan
 from pipelines.grid import Grid
-from pipelines.params import load_grid, load_pair, load_parts, load_tier
+from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.recipes import load_parts
 
 
 def asked_grid(args: argparse.Namespace, grid: Grid) -> Grid:

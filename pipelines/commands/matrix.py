@@ -7,7 +7,6 @@ Exit code 1 where a cell fails; the table says why.
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import time
@@ -15,18 +14,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from benchmarks.synthetic import write_scenes
+from benchmarks.synthetic import SceneSpec, write_scenes
 from pipelines import errors
 from pipelines.commands.names import all_methods, all_pairs
-from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import cell_parts, impossible_reason, load_parts
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
-    from torch import nn
-
-    from pipelines.engine.compose import Setting, Weights
+    from pipelines.engine.setting import Setting, Weights
 
 TIER = "smoke"
 _RAN = "ran"
@@ -81,7 +78,7 @@ def main() -> None:
             print(json.dumps(asdict(outcome)), flush=True)
         return
     begun = time.monotonic()
-    write_scenes(load_tier(TIER).scenes, args.out / "data")
+    write_scenes(cast("SceneSpec", load_tier(TIER).scenes), args.out / "data")
     outcomes = run_all(chosen, args.out)
     table = as_table(outcomes, args.methods)
     (args.out / "table.md").write_text(table)
@@ -144,14 +141,15 @@ def run_pair(name: str, methods: list[str], out: Path) -> Iterator[Outcome]:
     if not possible:
         return
 
-    from pipelines.engine.compose import Weights, compose_training  # noqa: PLC0415 (seconds)
-    from pipelines.engine.stage import open_setting  # noqa: PLC0415
-    from pipelines.engine.training import prepare_process, save_weights  # noqa: PLC0415
-    from pipelines.engine.weights import file_sha256  # noqa: PLC0415
+    from pipelines.engine.compose import compose_training  # noqa: PLC0415 (the engine takes seconds, here and below)
+    from pipelines.engine.mmlab import prepare_process  # noqa: PLC0415
+    from pipelines.engine.setting import Weights, open_setting  # noqa: PLC0415
+    from pipelines.engine.training import train_unrecorded  # noqa: PLC0415
+    from pipelines.engine.weights import file_sha256, save_weights  # noqa: PLC0415
 
     prepare_process()
     setting, folder = open_setting(TIER, name, out / "data"), out / name
-    model, _ = _train(compose_training(setting, "teacher", seed=0), folder / "teacher")
+    model, _ = train_unrecorded(compose_training(setting, "teacher", seed=0), folder / "teacher")
     save_weights(model, folder / "teacher.pth")
     teacher = Weights(folder / "teacher.pth", file_sha256(folder / "teacher.pth"))
     for method in possible:
@@ -166,51 +164,27 @@ def run_pair(name: str, methods: list[str], out: Path) -> Iterator[Outcome]:
 
 
 def _run_cell(setting: "Setting", name: str, method: str, teacher: "Weights", folder: Path) -> tuple[float, float | None]:
-    from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior  # noqa: PLC0415
-    from pipelines.engine.training import save_weights  # noqa: PLC0415
-    from pipelines.engine.weights import file_sha256  # noqa: PLC0415
-    from pipelines.stages.evaluate import measure  # noqa: PLC0415
+    from pipelines.engine.auxiliary import compose_auxiliary  # noqa: PLC0415
+    from pipelines.engine.compose import compose_cell  # noqa: PLC0415
+    from pipelines.engine.evaluation import measure  # noqa: PLC0415
+    from pipelines.engine.setting import Distillation, Weights  # noqa: PLC0415
+    from pipelines.engine.training import train_unrecorded  # noqa: PLC0415
+    from pipelines.engine.weights import file_sha256, save_weights  # noqa: PLC0415
 
     prior, pair = None, setting.pair
     for part in load_parts(method):
         if part.recipe.prior is not None:
-            training = part.prior_training(name, pair.head, TIER).model_dump()
-            config = compose_prior(setting, teacher, code=part.code, hparams=part.recipe.prior.hparams, training=training, seed=0)
-            learner, _ = _train(config, folder / "prior")
-            save_weights(learner.prior, folder / "prior.pth")
+            training = part.prior_training(name, pair.head, TIER)
+            config = compose_auxiliary(
+                setting, teacher, code=part.code, hparams=part.recipe.prior.hparams, training=training, seed=0
+            )
+            learner, _ = train_unrecorded(config, folder / "prior")
+            save_weights(learner.auxiliary, folder / "prior.pth")
             prior = Weights(folder / "prior.pth", file_sha256(folder / "prior.pth"))
     parts, _ = cell_parts(method, name, pair, TIER)
-    model, loss = _train(compose_cell(setting, Distillation(parts, teacher, prior), seed=0), folder / "student")
+    model, loss = train_unrecorded(compose_cell(setting, Distillation(parts, teacher, prior), seed=0), folder / "student")
     save_weights(model.student, folder / "student.pth")
     return loss, measure(setting, "student", folder / "student.pth", folder / "test").score
-
-
-def _train(config: "Config", folder: Path) -> tuple["nn.Module", float]:
-    """Train a config to its end; the model and its last loss. ValueError where a loss is no number."""
-    from mmengine.hooks import Hook  # noqa: PLC0415
-    from mmengine.runner import Runner  # noqa: PLC0415
-
-    from pipelines.engine.training import quiet  # noqa: PLC0415
-
-    class Watch(Hook):
-        loss = math.nan
-
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002 (MMEngine's)
-            values = {key: float(value) for key, value in outputs.items()}
-            bad = [key for key, value in values.items() if not math.isfinite(value)]
-            if bad:
-                raise ValueError(f"{', '.join(bad)} is not finite at iteration {runner.iter + 1}")
-            self.loss = values["loss"]
-
-    config.work_dir, config.experiment_name = str(folder), f"{folder}-{time.monotonic_ns()}"
-    config.default_hooks.checkpoint = None
-    config.val_dataloader = config.val_evaluator = config.val_cfg = None
-    watch = Watch()
-    with quiet():
-        runner = Runner.from_cfg(config)
-        runner.register_hook(watch)
-        runner.train()
-    return runner.model, watch.loss
 
 
 def as_table(outcomes: list[Outcome], methods: list[str]) -> str:

@@ -21,7 +21,8 @@ from benchmarks.throughput import Throughput
 from pipelines import errors
 from pipelines.commands.names import all_methods, all_pairs, known
 from pipelines.measurement.records import RAN, TIER, Outcome, add_record, as_record, as_table, in_short, published_size
-from pipelines.params import impossible_reason, load_pair, load_parts, load_yaml
+from pipelines.params import load_pair, load_yaml
+from pipelines.recipes import impossible_reason, load_parts
 
 if TYPE_CHECKING:
     from pipelines.engine.measured_steps import Steps
@@ -47,7 +48,7 @@ def main() -> None:
             if args.json and outcome.seen:
                 add_record(args.json, as_record(outcome, command))
             if args.table:
-                args.table.write_text(as_table(outcomes, command, environment()))
+                args.table.write_text(as_table(outcomes, command, environment().model_dump()))
     counts = [sum(outcome.seen is not None for outcome in outcomes), sum(outcome.failed for outcome in outcomes)]
     print(f"[bench] {len(outcomes)} cells: {counts[0]} ran, {counts[1]} failed; tracebacks are in {TRACES}", flush=True)
     if counts[1]:

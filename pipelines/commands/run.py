@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import errors, layout
-from pipelines.grid import write_stages
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen, duration
+from pipelines.stage_list import write_stages
 
 _EXECUTORS = ("local", "slurm")
 

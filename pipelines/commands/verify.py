@@ -46,7 +46,7 @@ class Claim:
 
 def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
     """All trainings of a leaderboard."""
-    studies = {(study.pair, f"{study.method}/tuned"): study for study in board.studies}
+    studies = {(study.pair, layout.Cell(study.pair, study.method, 0, tuned=True).row): study for study in board.studies}
     for table in board.tables:
         if table.teacher:
             folder = runs / table.pair / "teacher"
@@ -163,13 +163,12 @@ def _in_mlflow(claim: Claim, run: Run, metrics: Metrics, tracked: TrackedRun) ->
             yield f"{claim.name}: {name}: MLflow says {told}, metrics.json {value}"
     wanted = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256}
     wanted |= {"git_commit": run.git.commit} if run.git and run.config_sha256 else {}
-    for name, value in wanted.items():
-        if value is not None and tracked.tags.get(name) != value:
-            yield f"{claim.name}: tag {name}: MLflow says {tracked.tags.get(name)}, run.json {value}"
-    for name, value in run.hparams.items():
-        told = tracked.params.get(f"hparams.{name}")
-        if told != str(value):
-            yield f"{claim.name}: hyper-parameter {name}: MLflow says {told}, run.json {value}"
+    for name, recorded in wanted.items():
+        if recorded is not None and tracked.tags.get(name) != recorded:
+            yield f"{claim.name}: tag {name}: MLflow says {tracked.tags.get(name)}, run.json {recorded}"
+    for name, hparam in run.hparams.items():
+        if tracked.params.get(f"hparams.{name}") != str(hparam):
+            yield f"{claim.name}: hyper-parameter {name}: MLflow says {tracked.params.get(f'hparams.{name}')}, run.json {hparam}"
 
 
 def main() -> None:

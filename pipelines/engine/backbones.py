@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 
 from benchmarks.pair import Pair
 from benchmarks.tier import ModelScale
-from pipelines.engine.mmlab import published_config
+from pipelines.engine.published import published_config
 from pipelines.engine.scaling import plain_norms, scaled_backbone
 
 

@@ -28,8 +28,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from benchmarks.manifest import file_sha256, listing
-from pipelines.engine.compose import Setting
 from pipelines.engine.data_configs import dicts
+from pipelines.engine.setting import Setting
 from pipelines.engine.workdir import check_writable
 
 HELD_OUT = {"coco": 5_000, "voc": 1_000, "cityscapes": 300}  # images; of a small copy a fifth

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,9 @@ class Transfer:
             raise RefusedError(_plain(error)) from error
 
     def _judge(self, response: requests.Response, start: int, validator: str | None) -> tuple[int, int | None]:
-        """Where the answer's bytes begin, and how many the whole file has."""
+        """Return the first byte of the answer, and the number of bytes of the whole file."""
         status = response.status_code
-        if status in _PASSING or status >= requests.codes.server_error:
+        if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _CutError(f"the server answers {status} {response.reason}", _retry_after_s(response))
         if status not in {requests.codes.ok, requests.codes.partial_content, requests.codes.requested_range_not_satisfiable}:
             raise RefusedError(f"the server answers {status} {response.reason}")

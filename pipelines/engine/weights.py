@@ -163,6 +163,15 @@ def _from_swins_authors(state: State, backbone: nn.Module, source: Path) -> Stat
     return whole.state_dict()
 
 
+def save_weights(model: nn.Module, out: Path) -> None:
+    """Write a state dict, tensors on the CPU, so that the file is there whole or not at all."""
+    state: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(out)
+
+
 def load_frozen(config: dict[str, Any], weights: str, sha256: str) -> BaseModel:
     """Build a model, load its weights whole, freeze it and put it into evaluation mode.
 

@@ -3,11 +3,9 @@
 By the tier's schedule; or by the installed published config, which is read and not built.
 """
 
-import importlib.util
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,20 +64,6 @@ class Length:
         return self.iterations * self.batch
 
 
-@cache
-def _published(name: str) -> dict[str, Any]:
-    """Training loop and data of an installed config, found and read without importing its package."""
-    from mmengine.config import Config  # noqa: PLC0415 (half a second)
-
-    package, path = name.split("::")
-    found = importlib.util.find_spec(package)
-    file = Path(((found and found.submodule_search_locations) or ["."])[0]) / ".mim" / "configs" / path
-    if not file.is_file():
-        raise ValueError(f"no config {path} in the installed package {package}; correct the pair's file")
-    config = Config.fromfile(file)
-    return {"train_cfg": config.train_cfg.to_dict(), "train_dataloader": config.train_dataloader.to_dict()}
-
-
 def published_length(
     model: Model, batch: int, changes: dict[str, Any], images: Images, *, own_data: bool = False, share: float = 1.0
 ) -> Length:
@@ -96,11 +80,9 @@ def published_length(
     Raises:
         ValueError: the config is not installed.
     """
-    from mmengine.config import Config  # noqa: PLC0415
+    from pipelines.engine.published import published_schedule  # noqa: PLC0415 (half a second)
 
-    config = Config(_published(model.config))
-    # What else was changed says nothing about length.
-    config.merge_from_dict({k: v for k, v in {**model.changes, **changes}.items() if k.split(".")[0] in config})
+    config = published_schedule(model.config, {**model.changes, **changes})
     loop, loader = config.train_cfg, config.train_dataloader
     if "max_epochs" in loop:
         epoch = images.train // batch if own_data else math.ceil(images.train * loader.dataset.get("times", 1) / batch)

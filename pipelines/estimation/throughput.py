@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.throughput import Complexity, PairSize, Size, Throughput
 from benchmarks.tier import Tier
 from pipelines import layout
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 
 # 53 images/s on 8 V100: MMDetection's Mask R-CNN ResNet-50 in Detectron2's comparison of training speeds
 # (facebookresearch/detectron2, docs/notes/benchmarks.md).  Times 3 forward passes of 262 GMAC at 800x1344: 10.4.
@@ -154,7 +154,7 @@ def _leaderboard(tier_name: str, device: str) -> Costs:
         for row in table["rows"]:
             costs = _uninterrupted([seed["cost"] for seed in row["seeds"] if seed["cost"]])
             # A tuned row, mgd/tuned, trains as fast as the method's own.
-            found.setdefault((table["pair"], row["method"].removesuffix("/tuned")), []).extend(costs)
+            found.setdefault((table["pair"], layout.split_row(row["method"])[0]), []).extend(costs)
         if table["teacher"]:
             found[table["pair"], "teacher"] = _uninterrupted([table["teacher"]["cost"]])
     return found

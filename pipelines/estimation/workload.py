@@ -11,19 +11,12 @@ from benchmarks.tier import Tier
 from pipelines.estimation.completed import Finished
 from pipelines.estimation.lengths import Images, Length, length_at, num_images, trial_images
 from pipelines.estimation.throughput import Speed, Speeds, known_speeds
-from pipelines.grid import Grid, cells, tuned_cells
+from pipelines.grid import Grid
 from pipelines.layout import Cell
-from pipelines.params import (
-    cell_config,
-    cell_parts,
-    impossible_reason,
-    load_pair,
-    load_parts,
-    load_tier,
-    load_yaml,
-    trained_as,
-)
-from pipelines.tuning.settings import Tuning
+from pipelines.params import load_pair, load_tier, load_yaml
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts, trained_as
+from pipelines.stage_list import cells, tuned_cells
+from pipelines.tuning.params import TuningParams
 
 Kind = Literal["backbones", "teachers", "masks", "trials", "students", "evaluation"]
 
@@ -221,7 +214,7 @@ class _Needs:
         if is_searched:
             work += self._trials(method, changes, speed)
         if tuned:
-            what = f"{method}/tuned"
+            what = Cell(self.name, method, 0, tuned=True).row
             work += [self._training("students", what, tuned, length, speed), self._evaluation(what, "student", tuned, seen)]
         return work
 
@@ -234,7 +227,7 @@ class _Needs:
 
     def _trials(self, method: str, changes: dict[str, Any], speed: Speed | None) -> list[Work]:
         """All trials that a study may have, none of them pruned, and what they are measured on."""
-        tuning = cast("Tuning", self.grid.tuning)
+        tuning = cast("TuningParams", self.grid.tuning)
         parted = self.images and trial_images(self.tier, self.pair, self.images)
         length = parted and length_at(self.tier, self.pair, "student", changes, parted, share=tuning.share)
         return [

@@ -10,10 +10,13 @@ from pydantic import BaseModel, RootModel, ValidationError
 
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure, Registry
+from pipelines import layout
 from pipelines.grid import Grid
-from pipelines.params import backbones_needed, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
+from pipelines.params import load_pair, load_tier, load_yaml
+from pipelines.recipes import impossible_reason, load_parts, method_title
 from pipelines.reporting.comparability import contradictions, settings_here, split_differs
 from pipelines.reporting.registry import pair_notes, published_figures, recipe_of, stated_differences
+from pipelines.stage_list import backbones_needed, seeds_of
 from reports.schemas.leaderboard import Leaderboard, Margin, Missing, Start, Table
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
@@ -23,7 +26,6 @@ from reports.stats.rows import Cells, PairInfo, Result, table
 Schema = TypeVar("Schema", bound=BaseModel)
 _DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
 _VERSIONS = {"Run": 3, "Metrics": 3, "Study": 1}
-_TUNED = "/tuned"  # behind a method's name: its row with the values of its study
 
 
 class Margins(RootModel[list[Margin]]):
@@ -78,8 +80,8 @@ def read_result(folder: Path, target: str) -> Result | None:
         raise ValueError(f"{paths[1]}: was measured on other weights than {paths[0]} records; run stage evaluate again")
     if run.status == "done" and metrics.score is None:
         raise ValueError(f"{paths[1]}: has no score, and {paths[0]} is of a finished training; run stage evaluate again")
-    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
-    return Result(run, metrics, *digests, target)
+    run_sha256, metrics_sha256 = (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    return Result(run, metrics, run_sha256, metrics_sha256, target)
 
 
 @dataclass
@@ -133,13 +135,14 @@ class Gathered:
 
     def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> Cells:
         """A method's cells on a pair; its prior, where it has one, counts once though its tuned row needs it, too."""
-        base = method.removesuffix(_TUNED)
+        base = layout.split_row(method)[0]
         if reason := impossible_reason(pair_name, pair, base, self.tier):
             return Cells(impossible=reason)
-        results, missing = [], []
-        for seed in seeds:
-            found = self._cell(pair_name, method, seed)
-            (missing if isinstance(found, Missing) else results).append(found)
+        found = [self._cell(pair_name, method, seed) for seed in seeds]
+        results, missing = (
+            [one for one in found if not isinstance(one, Missing)],
+            [one for one in found if isinstance(one, Missing)],
+        )
         targets = " ".join(f"evaluate@{pair_name}/{method}/seed{seed}" for seed in seeds)
         prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
         if base == method:
@@ -178,7 +181,7 @@ class Gathered:
             self.problems.append(str(error))
 
     def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
-        base = method.removesuffix(_TUNED)
+        base = layout.split_row(method)[0]
         folder = f"{pair}/{method}/seed{seed}"
         target = f"distill@{folder}"
         try:
@@ -222,11 +225,15 @@ def _told(identity: tuple[str, str, str | None, int | None]) -> str:
 def methods_of(grid: Grid, pair: str) -> list[str]:
     """A pair's rows: the grid's methods, each tuned one directly behind its own."""
     tuned = grid.tuning.rows.get(pair, []) if grid.tuning else []
-    return [row for method in grid.rows[pair] for row in ([method, method + _TUNED] if method in tuned else [method])]
+    return [
+        row
+        for method in grid.rows[pair]
+        for row in ([method, layout.Cell(pair, method, 0, tuned=True).row] if method in tuned else [method])
+    ]
 
 
 def _title(method: str) -> str:
-    base = method.removesuffix(_TUNED)
+    base = layout.split_row(method)[0]
     return method_title(base) + ("" if base == method else ", tuned")
 
 
@@ -241,7 +248,7 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
-        names += [part for method in methods for part in method.removesuffix(_TUNED).split("+")]
+        names += [part for method in methods for part in layout.split_row(method)[0].split("+")]
         dataset = _DATASETS[pair.dataset]
         margin = declared.get((dataset, pair.metric)) if full_size else None
         if margin is not None:
@@ -271,7 +278,7 @@ def _table(
     figures: Sequence[Figure],
     margin: Margin | None,
 ) -> Table:
-    cells = {method: found.cells(name, pair, method, grid.seeds_of(name, method)) for method in methods}
+    cells = {method: found.cells(name, pair, method, seeds_of(grid, name, method)) for method in methods}
 
     def differences(figure: Figure) -> list[str]:
         """Those that the registry names, and at full size those of the runs as they were."""

@@ -61,7 +61,7 @@ class Child:
     ) -> None:  # fmt: skip
         # Asking CUDA itself whether there is a GPU, as MMEngine does when imported, would leave it unusable after a fork.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)  # typeshed's base class has no Process
         context.set_forkserver_preload(_PRELOADED)
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run, args=(function, arguments, sender, dict(environment or {}), log, trace))

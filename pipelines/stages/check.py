@@ -14,20 +14,12 @@ from benchmarks.pair import Pair
 from benchmarks.reported import Registry
 from benchmarks.tier import Tier
 from pipelines import errors, layout
-from pipelines.grid import Grid, cells, check_stages, tuned_cells, write_stages
-from pipelines.params import (
-    Part,
-    backbones_needed,
-    cell_config,
-    impossible_reason,
-    load_grid,
-    load_pair,
-    load_parts,
-    load_tier,
-    load_yaml,
-)
+from pipelines.grid import Grid
+from pipelines.params import load_grid, load_pair, load_tier, load_yaml
+from pipelines.recipes import Part, cell_config, impossible_reason, load_parts
 from pipelines.reporting.comparability import check_comparable
 from pipelines.resolved import as_text, contents
+from pipelines.stage_list import backbones_needed, cells, check_stages, tuned_cells, write_stages
 from pipelines.tuning.space import search_space
 
 

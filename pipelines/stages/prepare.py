@@ -12,8 +12,9 @@ from benchmarks.datasets import Checked, check_own, check_published, compare_wit
 from benchmarks.synthetic import SceneSpec, write_scenes
 from pipelines import errors, layout
 from pipelines.engine.workdir import check_writable
-from pipelines.grid import Grid, data_sets
+from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.stage_list import data_sets
 
 Result = TypeVar("Result")
 
