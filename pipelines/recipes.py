@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def _repeated(name: str) -> str:
-    """The pair that a pair is once more, or itself; what recipes say of the one holds for the other."""
+    """Return the pair that a pair repeats, or itself; what recipes say of the one holds for the other."""
     return (load_pair(name).repeats or name) if Path(f"benchmarks/pairs/{name}.yaml").is_file() else name
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the methods that a name such as ``crosskd+pkd`` joins; most names have one part.
+    """One of the methods that a name such as ``crosskd+pkd`` combines; most names have one part.
 
     Args:
         name: of the recipe, ``methods/<name>.yaml``.
@@ -78,20 +78,20 @@ class Part:
         return {key: _converted(key, how, published, pair_name, tier_name) for key, how in hows.items()}
 
     def _published(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
-        """The hyper-parameters with all overrides, before any conversion."""
+        """Return the hyper-parameters with all overrides, before any conversion."""
         applied = self._overrides(pair_name, head, tier_name)
         self._check_others(applied)
         return {**self.recipe.hparams, **{key: value for override in applied for key, value in override.hparams.items()}}
 
     def config_changes(self, pair_name: str, head: str, tier_name: str) -> dict[str, Any]:
-        """What the authors changed in the student's training config there: dotted key -> value."""
+        """Return the authors' changes of the student's training config there: dotted key -> value."""
         changes = dict(self.recipe.config)
         for override in self._overrides(pair_name, head, tier_name):
             changes |= override.config
         return changes
 
-    def prior_training(self, pair_name: str, head: str, tier_name: str) -> PriorTraining:
-        """How the prior is learned there, as long as the tier wants it; only for a recipe that has one."""
+    def auxiliary_training(self, pair_name: str, head: str, tier_name: str) -> PriorTraining:
+        """Return the schedule of the auxiliary module there, of the tier's length; only for a recipe that has one."""
         given = [override.prior for override in self._overrides(pair_name, head, tier_name) if override.prior]
         training = given[-1] if given else cast("PriorRecipe", self.recipe.prior).training
         schedule = load_tier(tier_name).schedule
@@ -140,7 +140,7 @@ def _converted(key: str, how: Conversion, published: dict[str, Any], pair_name: 
 
 
 def load_parts(method_name: str) -> list[Part]:
-    """Read the recipe of each part of a method; ValueError where one is unknown, wrong or joined twice."""
+    """Read the recipe of each part of a method; ValueError where one is unknown, wrong or combined with itself."""
     names = method_name.split("+")
     if len(set(names)) < len(names):
         raise ValueError(f"params.yaml: method '{method_name}' joins a method to itself")
@@ -156,17 +156,17 @@ def load_parts(method_name: str) -> list[Part]:
 
 
 def method_title(method_name: str) -> str:
-    """How reports call it."""
+    """Return a method's title in reports."""
     return " + ".join(part.recipe.title for part in load_parts(method_name))
 
 
 def auxiliary_of(method_name: str) -> Part | None:
-    """The part of a method that is given an auxiliary module, trained beforehand; None where no part is."""
+    """Return the part of a method that is given an auxiliary module, trained beforehand; None where no part is."""
     return next((part for part in load_parts(method_name) if part.recipe.prior is not None), None)
 
 
 def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> tuple[list[dict[str, Any]], str]:
-    """What the distilling model is built of, a part each; and where the values come from."""
+    """Return the parts of the distilling model, and the origin of their values."""
     resolved = [(part.name, *part.resolve(pair_name, pair.head, tier_name)) for part in load_parts(method_name)]
     origins = [f"{name}: {reason}" if "+" in method_name else reason for name, _, why in resolved for reason in why]
     if load_tier(tier_name).model is not None:
@@ -179,10 +179,10 @@ def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> 
 
 
 def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> dict[str, Any]:
-    """What a method's authors changed in the student's published training config; nothing where the tier has its own schedule.
+    """Return the authors' changes of the student's published training config; nothing where the tier has its own schedule.
 
     Raises:
-        ValueError: joined methods ask for different values of one key.
+        ValueError: combined methods have different values of one key.
     """
     if load_tier(tier_name).schedule is not None:
         return {}
@@ -208,14 +208,14 @@ def trained_as(parts: list[dict[str, Any]]) -> "Training":
 
 
 def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """All hyper-parameters by name; a composition's carry the name of their part."""
+    """Return all hyper-parameters by name; a combination's carry the name of their part."""
     if len(parts) == 1:
         return dict(parts[0]["hparams"])
     return {f"{part['name']}.{key}": value for part in parts for key, value in part["hparams"].items()}
 
 
 def with_hparams(parts: list[dict[str, Any]], values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parts with some hyper-parameters replaced, named as :func:`flat_hparams` names them."""
+    """Return the parts with some hyper-parameters replaced, named as :func:`flat_hparams` names them."""
     unknown = values.keys() - flat_hparams(parts).keys()
     if unknown:
         raise ValueError(f"{'+'.join(part['name'] for part in parts)} has no hyper-parameter {', '.join(sorted(unknown))}")
@@ -235,20 +235,20 @@ def needed_inputs(parts: list[dict[str, Any]]) -> list[str]:
 
 
 def impossible_reason(pair_name: str, pair: Pair, method_name: str, tier_name: str) -> str | None:
-    """Why this method cannot run on this pair, known without training; None where it can.
+    """Return the reason why this method cannot run on this pair, known without training; None where it can.
 
     Raises:
-        ValueError: the method needs a role that is unknown to pairs and to families of heads.
+        ValueError: the method needs an input that is unknown to pairs and to head types.
     """
     if pair.not_run is not None:
         return pair.not_run
-    for role in needed_inputs(cell_parts(method_name, pair_name, pair, tier_name)[0]):
-        if role not in pair.modules:
-            reason = pair.why_without(role)
+    for name in needed_inputs(cell_parts(method_name, pair_name, pair, tier_name)[0]):
+        if name not in pair.modules:
+            reason = pair.why_without(name)
             if reason is None:
                 raise ValueError(
-                    f"{method_name} needs role '{role}', which no pair has; benchmarks/pairs/{pair_name}.yaml offers: "
+                    f"{method_name} needs role '{name}', which no pair has; benchmarks/pairs/{pair_name}.yaml offers: "
                     f"{', '.join(sorted(pair.modules))}; correct the method, or add the role to benchmarks/pair.py"
                 )
-            return f"needs '{role}': {reason}"
+            return f"needs '{name}': {reason}"
     return None

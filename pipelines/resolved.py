@@ -26,7 +26,7 @@ _DETECTION = "pipelines.engine.heads"  # imported by every training, used by tho
 
 
 def prepare(grid: Grid) -> dict[str, Any]:
-    """Settings of the data sets and their digests, but for files that are elsewhere."""
+    """Return the settings of the data sets and their digests, but for files that are elsewhere."""
     tier = load_tier(grid.tier)
     return {
         "data": tier.data,
@@ -39,7 +39,7 @@ def prepare(grid: Grid) -> dict[str, Any]:
 
 
 def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
-    """Settings and code of a pre-trained backbone."""
+    """Return the settings and code of a pre-trained backbone."""
     tier, needed = load_tier(grid.tier), backbones_needed(grid, grid.pairs)
     if backbone not in needed:
         raise ValueError(
@@ -53,7 +53,7 @@ def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
 
 
 def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
-    """Settings and code of a pair's teacher and of the weights that its students start from."""
+    """Return the settings and code of a pair's teacher and of the weights that its students start from."""
     pair = load_pair(pair_name)
     checkpoint, tier = pair.teacher.checkpoint, load_tier(grid.tier)
     is_fetched = (checkpoint and tier.data == "published" and tier.model is None) or (
@@ -71,7 +71,7 @@ def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
 
 
 def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """Settings and code of a method's auxiliary module on a pair."""
+    """Return the settings and code of a method's auxiliary module on a pair."""
     pair, part = load_pair(pair_name), auxiliary_of(method)
     if part is None or part.recipe.prior is None:
         raise ValueError(f"{method} has no auxiliary module; params.yaml's grid and grid.yaml do not agree")
@@ -79,13 +79,13 @@ def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
         **_setting(grid, pair),
         "name": part.name,
         "hparams": part.recipe.prior.hparams,
-        "training": part.prior_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
+        "training": part.auxiliary_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
         "code": code_of([*_TRAINING, "pipelines.stages.masks", f"methods.{part.code}"], without=_unused(pair)),
     }
 
 
 def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """Settings and code of a student under a method, but for its seed."""
+    """Return the settings and code of a student under a method, but for its seed."""
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, grid.tier)
     modules = [f"methods.{part['code']}" for part in parts]
@@ -98,7 +98,7 @@ def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
 
 
 def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """Settings, search space and code of a study."""
+    """Return the settings, search space and code of a study."""
     tuning = grid.tuning
     if tuning is None:
         raise ValueError("params.yaml: says nothing under 'tuning:'; see README, Tuning")
@@ -113,7 +113,7 @@ def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
 
 
 def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
-    """Settings and code of the evaluation of a pair's models."""
+    """Return the settings and code of the evaluation of a pair's models."""
     pair, tier = load_pair(pair_name), load_tier(grid.tier)
     setting = _setting(grid, pair)
     kept = {"data": tier.data, "model": setting["tier"]["model"], "area_px2": list(tier.area_px2)}
@@ -175,7 +175,7 @@ _OF: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def contents(grid: Grid) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every file that the grid's stages depend on, and what is in it."""
+    """Yield every file that the grid's stages depend on, and its content."""
     wanted = stages(grid)
     yield layout.RESOLVED / f"{layout.PREPARE}.json", prepare(grid)
     for stage in (layout.PRETRAIN, layout.TEACHERS):
@@ -189,12 +189,12 @@ def contents(grid: Grid) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """A file's text."""
+    """Return a file's text."""
     return json.dumps(content, indent=1) + "\n"
 
 
 def confirm(stage: str, *key: str) -> dict[str, Any]:
-    """Settings and code that stage ``check`` resolved for a stage, compared with those of now.
+    """Return the settings and code that stage ``check`` resolved for a stage, compared with those of now.
 
     Args:
         stage: name.

@@ -177,7 +177,7 @@ def test_initialisation(pair_name):
 def test_prior_is_learned_on_the_teacher_as_the_recipe_says():
     """Adam at 0.01 down to 1e-6 over 2000 iterations, nothing validated, an endless stream of the teacher's batches."""
     at, (part,) = setting("retinanet_r101_r50", "paper"), load_parts("maskd")
-    training = part.prior_training("retinanet_r101_r50", "retinanet", "paper")
+    training = part.auxiliary_training("retinanet_r101_r50", "retinanet", "paper")
     config = compose_auxiliary(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
 
     assert config.optim_wrapper.optimizer == {"type": "Adam", "lr": 0.01, "weight_decay": 1e-3}
@@ -194,7 +194,7 @@ def test_fcos_tokens_are_learned_with_clipped_gradients():
     clipped = {}
     for pair_name in ("fcos_r101_r50", "retinanet_r101_r50"):
         at = setting(pair_name, "paper")
-        training = part.prior_training(pair_name, at.pair.head, "paper")
+        training = part.auxiliary_training(pair_name, at.pair.head, "paper")
         config = compose_auxiliary(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
         clipped[pair_name] = config.optim_wrapper.get("clip_grad")
 

@@ -110,7 +110,7 @@ def test_every_config_builds(tmp_path, tier_name, pair_name):
     model = build(compose_cell(at, Distillation(parts, weights, None, changes), seed=0))
     prior = compose_auxiliary(
         at, weights, code=name, hparams=part.recipe.prior.hparams,
-        training=part.prior_training(pair_name, at.pair.head, tier_name), seed=0,
+        training=part.auxiliary_training(pair_name, at.pair.head, tier_name), seed=0,
     )  # fmt: skip
     learned, role = build(prior).auxiliary, "neck" if name == "maskd" else "logits"
     student, teacher = (side.get_submodule(at.pair.modules[role]) for side in (model.student, model.teacher))

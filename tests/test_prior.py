@@ -30,7 +30,7 @@ def test_losses_are_those_of_a_training(pair, tmp_path):
     torch.manual_seed(0)
     save_weights(build(compose_training(at, "teacher", seed=0)), path)
     part = load_parts("maskd")[0]
-    training = part.prior_training(pair, at.pair.head, "smoke")
+    training = part.auxiliary_training(pair, at.pair.head, "smoke")
     config = compose_auxiliary(
         at, Weights(path, file_sha256(path)), code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0
     )

@@ -215,7 +215,7 @@ def test_segmentation_with_maskd_and_without(pair, decay, end):
 )
 def test_how_tokens_are_learned(method, pair, tier, expected):
     """Optimizer, rate and weight decay by pair; of all only FCOS has its gradients clipped."""
-    training = load_parts(method)[0].prior_training(pair, load_pair(pair).head, tier)
+    training = load_parts(method)[0].auxiliary_training(pair, load_pair(pair).head, tier)
 
     assert expected == (training.optimizer, training.lr, training.weight_decay)
     assert training.clip_grad_norm == (35 if pair.startswith("fcos") else None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.synthetic import SceneSpec, write_scenes
-from pipelines import errors
+from pipelines import errors, layout
 from pipelines.commands.names import all_methods, all_pairs
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import cell_parts, impossible_reason, load_parts
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", default=all_pairs())
     parser.add_argument("--methods", nargs="+", default=all_methods())
     parser.add_argument("--one-in", type=int, default=1, help="run a share of the cells only")
-    parser.add_argument("--out", type=Path, default=Path("work/smoke"))
+    parser.add_argument("--out", type=Path, default=layout.work(TIER))
     parser.add_argument("--worker", help="run this pair here, and print its outcomes as JSON")
     args = parser.parse_args()
     chosen = share(args.pairs, args.methods, of=args.one_in, runs=runs_here)
@@ -174,17 +174,17 @@ def _run_cell(setting: "Setting", name: str, method: str, teacher: "Weights", fo
     prior, pair = None, setting.pair
     for part in load_parts(method):
         if part.recipe.prior is not None:
-            training = part.prior_training(name, pair.head, TIER)
+            training = part.auxiliary_training(name, pair.head, TIER)
             config = compose_auxiliary(
                 setting, teacher, code=part.code, hparams=part.recipe.prior.hparams, training=training, seed=0
             )
             learner, _ = train_unrecorded(config, folder / "prior")
-            save_weights(learner.auxiliary, folder / "prior.pth")
-            prior = Weights(folder / "prior.pth", file_sha256(folder / "prior.pth"))
+            save_weights(learner.auxiliary, folder / layout.AUXILIARY_WEIGHTS)
+            prior = Weights(folder / layout.AUXILIARY_WEIGHTS, file_sha256(folder / layout.AUXILIARY_WEIGHTS))
     parts, _ = cell_parts(method, name, pair, TIER)
     model, loss = train_unrecorded(compose_cell(setting, Distillation(parts, teacher, prior), seed=0), folder / "student")
-    save_weights(model.student, folder / "student.pth")
-    return loss, measure(setting, "student", folder / "student.pth", folder / "test").score
+    save_weights(model.student, folder / layout.STUDENT_WEIGHTS)
+    return loss, measure(setting, "student", folder / layout.STUDENT_WEIGHTS, folder / "test").score
 
 
 def as_table(outcomes: list[Outcome], methods: list[str]) -> str:

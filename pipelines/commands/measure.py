@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.throughput import Throughput
-from pipelines import errors
+from pipelines import errors, layout
 from pipelines.commands.names import all_methods, all_pairs, known
 from pipelines.measurement.records import RAN, TIER, Outcome, add_record, as_record, as_table, in_short, published_size
 from pipelines.params import load_pair, load_yaml
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TEACHER = "teacher"  # stands for the teacher's own training among the methods
 GPUS = 8  # that the pairs' batches are published for
-TRACES = Path("work/bench")
+TRACES = layout.WORK / "bench"
 
 
 def main() -> None:

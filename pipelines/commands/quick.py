@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from pipelines import errors
+from pipelines import errors, layout
 
-FOLDER = Path("work/quick")
+FOLDER = layout.WORK / "quick"
 _COPIED = ("benchmarks", "methods", "pipelines", "reports", "dvc.yaml", "params.yaml", ".dvcignore")
 _RESULTS = ("mini", "quick", "measurements")  # of reports/
 _LEFT = shutil.ignore_patterns("__pycache__", *_RESULTS)

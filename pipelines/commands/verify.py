@@ -49,23 +49,23 @@ def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
     studies = {(study.pair, layout.Cell(study.pair, study.method, 0, tuned=True).row): study for study in board.studies}
     for table in board.tables:
         if table.teacher:
-            folder = runs / table.pair / "teacher"
-            yield Claim(f"{table.pair}/teacher", folder, "weights.pth", table.teacher, {})
+            folder = runs / table.pair / layout.TEACHER
+            yield Claim(f"{table.pair}/{layout.TEACHER}", folder, layout.WEIGHTS, table.teacher, {})
         for row in table.rows:
             for seed in row.seeds:
                 name = f"{table.pair}/{row.method}/seed{seed.seed}"
-                yield Claim(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.method)))
+                yield Claim(name, runs / name, layout.STUDENT_WEIGHTS, seed, row.hparams, studies.get((table.pair, row.method)))
 
 
 def disagreements(claim: Claim, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]) -> Iterator[str]:
     """What does not agree about one training, a line each."""
-    paths = {name: claim.folder / name for name in ("run.json", "metrics.json", claim.weights)}
+    paths = {name: claim.folder / name for name in (layout.RUN, layout.METRICS, claim.weights)}
     absent = [str(path) for path in paths.values() if not path.is_file()]
     if absent:
         yield f"{claim.name}: {', '.join(absent)} is not there; dvc repro {claim.stages[1]}, or dvc checkout"
         return
     try:
-        run, metrics = read_record(paths["run.json"], Run), read_record(paths["metrics.json"], Metrics)
+        run, metrics = read_record(paths[layout.RUN], Run), read_record(paths[layout.METRICS], Metrics)
     except ValueError as error:
         yield f"{claim.name}: {error}"
         return
@@ -84,8 +84,8 @@ def disagreements(claim: Claim, lock: dict[str, Any], find: Callable[[str], Trac
 def _in_records(claim: Claim, run: Run, metrics: Metrics, paths: dict[str, Path]) -> Iterator[str]:
     result, sha256 = claim.result, {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
     known = (
-        ("run.json's digest", result.run_sha256, sha256["run.json"]),
-        ("metrics.json's digest", result.metrics_sha256, sha256["metrics.json"]),
+        ("run.json's digest", result.run_sha256, sha256[layout.RUN]),
+        ("metrics.json's digest", result.metrics_sha256, sha256[layout.METRICS]),
         ("score", result.score, metrics.score),
         ("figures", result.metrics, metrics.shown()),
         ("MLflow run", result.mlflow_run_id, run.mlflow_run_id),
@@ -107,8 +107,11 @@ def _in_records(claim: Claim, run: Run, metrics: Metrics, paths: dict[str, Path]
 
 def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Iterator[str]:
     """What does not agree about one search, a line each."""
-    name, stage = f"{study.pair}/{study.method}/tuned", f"tune@{study.pair}/{study.method}"
-    path = runs / name / "study.json"
+    name, stage = (
+        f"{study.pair}/{layout.Cell(study.pair, study.method, 0, tuned=True).row}",
+        f"{layout.TUNE}@{study.pair}/{study.method}",
+    )
+    path = runs / name / layout.STUDY
     try:
         if not path.is_file():
             raise ValueError(f"{path} is not there; dvc repro {stage}, or dvc checkout")
@@ -124,8 +127,8 @@ def start_disagreements(
     start: Start, runs: Path, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]
 ) -> Iterator[str]:
     """Disagreements about one pre-trained backbone, a line each."""
-    name, folder = f"backbones/{start.name}", runs / "backbones" / start.name
-    paths = [folder / "run.json", folder / "weights.pth"]
+    name, folder = f"{layout.BACKBONES}/{start.name}", runs / layout.BACKBONES / start.name
+    paths = [folder / layout.RUN, folder / layout.WEIGHTS]
     if absent := [str(path) for path in paths if not path.is_file()]:
         yield f"{name}: {', '.join(absent)} is not there; dvc repro pretrain@{start.name}, or dvc checkout"
         return
@@ -182,7 +185,7 @@ def main() -> None:
         lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     except OSError as error:
         raise ValueError(f"dvc.lock: cannot be read ({error.strerror}); run make repro") from error
-    runs = args.runs or Path("runs") / board.tier
+    runs = args.runs or layout.runs(board.tier)
     found = list(claims(board, runs))
     store = Store()
     problems = [problem for claim in found for problem in disagreements(claim, lock, store.run)]

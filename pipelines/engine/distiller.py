@@ -17,8 +17,8 @@ from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_
 from pipelines.recipes import needed_inputs
 
 import_mmrazor()
-from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402
-from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402
+from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402 (importable only now)
+from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402 (as above)
 
 # Inputs that are no recorded feature maps.
 _HANDLES = ("dense_head", "predictions", "box_distributions", "roi_head", "anchors")

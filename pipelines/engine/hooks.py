@@ -113,14 +113,14 @@ class RecorderHook(Hook):  # type: ignore[misc]
             if runner.val_loop is not None and not validated:
                 runner.val_loop.run()
 
-    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002 (MMEngine's)
         """Start the clock; loading counts, validation does not."""
         self._tick = time.monotonic()
 
-    def after_train_iter(  # noqa: D102
+    def after_train_iter(  # noqa: D102 (MMEngine's)
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002 (MMEngine's)
         data_batch: Any = None,
         outputs: Mapping[str, Any] | None = None,
     ) -> None:

@@ -85,7 +85,7 @@ def learn_prior(name: str, method: str, steps: Steps, teacher: Path, out: Path) 
     """Measure a method's auxiliary module on the teacher, as in stage ``masks``; its weights are written to ``out``."""
     pair = load_pair(name)
     part, recipe = next((part, part.recipe.prior) for part in load_parts(method) if part.recipe.prior)
-    training = part.prior_training(name, pair.head, TIER)
+    training = part.auxiliary_training(name, pair.head, TIER)
     setting, weights = bare_setting(pair, steps.batch), Weights(teacher, file_sha256(teacher))
     return try_steps(
         compose_auxiliary(setting, weights, code=part.code, hparams=recipe.hparams, training=training, seed=0), steps, prior=out

@@ -35,8 +35,8 @@ def _ignore_setter(self: object, name: str) -> Callable[..., object]:
 def import_mmrazor() -> ModuleType:
     """Import mmrazor with its distillation components registered, and return it."""
     import torch.ao.quantization.backend_config.utils  # noqa: F401, PLC0415 (an attribute mmrazor expects to be there)
-    from torch.ao.quantization import fuser_method_mappings as fusers  # noqa: PLC0415
-    from torch.ao.quantization.backend_config import BackendPatternConfig  # noqa: PLC0415
+    from torch.ao.quantization import fuser_method_mappings as fusers  # noqa: PLC0415 (only mmrazor needs it)
+    from torch.ao.quantization.backend_config import BackendPatternConfig  # noqa: PLC0415 (as above)
 
     # Made private or dropped by torch; mmrazor takes their absence for an old torch and refuses.
     # It calls them only to fill its table of fused quantized operators.
@@ -109,10 +109,10 @@ class _DropCocoChatter(io.TextIOBase):
 
 
 def quiet_coco() -> contextlib.AbstractContextManager[Any]:
-    """Standard output without pycocotools' chatter."""
+    """Filter pycocotools' chatter out of standard output."""
     return contextlib.redirect_stdout(_DropCocoChatter(sys.stdout))
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
-    """No standard output while MMLab builds things."""
+    """Suppress standard output while MMLab builds things."""
     return contextlib.redirect_stdout(io.StringIO())

@@ -7,7 +7,7 @@ from pipelines.engine.setting import Setting
 
 
 def set_schedule(config: Config, schedule: Schedule | Pretraining, *, epochs: int, lr: float) -> None:
-    """AdamW with a linear warm-up and a cosine to zero, stepped every iteration."""
+    """Set AdamW with a linear warm-up and a cosine to zero, stepped every iteration."""
     adamw = {"type": "AdamW", "lr": lr, "weight_decay": schedule.weight_decay, "fused": True}
     config.optim_wrapper = ConfigDict(
         type="OptimWrapper", optimizer=adamw, clip_grad=ConfigDict(max_norm=schedule.clip_grad_norm)
@@ -36,7 +36,7 @@ def stretch(config: Config, times: float) -> None:
 
 
 def keep_schedule(config: Config, setting: Setting) -> None:
-    """The published schedule; its rate is that of the pair's batch, and follows another batch linearly."""
+    """Keep the published schedule; its learning rate is that of the pair's batch size, and follows another batch size linearly."""
     pair = setting.pair
     batch_size = setting.batch_size or pair.batch_size
     config.train_dataloader.batch_size = batch_size

@@ -89,7 +89,7 @@ class Tracker:
             with _alone():
                 self._client: Any = MlflowClient(tracking_uri=uri)  # its methods are not called before there is a run
                 self.run_id = resume if resume and self._exists(resume) else self._create(experiment, name, uri)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 (as above)
             _warn("cannot be reached", error)
 
     def _exists(self, run_id: str) -> bool:

@@ -27,7 +27,7 @@ _PASSING = (408, 425, 429)  # of the client errors, those that a later try may n
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for.
+    """Time-outs, attempts and waits.
 
     ``attempts`` counts tries in a row that brought nothing new; the wait between two doubles from ``wait_s``.
     A server's ``Retry-After`` is kept to, up to ``longest_wait_s``.
@@ -207,7 +207,7 @@ class Transfer:
 
 
 def _validator(response: requests.Response) -> str | None:
-    """What tells this version of the file from others; a weak ETag does not do for ranges."""
+    """Return the identifier of this version of the file; a weak ETag is none for ranges."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
@@ -228,7 +228,7 @@ def _web_page() -> RefusedError:
 
 
 def _plain(error: Exception) -> str:
-    """A network error without the nesting of its libraries."""
+    """Return a network error without the nesting of its libraries."""
     if isinstance(error, (requests.Timeout, ReadTimeoutError)):
         return "the server did not answer in time"
     if isinstance(error, HTTPError):

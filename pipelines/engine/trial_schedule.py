@@ -96,9 +96,9 @@ class ReportHook(Hook):  # type: ignore[misc]
     def after_train_iter(  # noqa: D102 (MMEngine's)
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
-        data_batch: Any = None,  # noqa: ARG002
-        outputs: Mapping[str, Any] | None = None,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002 (MMEngine's)
+        data_batch: Any = None,  # noqa: ARG002 (MMEngine's)
+        outputs: Mapping[str, Any] | None = None,  # noqa: ARG002 (MMEngine's)
     ) -> None:
         self.iterations = runner.iter + 1
         if self.iterations in self._marks:
@@ -108,7 +108,7 @@ class ReportHook(Hook):  # type: ignore[misc]
             runner.model.train()
             self._hand_on(runner, self.iterations, self._score)
 
-    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002 (MMEngine's)
         """Take the score from the point that the recorder has just made of it; a model that finds nothing has none."""
         if self._is_measuring:
             point = runner.message_hub.get_info("curve")[-1]

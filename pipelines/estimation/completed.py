@@ -56,13 +56,13 @@ def _recorded(grid: Grid) -> Finished:
     wanted = tuned_cells(grid)
     tuned = {cell for cell in wanted if _done(layout.cell(grid.tier, cell))}
     searched = {(cell.pair, cell.method) for cell in wanted}
-    studies = {(pair, method) for pair, method in searched if _done(layout.study(grid.tier, pair, method), "study.json")}
+    studies = {(pair, method) for pair, method in searched if _done(layout.study(grid.tier, pair, method), layout.STUDY)}
     folder = layout.backbones(grid.tier)
     backbones = {path.name for path in folder.iterdir() if _done(path)} if folder.is_dir() else set()
     return Finished(means, done, set(pairs), priors, backbones, tuned, studies)
 
 
-def _done(folder: Path, record: str = "run.json") -> bool:
+def _done(folder: Path, record: str = layout.RUN) -> bool:
     path = folder / record
     return path.is_file() and bool(json.loads(path.read_text())["status"] == "done")
 

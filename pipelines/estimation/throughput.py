@@ -120,7 +120,7 @@ def known_speeds(
     found = Speeds(complexity if tier.model is None else None, tflops)
     for key, record in throughput.newest(tier_name, device).items():
         found.measured[key] = Speed(record.images_per_s / record.gpus, measured=True, source=record.device)
-    origins = {"leaderboard": _leaderboard(tier_name, device), "runs/": _runs(Path("runs") / tier_name, device)}
+    origins = {"leaderboard": _leaderboard(tier_name, device), "runs/": _runs(layout.runs(tier_name), device)}
     for source, finished in origins.items():
         found.measured |= {key: _mean(costs, source) for key, costs in finished.items() if costs}
     return found
@@ -164,7 +164,7 @@ def _runs(folder: Path, device: str) -> Costs:
     """Costs of the trainings that were finished in this checkout."""
     names = {"pretrain": "backbone", "teacher": "teacher", "masks": "{} prior", "distill": "{}"}
     found: Costs = {}
-    for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/run.json")):
+    for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/{layout.RUN}")):
         run = json.loads(path.read_text())
         if run["status"] == "done" and device.lower() in str(run["environment"]["device"]).lower():
             key = run["pair"], names[run["stage"]].format(run["method"])

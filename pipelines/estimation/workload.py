@@ -8,6 +8,7 @@ from benchmarks.datasets import OwnData
 from benchmarks.pair import Checkpoint, Pair
 from benchmarks.throughput import Complexity, Throughput
 from benchmarks.tier import Tier
+from pipelines import layout
 from pipelines.estimation.completed import Finished
 from pipelines.estimation.lengths import Images, Length, length_at, num_images, trial_images
 from pipelines.estimation.throughput import Speed, Speeds, known_speeds
@@ -131,7 +132,7 @@ def make_plan(grid: Grid, finished: Finished, *, device: str, tflops: float, dow
     tuned = [cell for cell in tuned_cells(grid) if (cell.pair, cell.method) not in impossible]
     work: list[Work] = _backbones(tier, used, finished, speeds)
     for name, pair in used.items():
-        images = num_images(tier, pair, Path("data") / grid.tier / "manifest.json")
+        images = num_images(tier, pair, layout.data(grid.tier) / layout.MANIFEST)
         needs = _Needs(name, pair, grid, tier, images, finished, speeds)
         work += needs.teacher()
         for method in grid.rows[name]:
@@ -251,7 +252,7 @@ class _Needs:
 def _prior_iterations(method: str, pair_name: str, pair: Pair, tier_name: str) -> int:
     """Of learning what the method needs to know beforehand; 0 where that is nothing."""
     parts = (part for part in load_parts(method) if part.recipe.prior is not None)
-    return next((part.prior_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)
+    return next((part.auxiliary_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)
 
 
 def _weights(

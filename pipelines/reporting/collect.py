@@ -72,7 +72,7 @@ def read_board(path: Path) -> Leaderboard:
 
 def read_result(folder: Path, target: str) -> Result | None:
     """A finished training and its result, or None where one is not there; ValueError where a file is wrong."""
-    paths = (folder / "run.json", folder / "metrics.json")
+    paths = (folder / layout.RUN, folder / layout.METRICS)
     if not all(path.is_file() for path in paths):
         return None
     run, metrics = read_record(paths[0], Run), read_record(paths[1], Metrics)
@@ -107,7 +107,7 @@ class Gathered:
         """The backbones that were trained before all else."""
         made = []
         for name in names:
-            path = self.runs / "backbones" / name / "run.json"
+            path = self.runs / layout.BACKBONES / name / layout.RUN
             try:
                 run = read_record(path, Run) if path.is_file() else None
             except ValueError as error:
@@ -182,11 +182,11 @@ class Gathered:
 
     def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
         base = layout.split_row(method)[0]
-        folder = f"{pair}/{method}/seed{seed}"
+        folder = layout.Cell(pair, base, seed, base != method).key
         target = f"distill@{folder}"
         try:
             found = self._result(self.runs / folder, target, ("distill", pair, method, seed))
-            record = self.runs / folder / "run.json"
+            record = self.runs / folder / layout.RUN
             trained = found is None and record.is_file() and read_record(record, Run).status == "done"
         except ValueError as error:
             self.problems.append(str(error))

@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-_TRACE = Path("work") / "last_error.txt"
+from pipelines import layout
+
 _PRELOADED = ["pipelines.engine.preload"]
 
 
@@ -57,7 +58,7 @@ class Child:
 
     def __init__(
         self, function: str, *arguments: Any, environment: Mapping[str, str] | None = None, log: Path | None = None,
-        trace: Path = _TRACE, method: Literal["forkserver", "spawn"] = "forkserver",
+        trace: Path = layout.LAST_ERROR, method: Literal["forkserver", "spawn"] = "forkserver",
     ) -> None:  # fmt: skip
         # Asking CUDA itself whether there is a GPU, as MMEngine does when imported, would leave it unusable after a fork.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

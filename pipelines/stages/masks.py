@@ -36,7 +36,7 @@ def main() -> None:
     data, out = layout.data(args.tier), args.out or layout.auxiliary(args.tier, args.pair, args.method)
     setting = open_setting(args.tier, args.pair, data)
     folder = layout.teacher(args.tier, args.pair)
-    training = part.prior_training(args.pair, setting.pair.head, args.tier)
+    training = part.auxiliary_training(args.pair, setting.pair.head, args.tier)
     origin = "published" if setting.tier.schedule is None else "published, iterations of the tier"
     teacher = Weights(folder / layout.WEIGHTS, str(read_run(folder).weights_sha256))
     keys, key, hparams = list(load_stages()[layout.MASKS]), f"{args.pair}/{args.method}", part.recipe.prior.hparams

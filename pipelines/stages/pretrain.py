@@ -23,7 +23,7 @@ PRETRAINING_SEED = 0  # one of each backbone
 
 
 def judged(name: str, curve: list[dict[str, float]], wanted: Pretraining) -> dict[str, Any]:
-    """The accuracy for the record; ValueError where it is below what the tier asks."""
+    """Return the accuracy for the record; ValueError where it is below what the tier asks."""
     accuracy = next(point["val_accuracy"] for point in reversed(curve) if "val_accuracy" in point)
     if accuracy < wanted.least_accuracy:
         raise ValueError(

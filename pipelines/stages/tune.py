@@ -138,7 +138,7 @@ def _parent(folder: Path) -> str | None:
 
 
 def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict[str, Any], parent: str | None) -> Study:
-    """The record of a finished study; ValueError where no trial was completed."""
+    """Return the record of a finished study; ValueError where no trial was completed."""
     finished = study.finished()
     trials = [
         Trial(

@@ -17,7 +17,7 @@ def backend(journal: Path) -> JournalFileBackend:
 
 
 def storage_at(folder: Path) -> JournalStorage:
-    """The journal in a study's folder; ValueError where it cannot be read."""
+    """Open the journal in a study's folder; ValueError where it cannot be read."""
     journal = folder / "journal.log"
     try:
         return JournalStorage(backend(journal))

@@ -153,7 +153,7 @@ class SharedStudy:
         return [trial for trial in self._trials() if trial.state in _FINISHED and result_of(trial).state != "lost"]
 
     def next_trial(self) -> AssignedTrial | Literal["wait"] | None:
-        """The next trial; ``wait`` while others work on the last ones; None when all is done.
+        """Return the next trial; ``wait`` while others work on the last ones; None when all is done.
 
         Raises:
             ValueError: the first trials have all failed.
