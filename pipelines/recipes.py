@@ -143,15 +143,17 @@ def load_parts(method_name: str) -> list[Part]:
     """Read the recipe of each part of a method; ValueError where one is unknown, wrong or combined with itself."""
     names = method_name.split("+")
     if len(set(names)) < len(names):
-        raise ValueError(f"params.yaml: method '{method_name}' joins a method to itself")
+        raise ValueError(f"params.yaml: method '{method_name}' combines a method with itself")
     parts = [Part(name, load_recipe(name), tuple(other for other in names if other != name)) for name in names]
     if len(parts) > 1 and "none" in names:
-        raise ValueError(f"params.yaml: method '{method_name}' joins the control, which is no distillation")
+        raise ValueError(f"params.yaml: method '{method_name}' combines the baseline, which is no distillation")
     codes = [part.code for part in parts]
     if twice := next((code for code in codes if codes.count(code) > 1), None):
         raise ValueError(f"params.yaml: method '{method_name}' combines two recipes of methods/{twice}.py; choose one of them")
     if sum(part.recipe.prior is not None for part in parts) > 1:
-        raise ValueError(f"params.yaml: method '{method_name}' joins two methods that learn a prior; only one can")
+        raise ValueError(
+            f"params.yaml: method '{method_name}' combines two methods with an auxiliary module; only one may have one"
+        )
     return parts
 
 
@@ -228,10 +230,10 @@ def with_hparams(parts: list[dict[str, Any]], values: dict[str, Any]) -> list[di
 
 def needed_inputs(parts: list[dict[str, Any]]) -> list[str]:
     """Return the inputs that the parts need with these hyper-parameters, each once."""
-    roles: Iterator[str] = (
-        role for part in parts for role in importlib.import_module(f"methods.{part['code']}").Method.roles(part["hparams"])
+    inputs: Iterator[str] = (
+        name for part in parts for name in importlib.import_module(f"methods.{part['code']}").Method.roles(part["hparams"])
     )
-    return list(dict.fromkeys(roles))
+    return list(dict.fromkeys(inputs))
 
 
 def impossible_reason(pair_name: str, pair: Pair, method_name: str, tier_name: str) -> str | None:
@@ -247,8 +249,8 @@ def impossible_reason(pair_name: str, pair: Pair, method_name: str, tier_name: s
             reason = pair.why_without(name)
             if reason is None:
                 raise ValueError(
-                    f"{method_name} needs role '{name}', which no pair has; benchmarks/pairs/{pair_name}.yaml offers: "
-                    f"{', '.join(sorted(pair.modules))}; correct the method, or add the role to benchmarks/pair.py"
+                    f"{method_name} needs input '{name}', which no pair has; benchmarks/pairs/{pair_name}.yaml offers: "
+                    f"{', '.join(sorted(pair.modules))}; correct the method, or add the input to benchmarks/pair.py"
                 )
             return f"needs '{name}': {reason}"
     return None

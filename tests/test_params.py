@@ -31,9 +31,9 @@ def at_root(monkeypatch):
         ({"grid": {"gfl": ["none"]}}, r"unknown pair 'gfl'; benchmarks/pairs/ has: atss_r101_r50, .*gfl_r101_r50, .*solo_r101_r50"),
         ({"grid": {PAIR: ["none", "mdg"]}}, r"unknown method 'mdg'; methods/ has: .*maskd, .*mgd, .*none"),
         ({"grid": {PAIR: ["none", "mgd+mdg"]}}, r"unknown method 'mdg'"),
-        ({"grid": {PAIR: ["mgd+mgd"]}}, r"method 'mgd\+mgd' joins a method to itself"),
-        ({"grid": {PAIR: ["none+mgd"]}}, r"method 'none\+mgd' joins the control, which is no distillation"),
-        ({"grid": {PAIR: ["maskd+maskd_seg"]}}, r"joins two methods that learn a prior; only one can"),
+        ({"grid": {PAIR: ["mgd+mgd"]}}, r"method 'mgd\+mgd' combines a method with itself"),
+        ({"grid": {PAIR: ["none+mgd"]}}, r"method 'none\+mgd' combines the baseline, which is no distillation"),
+        ({"grid": {PAIR: ["maskd+maskd_seg"]}}, r"combines two methods with an auxiliary module; only one may have one"),
         ({"grid": {PAIR: ["mgd@2"]}}, r"grid\.gfl_r101_r50\.0: String should match pattern .* got 'mgd@2'"),
         ({"grid": {}}, r"params.yaml: grid: Dictionary should have at least 1 item after validation, not 0"),
         ({"grid": {PAIR: []}}, r"params.yaml: grid\.gfl_r101_r50: List should have at least 1 item after validation, not 0"),
@@ -221,7 +221,7 @@ def test_role_that_the_pair_does_not_have(monkeypatch):
     monkeypatch.setattr(load_parts("mgd")[0].method, "roles", lambda _: ("neck", "queries"))
     with pytest.raises(
         ValueError,
-        match=r"mgd needs role 'queries', which no pair has; .*gfl_r101_r50\.yaml offers: .*neck, predictions; .*benchmarks/pair\.py",
+        match=r"mgd needs input 'queries', which no pair has; .*gfl_r101_r50\.yaml offers: .*neck, predictions; .*benchmarks/pair\.py",
     ):
         reason(pair, "mgd")
 

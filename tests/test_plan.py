@@ -373,7 +373,7 @@ def test_a_baseline_with_seeds_of_its_own(project, monkeypatch):
     [
         (["--pairs", "gamma"], r"--pairs: unknown pair 'gamma'; benchmarks/pairs/ has: alpha, beta"),
         (["--methods", "none", "mgd+mdg"], r"--methods: unknown method 'mdg'; methods/ has: .*mgd.*"),
-        (["--methods", "none+mgd"], r"--methods: method 'none\+mgd' joins the control, which is no distillation"),
+        (["--methods", "none+mgd"], r"--methods: method 'none\+mgd' combines the baseline, which is no distillation"),
         (["--tier", "huge"], r"--tier: unknown tier 'huge'; benchmarks/tiers/ has: .*mini, .*own, .*paper, .*smoke.*"),
         (["--price", "-1"], r"--price is -1\.0; give a number of 0 or more"),
         (["--price", "nan"], r"--price is nan; give a number of 0 or more"),

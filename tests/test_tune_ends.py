@@ -111,7 +111,7 @@ def test_best_is_the_highest_complete_score_and_the_first_of_equals(monkeypatch,
         "trial": 1, "front": [1], "num_trials": {"complete": 3, "pruned": 1, "failed": 0}, "iterations": 70,
     }  # fmt: skip
     assert claims[0].hparams == RECIPE
-    assert out.splitlines()[-1].endswith("7.0 on the tune split, the recipe's own 1.0; 3 complete, 1 pruned, 0 failed")
+    assert out.splitlines()[-1].endswith("7.0 on the validation split, the recipe's own 1.0; 3 complete, 1 pruned, 0 failed")
 
 
 def test_two_objectives_have_a_front(monkeypatch, capsys):

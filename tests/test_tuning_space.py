@@ -99,7 +99,7 @@ def test_distributions(bounds, value, expected):
         ({"times": (0.5, 2)}, 0.0, "multiples of 0.0 are no range"),
         ({"times": (0.5, 2)}, "kl", "'kl' is no number; give choices"),
         ({"between": (0, 1)}, True, "True is no number"),
-        ({"between": (0, 1)}, 3.0, "the recipe's value 3 lies outside of 0 to 1; widen"),
+        ({"between": (0, 1)}, 3.0, "the recipe's value 3 is outside of 0 to 1; widen"),
         ({"between": (1.5, 6)}, 3, "counts in whole numbers, and 1.5 to 6 are not"),
         ({"choices": ["a", "b"]}, "c", "'c' is not among the choices"),
     ],

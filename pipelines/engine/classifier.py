@@ -40,7 +40,7 @@ class BackboneClassifier(BaseModel):  # type: ignore[misc]
         self.head = nn.Linear(channels, len(CLASSES))
 
     def forward(self, inputs: Tensor, data_samples: list[int], mode: str = "tensor") -> Any:
-        """Logits (N, K), or the loss, or as predictions a list of ``{right}`` an image; ``data_samples`` are classes."""
+        """Return logits (N, K), or the loss, or as predictions a list of ``{right}`` per image; ``data_samples`` are classes."""
         levels = self.backbone(inputs)
         last_NCHW = levels[-1] if isinstance(levels, (tuple, list)) else levels
         logits_NK = self.head(last_NCHW.mean(dim=(2, 3)))

@@ -1,7 +1,7 @@
 """Sources of a pair's images and labels, and the data part of a config.
 
 Three kinds: the generated scenes and a user's own data, both read by one plain pipeline at a tier with reduced models;
-and the published data sets, read as the published config does, from where the user says that they lie.
+and the published data sets, read as the published config does, from the folder that the user names.
 """
 
 from collections.abc import Callable, Iterator, Mapping

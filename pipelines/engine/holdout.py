@@ -2,7 +2,7 @@
 
 A published data set has no split to choose hyper-parameters by but the one that is reported, and that one no trial may see.
 So some training images are held out, the same ones for every pair, method and trial, and trials train on the rest; the
-trainings that are reported use all training images, as published.
+runs that are reported use all training images, as published.
 
 COCO and VOC: images in the order of the sha256 of seed and name, the first so many.
 No random generator, no order of files and no version of a library can change that choice.

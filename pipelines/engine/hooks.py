@@ -90,7 +90,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
     """Keeps a training's curve in its checkpoints, reports progress, and stops on a loss that is not finite.
 
     The curve is a list of points ``{iteration, epoch, lr, loss, loss_...}``: means since the point
-    before; and of validations ``{iteration, epoch, val_...}`` on the tune split.
+    before; and of validations ``{iteration, epoch, val_...}`` on the validation split.
     """
 
     def __init__(self, label: str, tracker: Tracker) -> None:
@@ -150,7 +150,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
             self._close_point(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
-        """Note the validation on the tune split, in points."""
+        """Note the scores on the validation split, in points."""
         values = {
             # MMDetection gives fractions, MMSegmentation percents.
             f"val_{key.rsplit('/', 1)[-1].removeprefix('bbox_')}": round(float(value) * (100 if "/" in key else 1), 3)
@@ -163,7 +163,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         main = next((key for key in ("val_mIoU", "val_segm_mAP", "val_mAP", "val_accuracy") if key in values), None)
         said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
         where = f"epoch {runner.epoch}" if self._iteration == runner.iter else f"iteration {self._iteration}"
-        print(f"{self._label} {where}: {said} on the tune split", flush=True)
+        print(f"{self._label} {where}: {said} on the validation split", flush=True)
         # Within an epoch, too, validating is no time of training.
         self._line_at = self._tick = time.monotonic()
 

@@ -51,7 +51,7 @@ def coco_ap(
         evaluation.params.maxDets = [1, 10, _MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, detections an image)
+    precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, detections per image)
 
     def mean(threshold: slice = slice(None), *, area: int = 0, classes: slice = slice(None)) -> float | None:
         values = precision[threshold, :, classes, area, -1]
@@ -71,7 +71,7 @@ def reading(ground_truth: Path, detections: Sequence[dict[str, Any]], kind: Lite
     AP mixes both with the scores' ranking; these two tell a detector that finds from one that classifies.
 
     Args:
-        ground_truth: annotation file in COCO's format; crowds are left out.
+        ground_truth: annotation file in COCO's format; crowds are excluded.
         detections: as for :func:`coco_ap`; what the model's own score threshold lets through.
         kind: what is compared, ``bbox`` or ``segm``.
     """
@@ -111,7 +111,7 @@ def segmentation_iou(
 ) -> tuple[Segmentation, dict[str, float | None]]:
     """Compute IoU and accuracy over a whole split, from one confusion matrix of all its pixels.
 
-    A class that neither truth nor prediction has is left out of mIoU, and one that the truth lacks of mAcc.
+    A class that neither truth nor prediction has is excluded from mIoU, and one that the truth lacks from mAcc.
 
     Args:
         maps: of each image the true and the predicted label map, images (H, W) of class indices.

@@ -1,7 +1,7 @@
 """MMLab as this suite uses it: mmrazor made importable, a process prepared, models built, standard output kept quiet.
 
 mmrazor 1.0.0 (June 2023) is the last release and predates the torch and mmcv of today.
-What stands in its way is all in its version check and in its quantization part; the four changes below
+All obstacles are in its version check and in its quantization part; the four changes below
 let the unmodified package import.
 They make mmrazor's *quantization* meaningless (the suite does not use it) and leave distillation as it is.
 """

@@ -32,7 +32,7 @@ def with_versions(state: State, versions: dict[str, Any] | None) -> State:
 
 
 def _stripped(state: State, prefix: str) -> State:
-    """Keys and versions that begin with the prefix without it; the other keys are left out."""
+    """Return keys and versions that begin with the prefix without it; the other keys are excluded."""
 
     def strip(key: str) -> str:
         return f"{key}.".removeprefix(prefix).removesuffix(".")

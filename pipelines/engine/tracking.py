@@ -134,7 +134,7 @@ class Tracker:
 
     @_guarded
     def dataset(self, name: str, digest: str, source: str) -> None:
-        """Record the data set by name, digest and where it lies."""
+        """Record the data set by name, digest and source."""
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415 (as above)
 
         entity = Dataset(name=name, digest=digest[:36], source_type="local", source=source)

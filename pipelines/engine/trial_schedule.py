@@ -71,7 +71,7 @@ def shorten(config: Config, fraction: float) -> None:
 
 
 class ReportHook(Hook):  # type: ignore[misc]
-    """Validates at evenly spaced iterations, hands the score on, and ends the training where it is told to.
+    """Validates at evenly spaced iterations, reports the score, and ends the training where the report's answer is True.
 
     Args:
         metric: the pair's.

@@ -27,7 +27,7 @@ def check_recipe(part: Part) -> None:
     """Compare a recipe with the code that it names.
 
     Raises:
-        ValueError: the code is missing, or a hyper-parameter stands in one and not in the other.
+        ValueError: the code is missing, or a hyper-parameter is in one and not in the other.
     """
     name, recipe = part.name, part.recipe
     if not Path(f"methods/{part.code}.py").is_file():
@@ -65,7 +65,7 @@ def check_recipe(part: Part) -> None:
 
 
 def check_config(pair_name: str, config: str) -> None:
-    """ValueError where no installed package has a pair's config; a package that is not installed has no say."""
+    """ValueError where no installed package has a pair's config; a package that is not installed is not asked."""
     package, _, name = config.partition("::")
     spec = find_spec(package)
     if spec is None or spec.origin is None:

@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def search(task: Task, out: Path, *, is_joining: bool) -> None:
-    """Work on a study until it is done; unless joining, write its results.
+    """Work on a study until it is done; unless it runs elsewhere, write its results.
 
     Raises:
         ValueError: the study cannot be opened, every trial fails, or a trial's process says that the study cannot go on.

@@ -18,7 +18,7 @@ class Best(BaseModel):
     study: str = ""
     hparams: dict[str, Any] = Field(default_factory=dict)
     metric: str = ""
-    score: float | None = Field(default=None, description="on the tune split, points")
+    score: float | None = Field(default=None, description="on the validation split, points")
     recipe_score: float | None = Field(
         default=None, description="of the recipe's values there; None where that trial is not complete"
     )

@@ -72,7 +72,7 @@ def distribution(where: str, bounds: Range, value: Any) -> BaseDistribution:
     low, high = bounds.between or tuple(factor * value for factor in bounds.times or ())
     is_log = bounds.scale == "log" or (bounds.times is not None and bounds.scale is None)
     if not low <= value <= high:
-        raise ValueError(f"{where}: the recipe's value {value:g} lies outside of {low:g} to {high:g}; widen the range")
+        raise ValueError(f"{where}: the recipe's value {value:g} is outside of {low:g} to {high:g}; widen the range")
     if not isinstance(value, int):
         return FloatDistribution(low, high, log=is_log)
     if bounds.between and (low, high) != (round(low), round(high)):

@@ -1,9 +1,9 @@
 """One Optuna study on a journal file: several workers share it, and any of them may be killed at any moment.
 
-A trial is handed out under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
+A trial is assigned under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
 worker is gone stays RUNNING for ever, so each worker first looks for such trials, by host and process; their result is
 taken over where it was left behind, else they are failed and tried again.
-The sampler is seeded anew for each trial by how many were handed out before it (lost ones not counted), so that neither
+The sampler is seeded anew for each trial by how many were assigned before it (lost ones not counted), so that neither
 a second worker nor a second attempt repeats the draws of the first.
 """
 
