@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS, MODELS, DefaultScope
 
 from benchmarks.synthetic import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
-from pipelines import layout, params
+from pipelines import layout, stage_list
 from pipelines.engine.backbones import backbone_of, backbones_of
 from pipelines.engine.classifier import DigitAccuracy, OneDigitScenes, compose_pretraining
 from pipelines.engine.compose import compose_training
@@ -284,7 +284,7 @@ def test_a_backbone_that_the_tier_has_no_scale_for(monkeypatch):
     tier = load_tier("mini")
     fewer = {name: scale for name, scale in tier.model.backbones.items() if name != "ResNet-50"}
     monkeypatch.setattr(
-        params, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
+        stage_list, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
     )
     said = refused(backbones_needed, grid(), [PAIR])
 

@@ -277,7 +277,7 @@ def test_necks_that_must_be_equal_and_are_not(teacher, method):
 
 def test_necks_of_different_numbers_of_levels(teacher):
     """No method can pair the levels then; one that needs none is built."""
-    with pytest.raises(UnfitError, match=r"role 'neck' has 4 levels in the student and 3 in the teacher; choose a pair"):
+    with pytest.raises(UnfitError, match=r"input 'neck' has 4 levels in the student and 3 in the teacher; choose a pair"):
         with_other_neck(teacher, "mgd", levels=4)
 
     assert with_other_neck(teacher, "none", levels=4).student.neck.num_outs == 4

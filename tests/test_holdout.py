@@ -15,7 +15,7 @@ from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.data_configs import data_source, dicts
 from pipelines.engine.holdout import hold_out
 from pipelines.engine.mmlab import prepare_process, quiet
-from pipelines.engine.setting import Distillation, Setting, Weights, verified_data
+from pipelines.engine.setting import Distillation, Setting, VerifiedData, Weights, verified_data
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import cell_parts
 from tests import trees
@@ -342,12 +342,14 @@ def test_identity_without_the_test_split(pair_name, tmp_path, monkeypatch):
     root = tree(name, tmp_path / "data")
     write_manifest(tmp_path, [check_published(name, root)])
     digest, at = read(tmp_path / "manifest.json")["sets"][name]["digest"], at_paper(pair_name, root)
-    assert verified_data(at, tmp_path) == verified_data(at, tmp_path, without=("test",)) == (name, digest)
+    expected = VerifiedData(name, digest, tmp_path)
+
+    assert verified_data(at, tmp_path) == verified_data(at, tmp_path, without=("test",)) == expected
 
     for path in TEST[name]:
         shutil.rmtree(root / path) if (root / path).is_dir() else (root / path).unlink()
     refused(verified_data, at, tmp_path)
-    assert verified_data(at, tmp_path, without=("test",)) == (name, digest)
+    assert verified_data(at, tmp_path, without=("test",)) == expected
     (root / TRAIN[name]).write_bytes(b"another")
     assert "has changed since prepare checked it" in refused(verified_data, at, tmp_path, ("test",))
     (root / TRAIN[name]).unlink()
@@ -368,7 +370,7 @@ def test_identity_of_own_boxes_without_the_test_split(tmp_path):
     (own.folder / "test.json").unlink()
 
     assert "test.json cannot be read" in refused(verified_data, at, tmp_path)
-    assert verified_data(at, tmp_path, without=("test",))[0] == "own"
+    assert verified_data(at, tmp_path, without=("test",)).name == "own"
     edit(own.folder / "tune.json", lambda coco: coco["annotations"].pop())
     assert "tune.json has changed" in refused(verified_data, at, tmp_path, ("test",))
 
@@ -393,7 +395,7 @@ def test_identity_of_own_label_maps_without_the_test_split(shared, tmp_path):
     labels[1].unlink()
 
     refused(verified_data, at, tmp_path)
-    assert verified_data(at, tmp_path, without=("test",))[0] == "own"
+    assert verified_data(at, tmp_path, without=("test",)).name == "own"
     label_map(labels[0], 1, 1)
     assert "has changed" in refused(verified_data, at, tmp_path, ("test",))
 
@@ -406,6 +408,6 @@ def test_records_without_single_files(tmp_path, monkeypatch):
     edit(tmp_path / "verified.json", lambda content: content["sets"]["cityscapes"].pop("files"))
     at = at_paper("pspnet_r101_pspnet_r18", root)
 
-    assert verified_data(at, tmp_path)[0] == "cityscapes"
+    assert verified_data(at, tmp_path).name == "cityscapes"
     assert "not recorded one by one; check it again with: dvc repro -f prepare" in refused(verified_data, at, tmp_path, ("test",))
     assert json.loads((tmp_path / "verified.json").read_text())["sets"]["cityscapes"].keys() == {"root", "stamps", "annotations"}
