@@ -169,20 +169,20 @@ def read(path: Path) -> dict:
 
 def setting(pair_name: str = PAIR, tier_name: str = "smoke", data: Path = Path("data")):
     """A pair at a tier; published data lie under ``/data``, where nothing need be as long as nothing is loaded."""
-    from pipelines.engine.compose import Setting  # noqa: PLC0415 (seconds)
-    from pipelines.engine.data_configs import source  # noqa: PLC0415
+    from pipelines.engine.data_configs import data_source  # noqa: PLC0415
+    from pipelines.engine.setting import Setting  # noqa: PLC0415 (seconds)
     from pipelines.params import load_pair, load_tier  # noqa: PLC0415
 
     pair, tier = load_pair(pair_name), load_tier(tier_name)
     roots = {name: f"/data/{name}" for name in ("coco", "voc", "cityscapes")}
-    return Setting(pair, tier, source(pair, tier, data, roots=roots))
+    return Setting(pair, tier, data_source(pair, tier, data, roots=roots))
 
 
 def build(config):
     """A model as the Runner builds it."""
     from mmengine.registry import MODELS, DefaultScope  # noqa: PLC0415 (seconds)
 
-    from pipelines.engine.training import quiet  # noqa: PLC0415
+    from pipelines.engine.mmlab import quiet  # noqa: PLC0415
 
     with quiet(), DefaultScope.overwrite_default_scope(config.get("default_scope", "mmdet")):
         return MODELS.build(config.model)

@@ -13,16 +13,19 @@ from mmengine.registry import HOOKS, MODELS, DefaultScope
 
 from benchmarks.synthetic import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
-from pipelines import layout, params
+from pipelines import layout, stage_list
 from pipelines.engine.backbones import backbone_of, backbones_of
-from pipelines.engine.classifier import OneDigitScenes, ShareRight
-from pipelines.engine.compose import Weights, compose_pretraining, compose_training
-from pipelines.engine.training import config_sha256, prepare_process, quiet
+from pipelines.engine.classifier import DigitAccuracy, OneDigitScenes, compose_pretraining
+from pipelines.engine.compose import compose_training
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.setting import Weights
+from pipelines.engine.training import config_sha256
 from pipelines.engine.weights import file_sha256
 from pipelines.estimation.completed import Completed
 from pipelines.estimation.estimate import make_estimate
-from pipelines.grid import Grid, stages
-from pipelines.params import backbones_needed, load_pair, load_tier
+from pipelines.grid import Grid
+from pipelines.params import load_pair, load_tier
+from pipelines.stage_list import backbones_needed, stages
 from pipelines.stages import teachers
 from pipelines.stages.check import check_repeat
 from pipelines.stages.pretrain import judged
@@ -130,7 +133,7 @@ def test_another_start_is_another_work_directory():
     """And so is other code: a run never goes on from a checkpoint that began elsewhere."""
     starts = (None, Weights(Path("a.pth"), "1" * 64), Weights(Path("a.pth"), "2" * 64))
     codes = ({"methods.none": "1"}, {"methods.none": "2"}, {"methods.none": "2", "methods.contract": "1"})
-    digests = {config_sha256(cell(PAIR, "none", "mini", initialisation=weights), code) for weights in starts for code in codes}
+    digests = {config_sha256(cell(PAIR, "none", "mini", start=weights), code) for weights in starts for code in codes}
 
     assert len(digests) == 9
 
@@ -186,7 +189,7 @@ def test_the_classifier_learns_and_counts():
 
 def test_share_right():
     """Three of four."""
-    metric = ShareRight()
+    metric = DigitAccuracy()
     metric.process({}, [{"right": True}, {"right": True}])
     metric.process({}, [{"right": False}, {"right": True}])
 
@@ -273,7 +276,7 @@ def test_a_backbone_that_the_tier_has_no_scale_for(monkeypatch):
     tier = load_tier("mini")
     fewer = {name: scale for name, scale in tier.model.backbones.items() if name != "ResNet-50"}
     monkeypatch.setattr(
-        params, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
+        stage_list, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
     )
     said = refused(backbones_needed, grid(), [PAIR])
 

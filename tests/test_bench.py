@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from benchmarks.throughput import Throughput
 from pipelines.commands.app import main
-from pipelines.engine.dummy_batches import made_up_batch
+from pipelines.engine.dummy_batches import dummy_batch
 from pipelines.measurement.records import Measured, as_table, published_size
 from pipelines.runner.processes import ProcessEnd, call
 from tests.conftest import ROOT, copy_project, run_stage
@@ -76,7 +76,7 @@ def detector(head):
 
 def test_objects():
     """Boxes of many sizes inside of the image, labels of the model's classes, no masks where none are learned."""
-    batch = made_up_batch(detector("GFLHead"), SIZE, 2)
+    batch = dummy_batch(detector("GFLHead"), SIZE, 2)
     assert [tuple(image.shape) for image in batch["inputs"]] == [(3, *SIZE)] * 2
     for sample in batch["data_samples"]:
         boxes = sample.gt_instances.bboxes.tensor
@@ -92,7 +92,7 @@ def test_objects():
 
 def test_masks_fill_their_boxes():
     """Each mask reaches all four sides of its box and no further, and leaves the corners out."""
-    (sample,) = made_up_batch(detector("SOLOHead"), (400, 600), 1)["data_samples"]
+    (sample,) = dummy_batch(detector("SOLOHead"), (400, 600), 1)["data_samples"]
     boxes = sample.gt_instances.bboxes.tensor
     tight = sample.gt_instances.masks.get_bboxes("hbox").tensor
 
@@ -104,7 +104,7 @@ def test_masks_fill_their_boxes():
 def test_label_maps():
     """Every class of the model and pixels without a label, in a map of the image's size."""
     config = Config({"default_scope": "mmseg", "model": {"student": {"decode_head": {"num_classes": 3}}}})
-    (sample,) = made_up_batch(config, (70, 200), 1)["data_samples"]
+    (sample,) = dummy_batch(config, (70, 200), 1)["data_samples"]
     labels = sample.gt_sem_seg.data
 
     assert tuple(labels.shape) == (1, 70, 200)

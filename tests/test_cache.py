@@ -10,8 +10,8 @@ import yaml
 
 from pipelines import layout, resolved
 from pipelines.code_digest import code_of
-from pipelines.grid import stages, stages_text
 from pipelines.params import load_grid
+from pipelines.stage_list import stages, stages_text
 from tests.conftest import ROOT, edit_yaml
 
 GFL, FRCNN, PSPNET = "gfl_r101_r50", "faster_rcnn_r101_r50", "pspnet_r101_pspnet_r18"
@@ -176,7 +176,8 @@ def test_the_schedule_of_a_head_type(project):
         ("pipelines/engine/auxiliary.py", ["masks"]),
         ("pipelines/engine/classifier.py", ["pretrain"]),
         ("pipelines/engine/trial_schedule.py", ["tune"]),
-        ("pipelines/engine/hooks.py", ["pretrain", "teachers", "masks", "tune", "distill", "evaluate"]),
+        ("pipelines/engine/hooks.py", ["pretrain", "teachers", "masks", "tune", "distill"]),
+        ("pipelines/engine/distiller.py", ["pretrain", "teachers", "masks", "tune", "distill", "evaluate"]),
         ("pipelines/engine/tracking.py", []),
         ("pipelines/runner/record.py", []),
         ("pipelines/estimation/workload.py", []),

@@ -6,18 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.engine.compose import (
-    Distillation,
-    Weights,
-    compose_cell,
-    compose_prior,
-    compose_test,
-    compose_training,
-    started_from,
-)
+from pipelines.engine.auxiliary import compose_auxiliary
+from pipelines.engine.compose import compose_cell, compose_test, compose_training
 from pipelines.engine.data_configs import dicts
-from pipelines.engine.mmlab import published_config
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
+from pipelines.engine.published import published_config
+from pipelines.engine.setting import Distillation, Weights
+from pipelines.params import load_pair
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts
 from tests.conftest import ROOT, copy_project, edit_yaml, renew, run_here, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
@@ -36,7 +31,7 @@ def cell(pair_name, method, tier="paper", at=None, **more):
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, tier)
     changes = cell_config(method, pair_name, pair, tier)
-    return compose_cell(at or setting(pair_name, tier), Distillation(parts, TEACHER, None, changes), seed=0, **more)
+    return compose_cell(at or setting(pair_name, tier), Distillation(parts, TEACHER, None, changes, **more), seed=0)
 
 
 def with_batch(at, batch_size):
@@ -167,14 +162,14 @@ def test_what_is_tested_is_what_was_trained(pair_name):
 def test_initialisation(pair_name):
     """The student's backbone starts from the verified file alone; of the teacher of a cell nothing is initialised."""
     file = Weights(Path("initialisation.pth"), "abc")
-    config = cell(pair_name, "none", initialisation=file)
+    config = cell(pair_name, "none", start=file)
     alone = compose_training(setting(pair_name, "paper"), "teacher", seed=0, initialisation=file)
     bare = compose_training(setting(pair_name, "paper"), "student", seed=0)
     hook = {"type": "InitialisationHook", "path": "initialisation.pth", "sha256": "abc"}
 
     assert config.custom_hooks == [{**hook, "part": "student.backbone"}]
     assert alone.custom_hooks == [{**hook, "part": "backbone"}]
-    assert (started_from(config), started_from(bare)) == ("abc", None)
+    assert not bare.get("custom_hooks")
     for model in (config.model.teacher, config.model.student, bare.model):
         assert "Pretrained" not in [part.get("type") for part in dicts(model)]
         assert not model.get("pretrained")
@@ -183,8 +178,8 @@ def test_initialisation(pair_name):
 def test_prior_is_learned_on_the_teacher_as_the_recipe_says():
     """Adam at 0.01 down to 1e-6 over 2000 iterations, nothing validated, an endless stream of the teacher's batches."""
     at, (part,) = setting("retinanet_r101_r50", "paper"), load_parts("maskd")
-    training = part.prior_training("retinanet_r101_r50", "retinanet", "paper").model_dump()
-    config = compose_prior(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
+    training = part.auxiliary_training("retinanet_r101_r50", "retinanet", "paper")
+    config = compose_auxiliary(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
 
     assert config.optim_wrapper.optimizer == {"type": "Adam", "lr": 0.01, "weight_decay": 1e-3}
     assert [(schedule.T_max, schedule.eta_min) for schedule in config.param_scheduler] == [(2000, 1e-6)]
@@ -200,8 +195,8 @@ def test_fcos_tokens_are_learned_with_clipped_gradients():
     clipped = {}
     for pair_name in ("fcos_r101_r50", "retinanet_r101_r50"):
         at = setting(pair_name, "paper")
-        training = part.prior_training(pair_name, at.pair.head, "paper").model_dump()
-        config = compose_prior(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
+        training = part.auxiliary_training(pair_name, at.pair.head, "paper")
+        config = compose_auxiliary(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
         clipped[pair_name] = config.optim_wrapper.get("clip_grad")
 
     assert clipped == {"fcos_r101_r50": {"max_norm": 35}, "retinanet_r101_r50": None}

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.pair import TAPS
 from methods.contract import Composition, View
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from pipelines.stages.check import check_recipe
 from tests.views import Case
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from methods.contract import Batch, DensePrediction, DenseTargets, View
 from methods.crosskd import BOX_ERRORS, Method, cross, giou_error, iou_error, quality_error
 from pipelines.engine import heads
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.test_heads import BOX_CONV, CLASS_CONV, FAMILIES, NUM_CLASSES, POSITIONS, batch, detector, frozen, generator
 from tests.views import CASES, Case, assert_exact
 
@@ -352,7 +352,7 @@ def losses_by_hand(family, hparams, student, teacher, images, samples):
 def losses_by_method(family, hparams, student, teacher, images, samples):
     """The losses as a cell computes them."""
     roles, position = ("dense_head",), hparams["position"]
-    with heads.tap_student(student, family, roles, position) as tap:
+    with heads.HeadRecorder(student, family, roles, position) as tap:
         student(images, samples, mode="loss")
     with torch.no_grad():
         features = teacher.extract_feat(images)

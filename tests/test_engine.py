@@ -9,13 +9,16 @@ import torch
 
 from benchmarks.datasets import check_own, write_manifest
 from benchmarks.synthetic import write_scenes
-from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
+from pipelines.engine.auxiliary import compose_auxiliary
+from pipelines.engine.compose import compose_cell, compose_test, compose_training
 from pipelines.engine.distiller import UnfitError
-from pipelines.engine.mmlab import import_mmrazor, published_config
-from pipelines.engine.stage import _check_batch
-from pipelines.engine.training import prepare_process, save_weights, train
-from pipelines.engine.weights import file_sha256, read_weights
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
+from pipelines.engine.mmlab import import_mmrazor, prepare_process
+from pipelines.engine.published import published_config
+from pipelines.engine.setting import Distillation, Weights
+from pipelines.engine.training import _check_batch, train
+from pipelines.engine.weights import file_sha256, read_weights, save_weights
+from pipelines.params import load_pair
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts
 from tests import trees
 from tests.conftest import PAIR, ROOT, build, setting, total
 
@@ -105,11 +108,11 @@ def test_every_config_builds(tmp_path, tier_name, pair_name):
     parts, _ = cell_parts(name, pair_name, at.pair, tier_name)
     changes = cell_config(name, pair_name, at.pair, tier_name)
     model = build(compose_cell(at, Distillation(parts, weights, None, changes), seed=0))
-    prior = compose_prior(
+    prior = compose_auxiliary(
         at, weights, code=name, hparams=part.recipe.prior.hparams,
-        training=part.prior_training(pair_name, at.pair.head, tier_name).model_dump(), seed=0,
+        training=part.auxiliary_training(pair_name, at.pair.head, tier_name), seed=0,
     )  # fmt: skip
-    learned, role = build(prior).prior, "neck" if name == "maskd" else "logits"
+    learned, role = build(prior).auxiliary, "neck" if name == "maskd" else "logits"
     student, teacher = (side.get_submodule(at.pair.modules[role]) for side in (model.student, model.teacher))
 
     assert student.out_channels == teacher.out_channels

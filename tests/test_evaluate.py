@@ -12,12 +12,14 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from benchmarks.synthetic import CLASSES, SceneSpec, write_scenes
-from pipelines.engine.compose import Setting, compose_test, compose_training
-from pipelines.engine.data_configs import source
+from pipelines.engine.compose import compose_test, compose_training
+from pipelines.engine.data_configs import data_source
+from pipelines.engine.evaluation import measure
 from pipelines.engine.metrics import coco_ap, segmentation_iou
-from pipelines.engine.training import prepare_process, quiet, save_weights
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.setting import Setting
+from pipelines.engine.weights import save_weights
 from pipelines.params import load_pair, load_tier
-from pipelines.stages.evaluate import measure
 from reports.schemas.run import Ap, Metrics, Segmentation
 from tests.conftest import ROOT, build
 
@@ -208,7 +210,7 @@ def student(pair_name, folder):
     """A pair at tier smoke on scenes of its own, and a file of random weights of its student."""
     tier, pair = load_tier("smoke"), load_pair(pair_name)
     write_scenes(tier.scenes, folder / "data")
-    setting = Setting(pair, tier, source(pair, tier, folder / "data"))
+    setting = Setting(pair, tier, data_source(pair, tier, folder / "data"))
     torch.manual_seed(0)
     save_weights(build(compose_training(setting, "student", seed=0)), folder / "student.pth")
     return setting, folder / "student.pth"

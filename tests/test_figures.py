@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from methods.contract import Picture
-from pipelines.engine.visualizations import picture_arrays
+from pipelines.engine.visualizations import map_arrays
 from reports.plots import predictions, scores, style, subgroups, training, visualizations
 from reports.plots.figures import draw
 from reports.schemas.leaderboard import Curve, Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
@@ -116,7 +116,7 @@ def pictured(name, columns, common, maps, *, translucent=False):
     each = len(maps) // len(columns)
     levels = {title: tuple(torch.as_tensor(m) for m in maps[k * each : (k + 1) * each]) for k, title in enumerate(columns)}
     picture = Picture(f"the {name} seen", f"strength of the {name}", levels, tuple(common), translucent)
-    return picture_arrays({name: picture})
+    return map_arrays({name: picture})
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pipelines.params import load_yaml
 from pipelines.reporting.collect import collect_leaderboard, margins
 from pipelines.reporting.records import read_board
 from pipelines.reporting.registry import reported_results
-from pipelines.tuning.settings import Tuning
+from pipelines.tuning.params import TuningParams
 from reports.schemas.leaderboard import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
 from tests.conftest import ROOT
@@ -117,7 +117,7 @@ def tuned(records):
     for seed, score in enumerate((17.0, 18.0)):
         write_result(row / f"seed{seed}", result("box AP", score, "mgd", seed, pair=PAIR, variant="tuned"))
     (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
-    tuning = Tuning(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
+    tuning = TuningParams(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=tuning)
     return folder, row, lambda: collect_leaderboard(grid, folder / "runs", folder / "work")
 

@@ -7,8 +7,8 @@ import torch
 
 from methods.contract import Proposals
 from pipelines.engine import heads
-from pipelines.engine.mmlab import published_config
-from pipelines.engine.training import prepare_process, quiet
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.published import published_config
 
 CONFIGS = {
     "gfl": "mmdet::gfl/gfl_r50_fpn_1x_coco.py",
@@ -91,7 +91,7 @@ def generator(seed=0):
 def tapped(model, family, roles, position, inputs, samples):
     """Losses and handles of a student."""
     torch.manual_seed(3)  # of a two-stage detector's samplers
-    with heads.tap_student(model, family, roles, position) as tap:
+    with heads.HeadRecorder(model, family, roles, position) as tap:
         losses = model(inputs, samples, mode="loss")
     return losses, tap.handles()
 
@@ -346,7 +346,7 @@ def test_nothing_is_attached_after_an_error():
     """A training step that fails in the middle leaves the student as it was."""
     student = detector("gfl", seed=2).train()
     before = state_of(student)
-    with pytest.raises(TypeError), heads.tap_student(student, "gfl", ("dense_head",), 3):
+    with pytest.raises(TypeError), heads.HeadRecorder(student, "gfl", ("dense_head",), 3):
         student(batch()[0], None, mode="loss")
 
     assert state_of(student) == before
@@ -354,7 +354,7 @@ def test_nothing_is_attached_after_an_error():
 
 def test_no_role_taps_nothing():
     """Without a head's role nothing of any model is looked at."""
-    with heads.tap_student(torch.nn.Module(), "deeplab", ("neck",), None) as tap:
+    with heads.HeadRecorder(torch.nn.Module(), "deeplab", ("neck",), None) as tap:
         pass
 
     assert tap.handles() == (None, None)

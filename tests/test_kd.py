@@ -7,7 +7,7 @@ import torch
 
 from methods.contract import Batch, DensePrediction, DenseTargets, View
 from methods.kd import Method
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.views import CASES, Case, assert_exact
 
 (PART,) = load_parts("kd")

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from pipelines import layout
-from pipelines.engine import stage, tracking
+from pipelines.engine import records
 from pipelines.engine.weights import file_sha256
 from pipelines.params import load_grid
 from pipelines.resolved import contents
@@ -40,8 +40,8 @@ def grid(request, project, tmp_path_factory, monkeypatch):
     own = {**data.model_dump(), "image_px": 64}
     edit_yaml(project / "params.yaml", tier="mine", grid={pair: ["none", method]}, seeds=1, own=own)
     monkeypatch.chdir(project)
-    monkeypatch.setattr(stage, "Tracker", NoTracker)
-    monkeypatch.setattr(tracking, "Tracker", NoTracker)
+    monkeypatch.setattr(records, "Tracker", NoTracker)
+    monkeypatch.setattr(evaluate, "Tracker", NoTracker)
     return pair, method
 
 

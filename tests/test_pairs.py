@@ -12,7 +12,8 @@ import yaml
 from mmengine.hub import hub
 
 from pipelines import params
-from pipelines.params import impossible_reason, load_pair
+from pipelines.params import load_pair
+from pipelines.recipes import impossible_reason
 from tests.conftest import ROOT
 from tests.published import DETECTION, RUNNABLE, SEGMENTATION, changed, installed, read_once, unknown_keys
 

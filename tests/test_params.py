@@ -10,8 +10,10 @@ from benchmarks.reported import Registry
 from methods.recipe import Override
 from pipelines import layout
 from pipelines.layout import Cell
-from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
+from pipelines.params import load_grid, load_pair, load_tier, load_yaml
+from pipelines.recipes import impossible_reason, load_parts
 from pipelines.resolved import confirm
+from pipelines.stage_list import seeds_of
 from pipelines.stages.check import check_all, check_recipe
 from tests.conftest import METHODS, PAIR, ROOT, committed, edit_yaml, read, renew, run_here, run_stage, tuning
 
@@ -126,13 +128,13 @@ def test_a_number_of_seeds_and_a_list(tmp_path):
     def seeds(**changes):
         edit_yaml(tmp_path / "params.yaml", **changes)
         grid = load_grid(tmp_path / "params.yaml")
-        return {method: grid.seeds_of(PAIR, method) for method in ("none", "mgd")}
+        return {method: seeds_of(grid, PAIR, method) for method in ("none", "mgd")}
 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"tier": "smoke", "grid": {PAIR: ["none", "mgd"]}}))
     assert seeds(seeds=5) == {"none": [0, 1, 2, 3, 4], "mgd": [0, 1, 2, 3, 4]}
     assert seeds(baseline_seeds=7) == {"none": [0, 1, 2, 3, 4, 5, 6], "mgd": [0, 1, 2, 3, 4]}
     assert seeds(seeds=[4, 2], baseline_seeds=[2, 9, 4]) == {"none": [2, 9, 4], "mgd": [4, 2]}
-    assert load_grid(tmp_path / "params.yaml").seeds_of(f"{PAIR}_teacher1", "none") == [4, 2]
+    assert seeds_of(load_grid(tmp_path / "params.yaml"), f"{PAIR}_teacher1", "none") == [4, 2]
 
 
 @pytest.mark.parametrize(

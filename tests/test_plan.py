@@ -17,9 +17,10 @@ from pipelines.estimation import completed, lengths
 from pipelines.estimation.estimate import make_estimate
 from pipelines.estimation.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
 from pipelines.estimation.throughput import Speed, Speeds, known_speeds
-from pipelines.grid import Grid, write_stages
+from pipelines.grid import Grid
 from pipelines.params import load_grid, load_tier
 from pipelines.runner.record import Record
+from pipelines.stage_list import write_stages
 from tests.conftest import METHODS, PAIR, ROOT, committed, copy_project, edit_yaml, renew
 from tests.conftest import tuning as small_tuning
 

@@ -7,7 +7,8 @@ import pytest
 from benchmarks.pair import HeadFamily
 from pipelines import params
 from pipelines.conversion import converted
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts, needed_inputs
 from pipelines.stages.check import check_recipe
 from tests.conftest import ROOT
 from tests.published import RUNNABLE, changed, read_once, unknown_keys
@@ -30,7 +31,7 @@ def test_every_role_is_there_or_has_a_reason(pair_name):
     for method in METHODS:
         for tier in TIERS:
             reason = impossible_reason(pair_name, pair, method, tier)
-            missing = set(needed_roles(cell_parts(method, pair_name, pair, tier)[0])) - pair.modules.keys()
+            missing = set(needed_inputs(cell_parts(method, pair_name, pair, tier)[0])) - pair.modules.keys()
 
             assert (reason is not None) == bool(missing)
             assert reason is None or reason.split("'")[1] in missing
@@ -214,7 +215,7 @@ def test_segmentation_with_maskd_and_without(pair, decay, end):
 )
 def test_how_tokens_are_learned(method, pair, tier, expected):
     """Optimizer, rate and weight decay by pair; of all only FCOS has its gradients clipped."""
-    training = load_parts(method)[0].prior_training(pair, load_pair(pair).head, tier)
+    training = load_parts(method)[0].auxiliary_training(pair, load_pair(pair).head, tier)
 
     assert expected == (training.optimizer, training.lr, training.weight_decay)
     assert training.clip_grad_norm == (35 if pair.startswith("fcos") else None)

@@ -9,7 +9,7 @@ from pycocotools import mask
 
 from methods.contract import BaseMethod, Composition
 from pipelines.engine.visualizations import _instances, write_samples
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.views import Case
 
 

@@ -7,10 +7,10 @@ from mmengine.config import ConfigDict
 from benchmarks.synthetic import CLASSES
 from pipelines.engine.compose import compose_training
 from pipelines.engine.data_configs import dicts
+from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.scaling import plain_norms, scaled_model
-from pipelines.engine.training import prepare_process
 from pipelines.params import load_tier
-from pipelines.stages.teachers import check_taps
+from pipelines.stages.teachers import check_hook_points
 from tests.conftest import ROOT, build, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
@@ -42,7 +42,7 @@ def test_both_sides_build_and_know_the_scenes_classes(tier, pair_name):
 
         assert {part["num_classes"] for part in dicts(config.model) if "num_classes" in part} == {classes}
 
-    check_taps(setting(pair_name, tier), pair_name)
+    check_hook_points(setting(pair_name, tier), pair_name)
     assert sizes["teacher"] > sizes["student"] or (tier == "smoke" and sizes["teacher"] == sizes["student"])
 
 

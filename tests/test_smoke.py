@@ -8,7 +8,8 @@ import pytest
 from pipelines.commands.matrix import is_supported
 from pipelines.commands.names import all_methods, all_pairs
 from pipelines.measurement.smoke import TIER, CellResult, as_table, subset
-from pipelines.params import impossible_reason, load_pair
+from pipelines.params import load_pair
+from pipelines.recipes import impossible_reason
 from tests.conftest import copy_project, edit_yaml, run_stage
 
 ONE_IN = 3

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from benchmarks.synthetic import CLASSES
-from pipelines.engine.compose import Setting, compose_test, compose_training
-from pipelines.engine.data_configs import dicts, source
-from pipelines.engine.training import prepare_process
+from pipelines.engine.compose import compose_test, compose_training
+from pipelines.engine.data_configs import data_source, dicts
+from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.setting import Setting
 from pipelines.params import load_pair, load_tier
 from tests import trees
 from tests.conftest import ROOT, setting
@@ -31,13 +32,13 @@ def at_root(monkeypatch):
 def published(pair_name, roots=ROOTS):
     """A pair at tier paper."""
     pair, tier = load_pair(pair_name), load_tier("paper")
-    return Setting(pair, tier, source(pair, tier, ROOT, roots=roots))
+    return Setting(pair, tier, data_source(pair, tier, ROOT, roots=roots))
 
 
 def own(pair_name, data, **changes):
     """A pair on a user's data, models and schedule as published."""
     pair, tier = load_pair(pair_name), load_tier("paper").model_copy(update={"data": "own"})
-    return Setting(pair, tier, source(pair, tier, ROOT, own=data.model_copy(update=changes)))
+    return Setting(pair, tier, data_source(pair, tier, ROOT, own=data.model_copy(update=changes)))
 
 
 def texts(config):
@@ -207,4 +208,4 @@ def test_own_data_that_a_pair_cannot_read(tmp_path):
 
     line = refused(own, "pspnet_r101_pspnet_r18", data)
     assert re.search(r"own\.format .*coco.*'PSPNet ResNet-101 to PSPNet ResNet-18'.*label_maps", line), line
-    assert "'own:'" in refused(source, pair, tier, ROOT)
+    assert "'own:'" in refused(data_source, pair, tier, ROOT)

@@ -15,7 +15,7 @@ from pipelines import errors
 from pipelines.resolved import confirm
 from pipelines.runner.processes import ProcessEnd
 from pipelines.stages import tune
-from pipelines.tuning.study import Outcome, SharedStudy, storage_at
+from pipelines.tuning.study import SharedStudy, TrialResult, storage_at
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
 RECIPE = {"alpha": 0.0853, "share_masked": 0.65}  # MGD's on this pair: 2e-5 times 256 x 22400 over 16 x 84
@@ -50,7 +50,7 @@ def ended(state="complete", score=0.0, train_s=1.0, iterations=20, **about):
     """The orderly end of a trial that reports twice in 20 iterations."""
     values = [score] if state == "complete" else None
     reports = [(step, score) for step in (10, 20) if step <= iterations]
-    return ProcessEnd(Outcome(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
+    return ProcessEnd(TrialResult(state, values, reports, iterations, 20, train_s, 2 * train_s, **about), exit_code=0)
 
 
 def killed(*_):
@@ -120,7 +120,7 @@ def test_two_objectives_have_a_front(monkeypatch, capsys):
     ask(trials=4, objectives=["score", "train_s"], pruner="none")
     given = [[1.0, 5.0], [7.0, 9.0], [7.0, 8.0], [3.0, 20.0]]
     outcomes = [
-        ProcessEnd(Outcome("complete", values, [(20, values[0])], 20, 20, values[1], 30.0), exit_code=0) for values in given
+        ProcessEnd(TrialResult("complete", values, [(20, values[0])], 20, 20, values[1], 30.0), exit_code=0) for values in given
     ]
     code, _, err, _ = stage(monkeypatch, capsys, lambda claim: outcomes[claim.number])
     best = yaml.safe_load((OUT / "best.yaml").read_text())
@@ -136,7 +136,7 @@ def test_a_trial_killed_three_times_has_failed(monkeypatch, capsys):
 
     assert code == 0, err
     assert states() == ["lost", "lost", "failed", "complete", "complete"]
-    assert [claim.position for claim in claims] == [1, 1, 1, 2, 3]
+    assert [claim.ordinal for claim in claims] == [1, 1, 1, 2, 3]
     assert third["reason"].startswith("its process was killed (signal 9), 3 times")
     assert third["is_recipe"]
     assert "recipe_score" not in yaml.safe_load((OUT / "best.yaml").read_text())

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from methods.recipe import Range
 from pipelines import params
 from pipelines.grid import Grid
-from pipelines.params import impossible_reason, load_pair, load_parts, with_hparams
+from pipelines.params import load_pair
+from pipelines.recipes import impossible_reason, load_parts, with_hparams
 from pipelines.stages.check import check_tuning
-from pipelines.tuning.settings import Tuning
+from pipelines.tuning.params import TuningParams
 from pipelines.tuning.space import as_record, distribution, search_space
 from reports.schemas.study import Range as Searched
 from tests.conftest import PAIR, ROOT, tuning
@@ -28,7 +29,7 @@ def at_root(monkeypatch):
 
 def asked(**changes):
     """A ``tuning:`` of params.yaml."""
-    return Tuning(**tuning(**changes))
+    return TuningParams(**tuning(**changes))
 
 
 def grid(**changes):

@@ -17,7 +17,8 @@ from pipelines.estimation.estimate import Estimate, make_estimate
 from pipelines.estimation.text import show
 from pipelines.estimation.throughput import DEFAULT_TFLOPS
 from pipelines.grid import Grid
-from pipelines.params import load_grid, load_pair, load_parts, load_tier
+from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.recipes import load_parts
 
 _PIPE_COLUMNS = 130
 

@@ -21,7 +21,7 @@ def overview(figures: list[Figure], pairs: list[str]) -> Table:
     table = Table("pair", "results", *_TITLES, "of the suite's methods", title="reported results")
     for pair in pairs:
         found = [figure for figure in figures if _pair_of(figure) == pair]
-        counts = Counter(figure.what for figure in found)
+        counts: Counter[str] = Counter(figure.what for figure in found)
         methods = sorted({figure.place[1] for figure in found if figure.what == "method" and figure.place[1]})
         table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _KINDS), ", ".join(methods))
     elsewhere = sum(_pair_of(figure) is None for figure in figures)

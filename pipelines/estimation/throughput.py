@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.throughput import Complexity, PairSize, Size, Throughput
 from benchmarks.tier import Tier
 from pipelines import layout
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 
 # 53 images/s on 8 V100: MMDetection's Mask R-CNN ResNet-50 in Detectron2's comparison of training speeds
 # (facebookresearch/detectron2, docs/notes/benchmarks.md).  Times 3 forward passes of 262 GMAC at 800x1344: 10.4.
@@ -120,7 +120,7 @@ def known_speeds(
     found = Speeds(complexity if tier.model is None else None, tflops)
     for key, record in throughput.newest(tier_name, device).items():
         found.measured[key] = Speed(record.images_per_s / record.gpus, measured=True, source=record.device)
-    origins = {"leaderboard": _leaderboard(tier_name, device), "runs/": _runs(Path("runs") / tier_name, device)}
+    origins = {"leaderboard": _leaderboard(tier_name, device), "runs/": _runs(layout.runs(tier_name), device)}
     for source, finished in origins.items():
         found.measured |= {key: _mean(costs, source) for key, costs in finished.items() if costs}
     return found
@@ -154,7 +154,7 @@ def _leaderboard(tier_name: str, device: str) -> Costs:
         for row in table["rows"]:
             costs = _uninterrupted([seed["cost"] for seed in row["seeds"] if seed["cost"]])
             # A tuned row, mgd/tuned, trains as fast as the method's own.
-            found.setdefault((table["pair"], row["method"].removesuffix("/tuned")), []).extend(costs)
+            found.setdefault((table["pair"], layout.split_row(row["method"])[0]), []).extend(costs)
         if table["teacher"]:
             found[table["pair"], "teacher"] = _uninterrupted([table["teacher"]["cost"]])
     return found
@@ -164,7 +164,7 @@ def _runs(folder: Path, device: str) -> Costs:
     """Costs of the finished runs of this checkout, by pair and method."""
     names = {"pretrain": "backbone", "teacher": "teacher", "masks": "{} prior", "distill": "{}"}
     found: Costs = {}
-    for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/run.json")):
+    for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/{layout.RUN}")):
         run = json.loads(path.read_text())
         if run["status"] == "done" and device.lower() in str(run["environment"]["device"]).lower():
             key = run["pair"], names[run["stage"]].format(run["method"])

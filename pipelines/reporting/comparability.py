@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure, Settings
-from pipelines.params import cell_config, cell_parts, flat_hparams, impossible_reason, load_pair, load_parts
+from pipelines.params import load_pair
+from pipelines.recipes import cell_config, cell_parts, flat_hparams, impossible_reason, load_parts
 
 PAPER_SCALE = "paper"  # the tier whose recipes and schedules are the published ones
 

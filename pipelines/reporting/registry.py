@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from reports.schemas.leaderboard import PublishedFigure, Recipe
 
 
