@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.datasets import OwnData
 from pipelines.runner.slurm import Settings
-from pipelines.tuning.settings import Tuning
+from pipelines.tuning.params import TuningParams
 from tests.conftest import ROOT, committed, git
 
 README_WORDS = 1100  # as `wc -w` counts
@@ -135,5 +135,5 @@ def test_examples_of_settings_are_valid():
 
     assert own["tier"] == "own"
     OwnData.model_validate(own["own"])
-    Tuning.model_validate(tuning["tuning"])
+    TuningParams.model_validate(tuning["tuning"])
     Settings.model_validate(example("docs/clusters.md", "slurm.yaml"))

@@ -15,7 +15,8 @@ from pipelines import errors
 from pipelines.resolved import confirm
 from pipelines.runner.processes import ProcessEnd
 from pipelines.stages import tune
-from pipelines.tuning.study import SharedStudy, TrialResult, storage_at
+from pipelines.tuning.journal import storage_at
+from pipelines.tuning.study import SharedStudy, TrialResult
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
 RECIPE = {"alpha": 0.0853, "share_masked": 0.65}  # MGD's on this pair: 2e-5 times 256 x 22400 over 16 x 84

@@ -13,7 +13,8 @@ from pathlib import Path
 from benchmarks.synthetic import write_scenes
 from pipelines.commands.names import all_methods, all_pairs
 from pipelines.measurement.smoke import TIER, CellResult, as_table, cells_file, subset
-from pipelines.params import impossible_reason, load_pair, load_tier
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import impossible_reason
 from pipelines.runner.processes import Child, ProcessEnd
 
 _AT_A_TIME = 2

@@ -25,7 +25,8 @@ from pipelines.measurement.records import (
     published_size,
     summary,
 )
-from pipelines.params import impossible_reason, load_pair, load_parts, load_yaml
+from pipelines.params import load_pair, load_yaml
+from pipelines.recipes import impossible_reason, load_parts
 from pipelines.runner.processes import call
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def measure(
             if json_file and one.seen:
                 add_record(json_file, as_record(one, command))
             if table:
-                table.write_text(as_table(measured, command, environment()))
+                table.write_text(as_table(measured, command, environment().model_dump()))
     num_ran, num_failed = sum(one.seen is not None for one in measured), sum(one.failed for one in measured)
     print(f"[measure] {len(measured)} measurements: {num_ran} ran, {num_failed} failed; tracebacks are in {TRACES}", flush=True)
     if num_failed:

@@ -10,7 +10,8 @@ from rich.table import Table
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.pair import Metric
 from pipelines.commands.terminal import console
-from pipelines.params import load_pair, load_tier, method_title
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import method_title
 
 # Combined methods cannot be listed from the folder; these are the published ones.
 COMBINED = ("crosskd+pkd", "kd+ld_vlr", "cwd+kd")

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines import layout
-from pipelines.grid import Grid, cells, check_stages, tuned_cells
+from pipelines.grid import Grid
 from pipelines.layout import Cell
+from pipelines.stage_list import cells, check_stages, tuned_cells
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from pipelines.estimation.lengths import num_images
 from pipelines.estimation.throughput import known_speeds
 from pipelines.estimation.weights import WeightFile, weight_files
 from pipelines.estimation.workload import Kind, Remaining, Work, backbone_runs
-from pipelines.grid import Grid, cells, tuned_cells
+from pipelines.grid import Grid
 from pipelines.layout import Cell
-from pipelines.params import impossible_reason, load_pair, load_tier, load_yaml
+from pipelines.params import load_pair, load_tier, load_yaml
+from pipelines.recipes import impossible_reason
+from pipelines.stage_list import cells, tuned_cells
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from pipelines.estimation.lengths import Images, Length, length_at, trial_images
 from pipelines.estimation.throughput import Speed, Speeds
 from pipelines.estimation.weights import trains_teacher
 from pipelines.grid import Grid
-from pipelines.params import cell_config, cell_parts, load_parts, trained_as
-from pipelines.tuning.settings import Tuning
+from pipelines.recipes import cell_config, cell_parts, load_parts, trained_as
 
 Kind = Literal["backbones", "teachers", "masks", "trials", "students", "evaluation"]
 
@@ -117,7 +116,7 @@ class Remaining:
 
     def _trials(self, method: str, changes: dict[str, Any], speed: Speed | None) -> list[Work]:
         """All trials that a study may have, none of them pruned, and their evaluations."""
-        tuning = cast("Tuning", self.grid.tuning)
+        tuning = cast("TuningParams", self.grid.tuning)
         parted = self.images and trial_images(self.tier, self.pair, self.images)
         length = parted and length_at(self.tier, self.pair, "student", changes, parted, fraction=tuning.share)
         return [
@@ -141,4 +140,4 @@ class Remaining:
 def _auxiliary_iterations(method: str, pair_name: str, pair: Pair, tier_name: str) -> int:
     """Iterations of training the method's auxiliary module; 0 where it has none."""
     parts = (part for part in load_parts(method) if part.recipe.prior is not None)
-    return next((part.prior_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)
+    return next((part.auxiliary_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)

@@ -8,10 +8,12 @@ from pydantic import RootModel
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure, Registry
 from pipelines.grid import Grid
-from pipelines.params import backbones_needed, load_pair, load_tier, load_yaml, method_title
+from pipelines.params import load_pair, load_tier, load_yaml
+from pipelines.recipes import method_title
 from pipelines.reporting.comparability import contradictions, settings_here, split_differs
 from pipelines.reporting.registry import pair_notes, recipe_of, reported_results, stated_differences
 from pipelines.reporting.runs import TUNED, Collected
+from pipelines.stage_list import backbones_needed, seeds_of
 from reports.schemas.leaderboard import Leaderboard, Margin, Table
 from reports.stats.assembly import leaderboard
 from reports.stats.rows import PairInfo, table
@@ -84,7 +86,7 @@ def _table(
     figures: Sequence[Figure],
     margin: Margin | None,
 ) -> Table:
-    cells = {method: found.cells(name, pair, method, grid.seeds_of(name, method)) for method in methods}
+    cells = {method: found.cells(name, pair, method, seeds_of(grid, name, method)) for method in methods}
 
     def differences(figure: Figure) -> list[str]:
         """Return the differences that the registry names, and at paper scale those of the runs."""

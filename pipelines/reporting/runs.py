@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.pair import Pair
 from pipelines.engine.digest import file_digest
-from pipelines.params import impossible_reason, load_parts
+from pipelines.recipes import impossible_reason, load_parts
 from pipelines.reporting.records import read_record, read_result
 from reports.schemas.leaderboard import Missing, Start
 from reports.schemas.run import Run
