@@ -11,6 +11,7 @@ from pipelines.estimation.throughput import Speed, Speeds
 from pipelines.estimation.weights import trains_teacher
 from pipelines.grid import Grid
 from pipelines.recipes import cell_config, cell_parts, load_parts, trained_as
+from pipelines.tuning.params import TuningParams
 
 Kind = Literal["backbones", "teachers", "masks", "trials", "students", "evaluation"]
 
