@@ -185,9 +185,7 @@ def test_a_published_training_where_a_tuned_one_belongs(tuned):
     edit_json(row / "seed0/run.json", variant="published")
     found = make()
 
-    assert (
-        f"is of the row mini, distill/{PAIR}/mgd/0, and is where that of mini, distill/{PAIR}/mgd/tuned/0" in found.problems[0]
-    )
+    assert f"is of the row mini, distill/{PAIR}/mgd/0, and is where that of mini, distill/{PAIR}/mgd/tuned/0" in found.problems[0]
     assert found.tables[0].rows[2].num_seeds == 1
 
 

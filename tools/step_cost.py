@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.digest import file_sha256
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_training
 from pipelines.engine.dummy_batches import made_up_batch
 from pipelines.engine.training import prepare_process, save_weights
-from pipelines.engine.weights import file_sha256
 from pipelines.params import cell_parts, impossible_reason, load_grid
 from tests.conftest import build, setting, total
 

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from pipelines import layout
 from pipelines.commands.status import status as show_status
+from pipelines.durations import duration
 from pipelines.grid import write_stages
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
 from pipelines.runner.local import Local
 from pipelines.runner.record import Record
-from pipelines.runner.screen import Screen, duration
+from pipelines.runner.screen import Screen
 
 
 def open_record() -> Record:

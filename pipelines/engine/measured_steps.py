@@ -17,13 +17,13 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from benchmarks.pair import Pair
 from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_prior, compose_training
 from pipelines.engine.data_configs import Source, dicts
 from pipelines.engine.dummy_batches import made_up_batch
 from pipelines.engine.provenance import environment, peak_memory_mib
 from pipelines.engine.training import prepare_process, quiet, save_weights
-from pipelines.engine.weights import file_sha256
 from pipelines.params import cell_config, cell_parts, load_pair, load_parts, load_tier
 
 TIER = "paper"

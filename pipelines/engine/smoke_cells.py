@@ -13,10 +13,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_prior, compose_training
 from pipelines.engine.stage import open_setting
 from pipelines.engine.training import prepare_process, quiet, save_weights
-from pipelines.engine.weights import file_sha256
 from pipelines.measurement.smoke import RAN, TIER, CellResult, cells_file
 from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts
 from pipelines.stages.evaluate import measure

@@ -12,15 +12,15 @@ from mmengine.dist import get_world_size
 from torch import nn
 
 from benchmarks.datasets import identity
+from benchmarks.digest import file_sha256
 from benchmarks.synthetic import verify_scenes
+from pipelines.durations import duration
 from pipelines.engine.compose import Setting
 from pipelines.engine.data_configs import is_of_test, source
 from pipelines.engine.distiller import UnfitError
-from pipelines.engine.hooks import duration
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.training import Trained, train
-from pipelines.engine.weights import file_sha256
 from pipelines.engine.workdir import check_writable
 from pipelines.params import load_grid, load_pair, load_tier
 from reports.schemas.run import Run

@@ -32,9 +32,9 @@ def measure(setting: "Setting", side: "Side", weights: Path, folder: Path, chang
     """
     from mmengine.runner import Runner  # noqa: PLC0415 (seconds)
 
+    from benchmarks.digest import file_sha256  # noqa: PLC0415
     from pipelines.engine.compose import compose_test  # noqa: PLC0415
     from pipelines.engine.training import quiet  # noqa: PLC0415
-    from pipelines.engine.weights import file_sha256  # noqa: PLC0415
 
     pair, predictions = setting.pair, folder / "predictions"
     shutil.rmtree(predictions, ignore_errors=True)

@@ -15,6 +15,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from benchmarks.pair import Checkpoint, Model
 from pipelines import errors, layout
 from pipelines.engine.backbones import backbone_of
@@ -22,7 +23,7 @@ from pipelines.engine.compose import Setting, Side, Weights, compose_training
 from pipelines.engine.fetch import fetch
 from pipelines.engine.stage import Job, dataset_identity, open_setting, record_fetched, run_training, write_json
 from pipelines.engine.training import prepare_process, quiet
-from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, read_weights, rewrite_safely
+from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, read_weights, rewrite_safely
 from pipelines.params import load_grid
 from pipelines.resolved import confirm
 from pipelines.runner.parent_death import die_with_dvc
