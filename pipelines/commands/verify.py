@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from benchmarks.digest import file_digest
 from pipelines import layout
-from pipelines.engine.digest import file_digest
 from pipelines.reporting.records import read_board, read_record
 from reports.schemas.leaderboard import Leaderboard, SeedResult, Start, TeacherRow
 from reports.schemas.run import Metrics, Run

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
+from pipelines.durations import duration
 from pipelines.engine.state_dicts import load_whole
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import read_weights
@@ -22,15 +23,6 @@ _LINE_EVERY_S = 15.0  # seconds between two lines of progress
 
 class StoppedError(Exception):
     """Raised by a hook to end a training in order."""
-
-
-def duration(seconds: float) -> str:
-    """``75.2`` as ``1 min 15 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 @HOOKS.register_module()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.digest import file_digest
 from benchmarks.pair import Pair
-from pipelines.engine.digest import file_digest
 from pipelines.recipes import impossible_reason, load_parts
 from pipelines.reporting.records import read_record, read_result
 from reports.schemas.leaderboard import Missing, Start
