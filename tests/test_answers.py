@@ -41,6 +41,7 @@ def test_rank_correlation():
     assert rank_correlation(one, [1.0] * 6, rng=RNG(0)) is None
 
 
+@pytest.mark.slow
 def test_rank_correlation_covers():
     """Coverage on independent points: 5 % of the intervals leave out 0, and with few points not many more."""
     rng = RNG(1)
