@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.stats.answers import predictions, sections, seed_power, teacher_splits
+from reports.stats.answers import predictions, sections, seed_power, teacher_effects
 from reports.stats.assembly import leaderboard
 from reports.stats.inference import rank_correlation, split_spread, untested
-from reports.stats.rows import Cells
+from reports.stats.rows import RowRecords
 from tests.boards import figure, made_up, result
 
 RNG = np.random.default_rng
@@ -79,7 +79,7 @@ def test_power_follows_the_spread():
     told = seed_power(wide, 3)
 
     assert told.sd == pytest.approx(np.sqrt((8.0 + 5.0) / 5))
-    assert (told.seeds, told.control_seeds, told.num_tests) == (4, 3, 3)
+    assert (told.seeds, told.baseline_seeds, told.num_tests) == (4, 3, 3)
     assert told.power < 0.5
     assert seed_power(narrow, 3).power > 0.95
     assert seed_power(many({"none": (1.0,), "mgd": (2.0,)}), 1) is None
@@ -88,7 +88,7 @@ def test_power_follows_the_spread():
 def twice(second):
     """A pair, and the same once more under a second teacher."""
     cells = {
-        method: Cells([result("box AP", score, method, seed, pair="pair_again") for seed, score in enumerate(scores)])
+        method: RowRecords([result("box AP", score, method, seed, pair="pair_again") for seed, score in enumerate(scores)])
         for method, scores in second.items()
     }
     first = many({"none": (10.0, 12.0), "mgd": (13.0, 15.0)}, name="pair")
@@ -98,12 +98,12 @@ def twice(second):
 
 def test_two_teachers():
     """A difference of 10 between the teachers' students, who differ by the square root of 2 among themselves."""
-    (split,) = teacher_splits(twice({"mgd": (23.0, 25.0)}))
+    (split,) = teacher_effects(twice({"mgd": (23.0, 25.0)}))
 
     assert (split.pair, split.method, split.difference) == ("pair", "mgd", 10.0)
     assert split.student_sd == pytest.approx(np.sqrt(2))
     assert split.teacher_sd == pytest.approx(np.sqrt((100 - 2) / 2))
-    assert teacher_splits(twice({})) == []
+    assert teacher_effects(twice({})) == []
 
 
 def predicting(gains):
@@ -111,7 +111,7 @@ def predicting(gains):
     tables = []
     for number, (here, there) in enumerate(gains):
         scores = {"none": (10.0, 12.0), "mgd": (10.0 + here, 12.0 + here)}
-        tables.append(many(scores, title=f"Pair {number}", published={"mgd": [figure(41.0, there)]}))
+        tables.append(many(scores, title=f"Pair {number}", reported={"mgd": [figure(41.0, there)]}))
     return tables
 
 
@@ -140,9 +140,9 @@ def test_the_honest_sentence(gains, expected):
 
 def test_at_full_size_nothing_is_predicted():
     """There the figures themselves are compared."""
-    board = leaderboard("paper", "as published", predicting([(1.0, 0.1)] * 3), [], full_size=True)
+    board = leaderboard("paper", "as published", predicting([(1.0, 0.1)] * 3), [], paper_scale=True)
 
-    assert (board.predictions, [title for title, _ in sections(board) if "predict" in title]) == ([], [])
+    assert (board.rank_correlations, [title for title, _ in sections(board) if "predict" in title]) == ([], [])
 
 
 def test_equal_seeds_in_the_table():

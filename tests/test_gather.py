@@ -151,7 +151,7 @@ def test_a_prior_that_two_rows_need_counts_once(tuned):
     found = make()
 
     assert found.train_s == before + 3 * 90
-    assert [row.prior_minutes for row in found.tables[0].rows[3:]] == [1.5, 1.5]
+    assert [row.auxiliary_minutes for row in found.tables[0].rows[3:]] == [1.5, 1.5]
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,23 @@ import pytest
 from reports.formats.html import _labels, page
 from reports.formats.html_curves import _ticks, panels
 from reports.schemas.leaderboard import (
-    Against,
     Curve,
+    FigureRecord,
     Leaderboard,
-    Margin,
-    Missing,
-    Picture,
-    PublishedFigure,
-    Recipe,
+    MissingRun,
+    RecipeSummary,
     Row,
     SeedResult,
     Table,
-    TeacherRow,
+    TeacherResult,
 )
+from reports.schemas.reported import Margin, ReportedComparison, ReportedResult
 from reports.schemas.run import Cost, Environment, Git
 
 NASTY = """<img src=x onerror="window.taken = 1">'"&</script>"""
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900.2, resumed_after_iteration=0)
-CURVE = Curve(own_loss=[(100, 2.0), (200, 1.0)], tune_score=[(200, 5.0)])
+CURVE = Curve(own_loss=[(100, 2.0), (200, 1.0)], val_score=[(200, 5.0)])
 DIGESTS = {"weights_sha256": "a" * 64, "run_sha256": "b" * 64, "metrics_sha256": "c" * 64}
 
 
@@ -91,7 +89,7 @@ def row(method, title, mean, **others):
 
 def pair(name, title, **others):
     """A control of 11, CrossKD of 14, PKD of 9, both together of 16, and two that did not run; the teacher has 20."""
-    figures = [PublishedFigure(id="one", value=41.0, gain=2.6, teacher=43.0, source="a paper", read="verbatim", **others)]
+    figures = [ReportedResult(id="one", value=41.0, gain=2.6, teacher=43.0, source="a paper", read="verbatim", **others)]
     rows = [
         row("none", "none (control)", 11.0),
         row(
@@ -103,7 +101,7 @@ def pair(name, title, **others):
             gain_high=5.0,
             gain_p=0.01,
             gain_p_holm=0.02,
-            published=figures,
+            reported=figures,
             found=97.2,
             right=64.9,
         ),
@@ -119,29 +117,29 @@ def pair(name, title, **others):
             untested="one seed",
             hparams={NASTY: NASTY},
         ),
-        Row(method="mgd", title="MGD", parts=["mgd"], status="failed", missing=[Missing(seed=0, status="failed", reason=NASTY)]),
-        Row(method="cwd", title=NASTY, parts=["cwd"], status="impossible", reason="needs what is not there"),
+        Row(method="mgd", title="MGD", parts=["mgd"], status="failed", missing=[MissingRun(seed=0, status="failed", reason=NASTY)]),
+        Row(method="cwd", title=NASTY, parts=["cwd"], status="unsupported", reason="needs what is not there"),
     ]
-    teacher = TeacherRow(
+    teacher = TeacherResult(
         name="R101", score=20.0, metrics={"AP": 20.0, "objects found": 99.0, "right class": 76.7}, per_class={}, curve=CURVE, cost=COST, origin=None, mlflow_run_id=None,
         target="teachers@pair", **DIGESTS,
     )  # fmt: skip
     return Table(
         pair=name, title=title, task="detection", metric="box AP", dataset="COCO", schedule="1x", teacher=teacher, rows=rows,
-        published_teacher=[], published_elsewhere={"ld": [figures[0]]}, notes=[f"a note, {NASTY}"],
+        reported_teacher=[], reported_elsewhere={"ld": [figures[0]]}, notes=[f"a note, {NASTY}"],
     )  # fmt: skip
 
 
-def made_up(tier="mini", *, full_size=False, device="CPU", **others):
+def made_up(tier="mini", *, paper_scale=False, device="CPU", **others):
     """Two pairs, one with a title that would be an element."""
-    verdict = Against(
+    verdict = ReportedComparison(
         difference=-0.2, low=-0.3, high=-0.1, margin=0.3, verdict="not reproduced", further_seeds=None,
-        p_same=0.5, p_apart=0.01, p_holm=0.04,
+        p_equivalent=0.5, p_different=0.01, p_holm=0.04,
     )  # fmt: skip
-    against = {"gain_verdict": verdict} if full_size else {}
+    against = {"gain_verdict": verdict} if paper_scale else {}
     return Leaderboard(
-        tier=tier, tier_title="small", full_size=full_size, tables=[pair("one", NASTY, **against), pair("two", "Second", **against)],
-        recipes={"crosskd": Recipe(title="CrossKD", paper="A paper", source="code", notes=["one"], deviations=["two"])},
+        tier=tier, tier_title="small", paper_scale=paper_scale, tables=[pair("one", NASTY, **against), pair("two", "Second", **against)],
+        recipes={"crosskd": RecipeSummary(title="CrossKD", paper="A paper", source="code", notes=["one"], deviations=["two"])},
         margins=[Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.1, why="small")], num_tests=4,
         environment=Environment(python="3.11", platform="Linux", device=device, num_cpus=2, threads=1, packages={}, mmlab={}),
         data={"scenes": "e" * 64}, commits=["0123456789abcdef"], dirty=False, first_finished="2026-01-02T03:04:05+00:00",
@@ -154,7 +152,7 @@ def text(tmp_path_factory):
     """The page of one leaderboard with one picture."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="2000" height="20"/>')
-    return page([made_up(pictures=[Picture(name="a", title="Wide", caption="It is wide.", file="a.svg")])], folder)
+    return page([made_up(figures=[FigureRecord(name="a", title="Wide", caption="It is wide.", file="a.svg")])], folder)
 
 
 def test_nothing_outside_is_asked_for(text):
@@ -241,7 +239,7 @@ def test_what_else_it_says(text):
 
 def test_full_size_gives_a_verdict_against_each_source(tmp_path):
     """As the words of the report have it; no warning of a scale."""
-    tree = Tree(page([made_up("paper", full_size=True)], tmp_path))
+    tree = Tree(page([made_up("paper", paper_scale=True)], tmp_path))
 
     assert tree.lines[2]["verdict"].strip() == "not reproduced"
     assert "gain +2.6 AP: not reproduced; ours differs by -0.20, 90 % interval -0.30 to -0.10, margin 0.3" in tree.text
@@ -261,8 +259,8 @@ def test_pictures_are_inside(tmp_path):
     contents = {"a.svg": b"<svg/>", "b.png": b"\x89PNG", "c.html": b"<p>"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    pictures = [Picture(name=name, title=name, caption="It.", file=name) for name in (*contents, "d.svg")]
-    tree = Tree(page([made_up(pictures=pictures)], tmp_path))
+    pictures = [FigureRecord(name=name, title=name, caption="It.", file=name) for name in (*contents, "d.svg")]
+    tree = Tree(page([made_up(figures=pictures)], tmp_path))
 
     assert [attributes["src"] for tag, attributes in tree.elements if tag == "img"] == [
         "data:image/svg+xml;base64,PHN2Zy8+",
@@ -272,7 +270,7 @@ def test_pictures_are_inside(tmp_path):
 
 def test_a_further_leaderboard_joins(tmp_path):
     """Its rows follow, named by tier; no identity is given twice."""
-    tree = Tree(page([made_up(), made_up("paper", full_size=True)], tmp_path))
+    tree = Tree(page([made_up(), made_up("paper", paper_scale=True)], tmp_path))
     ids = [attributes["id"] for _, attributes in tree.elements if "id" in attributes]
 
     assert [line["tier"] for line in tree.lines] == ["mini"] * 14 + ["paper"] * 14
@@ -309,7 +307,7 @@ def test_ticks_are_round_and_enclose(low, high, expected):
 
 def test_a_diagram_by_hand():
     """Loss from 2 to 1 over 400 iterations: from the top left to the bottom right of the plotted area."""
-    curve = Curve(own_loss=[(0, 2.0), (400, 1.0)], tune_score=[])
+    curve = Curve(own_loss=[(0, 2.0), (400, 1.0)], val_score=[])
     (panel,) = panels([curve], [curve], pair("one", "First"))
 
     assert panel.title == "own loss"
@@ -320,7 +318,7 @@ def test_a_diagram_by_hand():
 
 def test_a_long_curve_is_thinned():
     """Of 1000 points at most every ninth, and the last."""
-    curve = Curve(own_loss=[(iteration, 1.0) for iteration in range(1000)], tune_score=[])
+    curve = Curve(own_loss=[(iteration, 1.0) for iteration in range(1000)], val_score=[])
     (panel,) = panels([curve], [], pair("one", "First"))
 
     assert len(panel.series[0][1]) == 112

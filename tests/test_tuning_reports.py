@@ -19,10 +19,10 @@ from reports.plots import scores, style, training, tuning
 from reports.plots.figures import draw
 from reports.plots.tuning import draw_study
 from reports.schemas.leaderboard import Leaderboard
-from reports.schemas.study import Range
+from reports.schemas.study import SearchRange
 from reports.stats.assembly import leaderboard
 from reports.stats.comparison import changes
-from reports.stats.rows import Cells
+from reports.stats.rows import RowRecords
 from tests.boards import COST, board, figure, made_up, result, study, trial, tuned_table
 
 
@@ -66,7 +66,7 @@ def test_what_tuning_adds_by_hand():
     assert (row.mean, row.gain, row.tuning.gain) == (17.5, 6.5, 3.5)
     assert (row.tuning.gain_low, row.tuning.gain_high) == pytest.approx((interval.low, interval.high))
     assert row.tuning.gain_p == pytest.approx(test.pvalue)
-    assert (row.base, row.slug, row.parts, row.published) == ("mgd", "mgd-tuned", ["mgd"], [])
+    assert (row.method, row.slug, row.parts, row.reported) == ("mgd", "mgd-tuned", ["mgd"], [])
 
 
 def test_a_study_in_figures():
@@ -76,7 +76,7 @@ def test_a_study_in_figures():
     assert (tuning.num_complete, tuning.num_pruned, tuning.num_failed) == (2, 1, 1)
     assert (tuning.best_score, tuning.recipe_score, tuning.is_recipe) == (11.0, 9.0, False)
     assert tuning.minutes == 31.0
-    assert tuning.saved_share == pytest.approx(60 / 300)
+    assert tuning.saved_fraction == pytest.approx(60 / 300)
 
 
 def test_one_seed_has_a_gain_and_no_interval():
@@ -92,7 +92,7 @@ def test_gains_of_tuning_join_holms_family():
     """MGD's gain, the tuned row's and what tuning added are three; the second smallest p counts twice, or as the smallest."""
     scores = {"none": (10.0, 10.4, 10.2), "mgd": (14.0, 14.4, 14.3)}
     found = tuned_board(tuned_table(scores=(14.8, 15.0, 15.3), cells={
-        method: Cells([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
+        method: RowRecords([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
     }))  # fmt: skip
     own, tuned = row_of(found, "mgd"), row_of(found)
     adjusted = {own.gain_p: own.gain_p_holm, tuned.gain_p: tuned.gain_p_holm, tuned.tuning.gain_p: tuned.tuning.gain_p_holm}
@@ -110,10 +110,10 @@ def test_at_full_size_a_tuned_row_has_no_verdict():
     from tests.test_reports import MARGIN  # noqa: PLC0415
 
     scores = {"none": (40.1, 40.2), "mgd": (43.6, 43.7)}
-    table = tuned_table(scores=(43.9, 44.0), published={"mgd": [figure(43.7, 3.5)]}, margin=MARGIN, cells={
-        method: Cells([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
+    table = tuned_table(scores=(43.9, 44.0), reported={"mgd": [figure(43.7, 3.5)]}, margin=MARGIN, cells={
+        method: RowRecords([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
     })  # fmt: skip
-    found = tuned_board(table, full_size=True, margins=[MARGIN])
+    found = tuned_board(table, paper_scale=True, margins=[MARGIN])
 
     assert found.num_tests == 4
     assert wording.verdict(row_of(found), found) == "tuned: no published figure"
@@ -165,7 +165,7 @@ def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
     """The best may lie beyond."""
     of = study(
         trials=[trial(0, score=9.0, is_recipe=True), trial(1, score=11.0, alpha=alpha)], best=1, front=[1],
-        space={"alpha": Range(low=0.1, high=10.0, scale=scale), "kind": Range(choices=["l1", "l2"])},
+        space={"alpha": SearchRange(low=0.1, high=10.0, scale=scale), "kind": SearchRange(choices=["l1", "l2"])},
     )  # fmt: skip
     said = account(search_of(tuned_board(tuned_table(of=of), studies=[of])))
 
@@ -175,7 +175,7 @@ def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
 def test_a_clear_gain_by_tuning_is_called_one():
     """Above zero, or below."""
     for values, word in (((30.0, 30.1), "above"), ((1.0, 1.1), "below")):
-        cells = {"mgd": Cells([result("box AP", score, "mgd", seed) for seed, score in enumerate((14.0, 14.1))])}
+        cells = {"mgd": RowRecords([result("box AP", score, "mgd", seed) for seed, score in enumerate((14.0, 14.1))])}
         found = tuned_board(tuned_table(scores=values, cells=cells))
 
         assert f"by tuning, which is {word} zero (p " in division(search_of(found), found)
@@ -196,7 +196,7 @@ def test_minutes_with_prior_and_search():
     """1.5 a seed; once for all 31 of the search, and 1.5 of the prior where the method has one."""
     prior = result("box AP", 1.0, "mgd").run
     cells = tuned_table().rows[2]
-    with_prior = made_up(cells={"mgd/tuned": Cells([result("box AP", 17.0, "mgd")], prior=prior, study=study())})
+    with_prior = made_up(cells={"mgd/tuned": RowRecords([result("box AP", 17.0, "mgd")], prior=prior, study=study())})
 
     assert wording.minutes(cells) == "1.5 + 31.0"
     assert wording.minutes(with_prior.rows[2]) == "1.5 + 32.5"
@@ -351,7 +351,7 @@ def test_a_couple_has_one_colour():
 
     assert list(both) == ["none", "mgd", "mgd/tuned", "cwd"]
     assert (own.colour, own.marker) == (tuned.colour, tuned.marker)
-    assert (own.is_tuned, tuned.is_tuned) == (False, True)
+    assert (own.tuned, tuned.tuned) == (False, True)
     assert own.line != tuned.line
     assert {method: both[method] for method in alone} == alone
 
@@ -458,7 +458,7 @@ def test_many_searches_stay_readable():
     pairs = [f"pair{k}" for k in range(12)]
     many = [
         study(
-            pair=pair, trials=trials, space={name: Range(low=1e-7, high=10, scale="log") for name in names},
+            pair=pair, trials=trials, space={name: SearchRange(low=1e-7, high=10, scale="log") for name in names},
             recipe_hparams=dict.fromkeys(names, 1.0), importance=dict.fromkeys(names, 1 / 7),
         )
         for pair in pairs

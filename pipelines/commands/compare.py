@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipelines import errors, layout
 from pipelines.reporting.collect import read_board
-from reports.formats.wording import LEVEL
+from reports.stats.inference import LEVEL
 from reports.schemas.leaderboard import Leaderboard
 from reports.stats.comparison import Change, changes, differences
 

@@ -19,7 +19,7 @@ import yaml
 from pipelines import errors, layout
 from pipelines.engine.tracking_store import Store, TrackedRun
 from pipelines.reporting.collect import read_board, read_record
-from reports.schemas.leaderboard import Leaderboard, SeedResult, Start, TeacherRow
+from reports.schemas.leaderboard import Backbone, Leaderboard, SeedResult, TeacherResult
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
 
@@ -33,7 +33,7 @@ class Claim:
     name: str
     folder: Path
     weights: str
-    result: TeacherRow | SeedResult
+    result: TeacherResult | SeedResult
     hparams: dict[str, Any]
     study: Study | None = None
 
@@ -53,8 +53,8 @@ def claims(board: Leaderboard, runs: Path) -> Iterator[Claim]:
             yield Claim(f"{table.pair}/teacher", folder, "weights.pth", table.teacher, {})
         for row in table.rows:
             for seed in row.seeds:
-                name = f"{table.pair}/{row.method}/seed{seed.seed}"
-                yield Claim(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.method)))
+                name = f"{table.pair}/{row.id}/seed{seed.seed}"
+                yield Claim(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.id)))
 
 
 def disagreements(claim: Claim, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]) -> Iterator[str]:
@@ -121,7 +121,7 @@ def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Itera
 
 
 def start_disagreements(
-    start: Start, runs: Path, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]
+    start: Backbone, runs: Path, lock: dict[str, Any], find: Callable[[str], TrackedRun | None]
 ) -> Iterator[str]:
     """Disagreements about one pre-trained backbone, a line each."""
     name, folder = f"backbones/{start.name}", runs / "backbones" / start.name
@@ -187,7 +187,7 @@ def main() -> None:
     found = list(claims(board, runs))
     store = Store()
     problems = [problem for claim in found for problem in disagreements(claim, lock, store.run)]
-    of_starts = [list(start_disagreements(start, runs, lock, store.run)) for start in board.starts]
+    of_starts = [list(start_disagreements(start, runs, lock, store.run)) for start in board.backbones]
     of_studies = [list(study_disagreements(study, runs, lock)) for study in board.studies]
     for problem in [*problems, *(problem for of_one in (*of_starts, *of_studies) for problem in of_one)]:
         print(problem)

@@ -14,11 +14,12 @@ from pipelines.grid import Grid
 from pipelines.params import backbones_needed, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
 from pipelines.reporting.comparability import contradictions, settings_here, split_differs
 from pipelines.reporting.registry import pair_notes, published_figures, recipe_of, stated_differences
-from reports.schemas.leaderboard import Leaderboard, Margin, Missing, Start, Table
+from reports.schemas.leaderboard import Backbone, Leaderboard, MissingRun, Table
+from reports.schemas.reported import Margin
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
 from reports.stats.assembly import leaderboard
-from reports.stats.rows import Cells, PairInfo, Result, table
+from reports.stats.rows import PairInfo, Result, RowRecords, table
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
@@ -101,7 +102,7 @@ class Gathered:
     all_runs: list[Run] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
 
-    def starts(self, names: Sequence[str]) -> list[Start]:
+    def backbones(self, names: Sequence[str]) -> list[Backbone]:
         """The backbones that were trained before all else."""
         made = []
         for name in names:
@@ -115,7 +116,7 @@ class Gathered:
                 continue
             self.all_runs.append(run)
             made.append(
-                Start(
+                Backbone(
                     name=name, accuracy=run.accuracy, cost=run.cost, weights_sha256=str(run.weights_sha256),
                     run_sha256=hashlib.sha256(path.read_bytes()).hexdigest(), mlflow_run_id=run.mlflow_run_id,
                 )
@@ -131,23 +132,23 @@ class Gathered:
             return None
         return result
 
-    def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> Cells:
+    def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> RowRecords:
         """A method's cells on a pair; its prior, where it has one, counts once though its tuned row needs it, too."""
         base = method.removesuffix(_TUNED)
         if reason := impossible_reason(pair_name, pair, base, self.tier):
-            return Cells(impossible=reason)
+            return RowRecords(unsupported=reason)
         results, missing = [], []
         for seed in seeds:
             found = self._cell(pair_name, method, seed)
-            (missing if isinstance(found, Missing) else results).append(found)
+            (missing if isinstance(found, MissingRun) else results).append(found)
         targets = " ".join(f"evaluate@{pair_name}/{method}/seed{seed}" for seed in seeds)
         prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
         if base == method:
             self.all_runs += [prior] if prior else []
-            return Cells(results, missing, None, prior, f"dvc repro {targets}")
+            return RowRecords(results, missing, None, prior, f"dvc repro {targets}")
         study = self._study(pair_name, base)
         self.studies += [study] if study else []
-        return Cells(results, missing, None, prior, f"dvc repro {targets}", study)
+        return RowRecords(results, missing, None, prior, f"dvc repro {targets}", study)
 
     def _prior(self, pair: str, method: str) -> Run | None:
         path = self.runs / pair / method / "prior/run.json"
@@ -177,7 +178,7 @@ class Gathered:
         if str(error) not in self.problems:
             self.problems.append(str(error))
 
-    def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
+    def _cell(self, pair: str, method: str, seed: int) -> Result | MissingRun:
         base = method.removesuffix(_TUNED)
         folder = f"{pair}/{method}/seed{seed}"
         target = f"distill@{folder}"
@@ -187,7 +188,7 @@ class Gathered:
             trained = found is None and record.is_file() and read_record(record, Run).status == "done"
         except ValueError as error:
             self.problems.append(str(error))
-            return Missing(seed=seed, status="unreadable", reason=str(error))
+            return MissingRun(seed=seed, status="unreadable", reason=str(error))
         if found is not None:
             return found
         notes = {"": self.work / folder / "failed.txt"}
@@ -195,8 +196,8 @@ class Gathered:
             notes["its search: "] = self.work / pair / base / "tuning/failed.txt"
         for whose, note in notes.items():
             if note.is_file():
-                return Missing(seed=seed, status="failed", reason=whose + note.read_text().strip())
-        return Missing(seed=seed, status="not evaluated" if trained else "not run")
+                return MissingRun(seed=seed, status="failed", reason=whose + note.read_text().strip())
+        return MissingRun(seed=seed, status="not evaluated" if trained else "not run")
 
     def _result(self, folder: Path, target: str, expected: tuple[str, str, str | None, int | None]) -> Result | None:
         found = read_result(folder, target)
@@ -233,17 +234,17 @@ def _title(method: str) -> str:
 def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     """The leaderboard of a grid from what is there; ValueError where a file of the project itself is wrong."""
     tier = load_tier(grid.tier)
-    full_size = tier.model is None and tier.data == "published"
+    paper_scale = tier.model is None and tier.data == "published"
     registry, declared = load_yaml(Path("benchmarks/reported.yaml"), Registry).root, margins()
     found, tables, used = Gathered(runs, work, grid.tier), [], {}
     names: list[str] = []
-    starts = found.starts(list(backbones_needed(grid, grid.pairs)))
+    backbones = found.backbones(list(backbones_needed(grid, grid.pairs)))
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
         names += [part for method in methods for part in method.removesuffix(_TUNED).split("+")]
         dataset = _DATASETS[pair.dataset]
-        margin = declared.get((dataset, pair.metric)) if full_size else None
+        margin = declared.get((dataset, pair.metric)) if paper_scale else None
         if margin is not None:
             used[dataset, pair.metric] = margin
         of_pair = [figure for figure in registry if pair_name in (figure.pair, figure.place[0])]
@@ -253,12 +254,12 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         tier.title,
         tables,
         found.all_runs,
-        full_size=full_size,
+        paper_scale=paper_scale,
         recipes={name: recipe_of(name) for name in dict.fromkeys(names)},
         margins=list(used.values()),
         studies=found.studies,
         problems=found.problems,
-        starts=starts,
+        backbones=backbones,
     )
 
 
@@ -277,7 +278,7 @@ def _table(
         """Those that the registry names, and at full size those of the runs as they were."""
         stated = stated_differences(figure)
         method = figure.place[1]
-        if stated or margin is None or method is None or method not in cells or cells[method].impossible:
+        if stated or margin is None or method is None or method not in cells or cells[method].unsupported:
             return stated
         processes = max((result.run.processes for result in cells[method].results), default=1)
         here = settings_here(name, pair, method, tier=grid.tier, batch_size=grid.batch_size, processes=processes)
@@ -299,7 +300,7 @@ def _table(
         info,
         {method: _title(method) for method in methods},
         teacher=found.teacher(name),
-        cells=cells,
-        published=published_figures(figures, name, pair.metric, differences),
+        records=cells,
+        reported=published_figures(figures, name, pair.metric, differences),
         margin=margin,
     )

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure
 from pipelines.params import load_parts
-from reports.schemas.leaderboard import PublishedFigure, Recipe
+from reports.schemas.leaderboard import RecipeSummary
+from reports.schemas.reported import ReportedResult
 
 
 def stated_differences(figure: Figure) -> list[str]:
@@ -15,7 +16,7 @@ def stated_differences(figure: Figure) -> list[str]:
 
 def published_figures(
     figures: Sequence[Figure], pair: str, metric: str, differences: Callable[[Figure], list[str]] = stated_differences
-) -> dict[str, list[PublishedFigure]]:
+) -> dict[str, list[ReportedResult]]:
     """By method, the results on a pair, and under ``teacher`` its teachers'.
 
     A result that one source repeats after another is shown once, from the source that is comparable if one is.
@@ -26,7 +27,7 @@ def published_figures(
         metric: the pair's.
         differences: in what the suite's run is another than a result's.
     """
-    found: dict[str, dict[tuple[float, float | None], PublishedFigure]] = {}
+    found: dict[str, dict[tuple[float, float | None], ReportedResult]] = {}
     for figure in figures:
         at_pair, at_method = (figure.pair, "teacher") if figure.what == "teacher" else figure.place
         if at_method is None or figure.kind == "user_reproduction" or (at_pair, figure.metric) != (pair, metric):
@@ -35,7 +36,7 @@ def published_figures(
         entries, differs = found.setdefault(at_method, {}), differences(figure)
         first = entries.get((figure.value, gain))
         if first is None or (first.differs and not differs):
-            entries[figure.value, gain] = PublishedFigure(
+            entries[figure.value, gain] = ReportedResult(
                 id=figure.id,
                 value=figure.value,
                 gain=gain,
@@ -77,11 +78,11 @@ def _claimed(figure: Figure) -> str:
     return f"{figure.value}{over} in {figure.source}"
 
 
-def recipe_of(name: str) -> Recipe:
+def recipe_of(name: str) -> RecipeSummary:
     """What a method's file says, in words."""
     recipe = load_parts(name)[0].recipe
     paper, source = recipe.paper, recipe.source
-    return Recipe(
+    return RecipeSummary(
         title=recipe.title,
         paper=f"{paper.title}, {paper.venue}, arXiv:{paper.arxiv}" if paper else None,
         source=f"{source.repo} at {source.commit}, {source.path} ({source.licence})" if source else None,

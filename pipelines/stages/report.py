@@ -25,7 +25,7 @@ def sample_files(board: Leaderboard, runs: Path) -> Mapping[str, Mapping[str, Pa
     found: dict[str, dict[str, Path]] = {}
     for table in board.tables:
         folders = {"teacher": runs / table.pair / "teacher"} if table.teacher else {}
-        folders |= {row.method: runs / table.pair / row.method / f"seed{row.seeds[0].seed}" for row in table.rows if row.seeds}
+        folders |= {row.id: runs / table.pair / row.id / f"seed{row.seeds[0].seed}" for row in table.rows if row.seeds}
         paths = {name: folder / "samples.npz" for name, folder in folders.items()}
         found[table.pair] = {name: path for name, path in paths.items() if path.is_file()}
     return found
@@ -36,7 +36,7 @@ def write_cards(board: Leaderboard, runs: Path) -> None:
     for table in board.tables:
         for row in table.rows:
             for seed in row.seeds:
-                folder = runs / table.pair / row.method / f"seed{seed.seed}"
+                folder = runs / table.pair / row.id / f"seed{seed.seed}"
                 (folder / "README.md").write_text(model_card(board, table, row, seed))
 
 
@@ -53,8 +53,8 @@ def main() -> None:
     others = [read_board(path) for path in args.join]
     board = gather(grid, runs, Path("work") / grid.tier)
     out.mkdir(parents=True, exist_ok=True)
-    pictures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
-    board = board.model_copy(update={"pictures": pictures})
+    figures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
+    board = board.model_copy(update={"figures": figures})
     (out / "leaderboard.json").write_text(board.model_dump_json(indent=2) + "\n")
     (out / "leaderboard.md").write_text(markdown(board))
     (out / "leaderboard.html").write_text(page([board, *others], out))
