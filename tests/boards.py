@@ -49,7 +49,7 @@ def made_up(metric="box AP", title="A pair", teacher=None, scores=None, reported
         {"none": "none (control)", "mgd": "MGD", **tuned, "cwd": "CWD"},
         teacher=teacher or result(metric, 20.0, None),
         records=made | (cells or {}),
-        reported=published or {"mgd": [figure(41.0, 3.6), figure(40.25, 2.0, "another-figure")]},
+        reported=reported or {"mgd": [figure(41.0, 3.6), figure(40.25, 2.0, "another-figure")]},
         margin=margin,
     )
 

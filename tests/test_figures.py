@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from methods.contract import FigureRecord
+from methods.contract import Picture
 from pipelines.engine.visualizations import picture_arrays
 from reports.plots import predictions, scores, style, subgroups, training, visualizations
 from reports.plots.figures import draw
@@ -116,7 +116,7 @@ def pictured(name, columns, common, maps, *, translucent=False):
     """Arrays of a method's picture as stage ``evaluate`` writes them; ``maps`` column by column, each with all its levels."""
     each = len(maps) // len(columns)
     levels = {title: tuple(torch.as_tensor(m) for m in maps[k * each : (k + 1) * each]) for k, title in enumerate(columns)}
-    picture = FigureRecord(f"the {name} seen", f"strength of the {name}", levels, tuple(common), translucent)
+    picture = Picture(f"the {name} seen", f"strength of the {name}", levels, tuple(common), translucent)
     return picture_arrays({name: picture})
 
 
@@ -161,7 +161,7 @@ def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
     assert records[-1].file == "figures/detections-pair.png"
     assert {record.file.removeprefix("figures/") for record in records} == {path.name for path in folder.iterdir()}
     for record in records:
-        assert record.caption.endswith("Tier mini: small scenes; not COCO figures.")
+        assert record.caption.endswith("Tier mini: small scenes; not COCO results.")
         assert "split" in record.caption
         assert record.title
         if record.file.endswith("png"):
@@ -206,8 +206,8 @@ def test_a_pair_that_has_not_run_beside_one_that_has(tmp_path):
     words = texts(only(scores.scores, both).figure)
 
     assert words.count("not run") == 2  # teacher and control
-    assert words.count("impossible") == 1
-    assert texts(only(scores.forest, both).figure).count("impossible") == 1
+    assert words.count("unsupported") == 1
+    assert texts(only(scores.forest, both).figure).count("unsupported") == 1
     assert len(draw(both, {}, tmp_path, prefix="")) == 7
 
 
@@ -218,7 +218,7 @@ def test_scores_say_mean_and_gain():
 
     assert {"14.0  +3.0", "11.0", "20.0", "AP, points", "MGD"} <= set(texts(drawn.figure))
     assert marks(axis, "s") == [13.0, 15.0]
-    assert "n = 2 trainings a method and pair." in drawn.caption
+    assert "n = 2 runs per method and pair." in drawn.caption
 
 
 def test_published_gains_have_an_axis_of_their_own_but_at_full_size():
@@ -229,7 +229,7 @@ def test_published_gains_have_an_axis_of_their_own_but_at_full_size():
     (common,) = full.figure.findobj(mpl.axes.Axes)
 
     assert (marks(ours, "D"), marks(theirs, "D")) == ([], [2.6, 2.2])
-    assert theirs.get_xlabel() == "published,\nfull size"
+    assert theirs.get_xlabel() == "reported,\npaper scale"
     assert "not to be compared with ours" in scaled.caption
     assert marks(common, "D") == [2.6, 2.2]
     assert marks(common, "s") == [3.0]
@@ -255,7 +255,7 @@ def test_gain_without_interval_and_row_without_control():
     axis = figure.findobj(mpl.axes.Axes)[0]
 
     assert marks(axis, "s") == [3.0]
-    assert "no control to compare with" in texts(figure)
+    assert "no baseline to compare with" in texts(figure)
     assert not [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == line.get_ydata()[1]]
 
 

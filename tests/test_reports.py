@@ -73,10 +73,10 @@ def test_tables_name_the_metric(metric, name, columns):
 
     reads = "foreground 61.2" if metric == "mIoU" else "97 % found, 65 % right"
     assert main[0] == f"**A pair** (teacher 20.0 {name}: {reads})"
-    assert main[2].startswith(f"| method | {name}, mean ± sd | n |")
-    assert main[2].endswith(f"| published {name} | published gain |")
-    assert main[5].startswith(f"| MGD | 14.0 ± 1.4 | 2 | {reads} | +3.0 [")
-    assert main[5].endswith("| 33 % | gain not shown | 41.0, 40.25 | +3.6, +2.0 |")
+    assert main[2].startswith(f"| method | verdict | {name}, mean ± sd | n |")
+    assert main[2].endswith(f"| reported {name} | reported gain |")
+    assert main[5].startswith(f"| MGD | not significant | 14.0 ± 1.4 | 2 | {reads} | +3.0 [")
+    assert main[5].endswith("| 33 % | 41.0, 40.25 | +3.6, +2.0 |")
     assert single[0] == f"| method | seed | {columns} | images/s | commit | MLflow run |"
     assert len({line.count("|") for line in main[2:]}) == 1
     assert {line.count("|") for line in single} == {single[0].count("|")}
@@ -93,8 +93,8 @@ def test_readmes_table_is_the_same_from_another_machine():
 
     here, there = made(), made(wall_s=1200, train_s=900, images_per_s=3.04, peak_memory_mib=1800)
 
-    assert "| gain not shown | 1.5 | 900 | 30 | 41.0, 40.25 |" in results(here.tables[0], here)
-    assert "| gain not shown | 15.0 | 1800 | 3 | 41.0, 40.25 |" in results(there.tables[0], there)
+    assert "| 41.0, 40.25 | +3.6, +2.0 | 1.5 | 900 | 30 |" in results(here.tables[0], here)
+    assert "| 41.0, 40.25 | +3.6, +2.0 | 15.0 | 1800 | 3 |" in results(there.tables[0], there)
     assert overview(here) == overview(there)
 
 
@@ -124,9 +124,9 @@ def test_report_says_on_what_data_and_from_where():
     tables[0] = tables[0].model_copy(update={"rows": [tables[0].rows[0], changed]})
     text = markdown(board(*tables, runs=runs))
 
-    assert "These are not COCO or Cityscapes figures and say nothing about any published one." in text
-    assert "Teacher here: **20.0 AP** (one training of 1.5 min); it reads: 97 % found, 65 % right." in text
-    assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`); it reads: foreground 61.2." in text
+    assert "These are not COCO or Cityscapes results and say nothing about any reported one." in text
+    assert "Teacher here: **20.0 AP** (one run of 1.5 min); 97 % found, 65 % right." in text
+    assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`); foreground 61.2." in text
     assert "| teacher |  | 20.0 | 95.0 | 96.0 | 61.2 |  |  | `none` |" in text
     assert "- MGD: none; in the student's config `optim_wrapper.optimizer.lr = 0.02`\n" in text
     assert "- Data digest, cityscapes: `three`.\n- Data digest, scenes: `runs disagree`.\n" in text
@@ -135,9 +135,9 @@ def test_report_says_on_what_data_and_from_where():
 @pytest.mark.parametrize(
     ("mgd", "word"),
     [
-        ((13.0, 15.0), "gain not shown"),  # +3 with errors of 1.4: p 0.17
-        ((30.0, 30.1), "gain above zero"),
-        ((1.0, 1.1), "loss below zero"),
+        ((13.0, 15.0), "not significant"),  # +3 with errors of 1.4: p 0.17
+        ((30.0, 30.1), "significant gain"),
+        ((1.0, 1.1), "significant loss"),
         ((30.0,), "inconclusive: one seed"),
     ],
 )
@@ -151,7 +151,7 @@ def test_at_a_scaled_tier_the_question_is_whether_there_is_a_gain(mgd, word):
     control, row, missing = found.tables[0].rows
 
     assert wording.verdict(row, found) == word
-    assert wording.verdict(control, found) == "control"
+    assert wording.verdict(control, found) == "baseline"
     assert wording.verdict(missing, found) == "not run"
     assert [(one.score_verdict, one.gain_verdict) for one in row.reported] == [(None, None)] * 2
     assert "reproduced" not in markdown(found)
@@ -168,9 +168,9 @@ def test_many_gains_are_adjusted_together():
     assert rows[0].gain_p_holm == pytest.approx(3 * rows[0].gain_p)
     assert 0.025 < rows[1].gain_p < 0.05 < rows[1].gain_p_holm == pytest.approx(2 * rows[1].gain_p)
     assert [wording.verdict(row, found) for row in rows] == [
-        "gain above zero",
-        "gain above zero, not after Holm",
-        "gain not shown",
+        "significant gain",
+        "gain significant before correction only",
+        "not significant",
     ]
     assert "Of 3 such tests, 0.1 would" in wording.question(found) or "Of 3 such tests, 0.2 would" in wording.question(found)
 
@@ -230,7 +230,7 @@ def test_what_did_not_run_is_said_and_why():
     assert "- MGD, seed 1: failed, loss_mgd is not finite.\n" in text
     assert "- CWD: failed, unreadable: x.json: wrong.\n" in text
     assert "> Could not be used: x.json: wrong\n" in text
-    assert "- CWD: impossible, has no neck.\n" in markdown(board(impossible))
+    assert "- CWD: unsupported, has no neck.\n" in markdown(board(impossible))
 
 
 def test_nothing_has_run_yet():
@@ -259,7 +259,7 @@ def test_csv_has_a_line_a_row_and_a_line_a_training(tmp_path):
     trainings = list(csv.DictReader((tmp_path / "runs.csv").open()))
 
     assert [row["method"] for row in rows] == ["none", "mgd", "cwd"]
-    assert (rows[1]["mean"], rows[1]["gain"], rows[1]["published"], rows[1]["published_gain"]) == (
+    assert (rows[1]["score"], rows[1]["gain"], rows[1]["reported"], rows[1]["reported_gain"]) == (
         "14.0",
         "3.0",
         "41.0;40.25",
@@ -292,5 +292,5 @@ def test_model_card_is_one_that_the_hub_reads():
         "right class": 64.6,
     }
     assert {one.dataset_name for one in card.data.eval_results} == {"small"}
-    assert "These are not COCO figures" in card.text
+    assert "These are not COCO results" in card.text
     assert yaml.safe_load(text.split("---")[1])["tags"] == ["knowledge-distillation", "mgd", "pair"]

@@ -33,7 +33,7 @@ def tuned_board(*tables, **values):
 
 def row_of(found, method="mgd/tuned"):
     """A board's row by its id."""
-    return next(row for table in found.tables for row in table.rows if row.method == method)
+    return next(row for table in found.tables for row in table.rows if row.id == method)
 
 
 def search_of(found):
@@ -85,7 +85,7 @@ def test_one_seed_has_a_gain_and_no_interval():
 
     assert (row_of(found).tuning.gain, row_of(found).tuning.gain_low) == (3.0, None)
     assert found.num_tests == 1  # MGD's own, two seeds a side
-    assert "by tuning, which cannot be told from chance (one seed)." in division(search_of(found), found)
+    assert "by tuning, not tested (one seed)." in division(search_of(found), found)
 
 
 def test_gains_of_tuning_join_holms_family():
@@ -116,7 +116,7 @@ def test_at_full_size_a_tuned_row_has_no_verdict():
     found = tuned_board(table, paper_scale=True, margins=[MARGIN])
 
     assert found.num_tests == 4
-    assert wording.verdict(row_of(found), found) == "tuned: no published figure"
+    assert wording.verdict(row_of(found), found) == "tuned: no reported result"
     assert row_of(found).tuning.gain_p_holm is None
     assert "after Holm" not in division(search_of(found), found)
 
@@ -127,14 +127,14 @@ def test_how_much_is_the_method_and_how_much_is_tuning():
     own, tuned, search = row_of(found, "mgd"), row_of(found), search_of(found)
 
     assert division(search, found) == (
-        f"MGD: +3.0 [{own.gain_low:+.1f}, {own.gain_high:+.1f}] AP over the control by the method with the recipe's values, and "
-        f"+3.5 [{tuned.tuning.gain_low:+.1f}, {tuned.tuning.gain_high:+.1f}] by tuning, which is not shown to differ from zero "
+        f"MGD: +3.0 [{own.gain_low:+.1f}, {own.gain_high:+.1f}] AP over the baseline by the method with the recipe's values, and "
+        f"+3.5 [{tuned.tuning.gain_low:+.1f}, {tuned.tuning.gain_high:+.1f}] by tuning, not significant "
         f"(p {tuned.tuning.gain_p:.2f}, after Holm {tuned.tuning.gain_p_holm:.2f})."
     )
     assert account(search) == (
         "Search by TPE: 4 trials of 25 % of a cell's schedule (2 complete, 1 pruned, 1 failed, 1 lost), 31.0 min of training, "
-        "20 % of the iterations spared by pruning (median). Chosen by the tune split: trial 2 with 11.0 AP there, the recipe's "
-        "values 9.0; the best of several on the split that chose it flatters."
+        "20 % of the iterations saved by pruning (median). Selected on the validation split: trial 2 with 11.0 AP there, the recipe's "
+        "values 9.0; the best of several on the split that selected it is optimistic."
     )
 
 
@@ -143,7 +143,7 @@ def test_a_search_that_found_nothing_better_says_so():
     recipe = study(trials=[trial(0, score=9.0, is_recipe=True), trial(1, score=8.0)], best=0, front=[0])
     none = study(trials=[trial(0, "failed", reason="not finite")], best=None, front=[])
     for of, words in (
-        (recipe, "None was better than the recipe's values on the tune split: 9.0 AP there."),
+        (recipe, "None was better than the recipe's values on the validation split: 9.0 AP there."),
         (none, "No trial was"),
     ):
         found = tuned_board(tuned_table(of=of), studies=[of])
@@ -155,10 +155,10 @@ def test_a_search_that_found_nothing_better_says_so():
     ("alpha", "scale", "words"),
     [
         # A twentieth of two decades: 0.1 to 0.126, and 7.94 to 10; linear, 0.1 to 0.595 and 9.505 to 10.
-        (0.125, "log", "alpha lies close to the lower end of its range: what is beyond was not tried."),
+        (0.125, "log", "alpha is at the lower bound of its search range: values beyond were not tried."),
         (0.127, "log", None), (7.9, "log", None), (0.6, "linear", None), (9.5, "linear", None),
-        (8.0, "log", "alpha lies close to the upper end of its range"),
-        (0.59, "linear", "alpha lies close to the lower end of its range"),
+        (8.0, "log", "alpha is at the upper bound of its search range"),
+        (0.59, "linear", "alpha is at the lower bound of its search range"),
     ],
 )  # fmt: skip
 def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
@@ -178,16 +178,16 @@ def test_a_clear_gain_by_tuning_is_called_one():
         cells = {"mgd": RowRecords([result("box AP", score, "mgd", seed) for seed, score in enumerate((14.0, 14.1))])}
         found = tuned_board(tuned_table(scores=values, cells=cells))
 
-        assert f"by tuning, which is {word} zero (p " in division(search_of(found), found)
+        assert f"by tuning, significantly {word} zero (p " in division(search_of(found), found)
 
 
 def test_ranges_and_trials_in_words():
     """Where was looked, what the recipe has and what was handed out; a pruned trial stands where it was stopped."""
-    assert [(one.name, one.looked, one.recipe, one.best, one.importance) for one in searched(study())] == [
+    assert [(one.name, one.space, one.recipe, one.best, one.importance) for one in searched(study())] == [
         ("alpha", "0.1 to 10, log", "1", "0.5", "75 %"), ("kind", "one of l1, l2", "l1", "l1", "25 %"),
     ]  # fmt: skip
     assert [(one.state, one.score, one.reason) for one in tried(study())] == [
-        ("complete, recipe's values", "9.0", ""), ("pruned", "3.0 at 40", ""), ("complete, handed out", "11.0", ""),
+        ("complete, recipe's values", "9.0", ""), ("pruned", "3.0 at 40", ""), ("complete, selected", "11.0", ""),
         ("failed", "", "loss_mgd is not finite"), ("lost", "", "its worker was killed"),
     ]  # fmt: skip
 
@@ -196,12 +196,12 @@ def test_minutes_with_prior_and_search():
     """1.5 a seed; once for all 31 of the search, and 1.5 of the prior where the method has one."""
     prior = result("box AP", 1.0, "mgd").run
     cells = tuned_table().rows[2]
-    with_prior = made_up(cells={"mgd/tuned": RowRecords([result("box AP", 17.0, "mgd")], prior=prior, study=study())})
+    with_prior = made_up(cells={"mgd/tuned": RowRecords([result("box AP", 17.0, "mgd")], auxiliary=prior, study=study())})
 
     assert wording.minutes(cells) == "1.5 + 31.0"
     assert wording.minutes(with_prior.rows[2]) == "1.5 + 32.5"
-    assert "a tuned row's search" in wording.beforehand(tuned_board())
-    assert "search" not in wording.beforehand(board())
+    assert "a tuned row's search" in wording.one_time_costs(tuned_board())
+    assert "search" not in wording.one_time_costs(board())
 
 
 def test_the_boards_time_and_energy_have_the_trials():
@@ -229,12 +229,12 @@ def test_a_study_that_contradicts_itself(change, message):
 
 
 def test_markdown_has_the_study():
-    """The tuned row behind its own, blank where published figures would be; ranges below."""
+    """The tuned row behind its own, blank where reported results would be; ranges below."""
     text = markdown(tuned_board())
     main = results(tuned_board().tables[0], tuned_board()).splitlines()
 
     assert [line.split(" | ")[0] for line in main[2:]] == ["| none (control)", "| MGD", "| MGD, tuned", "| CWD"]
-    assert main[4].endswith("| 1.5 + 31.0 | 900 | 30 |  |  |")
+    assert main[4].endswith("|  |  | 1.5 + 31.0 | 900 | 30 |")
     assert "\n### Tuning\n\nMGD: +3.0 [" in text
     assert "\n| `alpha` | 0.1 to 10, log | 1 | 0.5 | 75 % |\n" in text
 
@@ -248,7 +248,7 @@ def test_page_has_the_study(tmp_path):
     assert not [one for one in ids if "/" in one]
     assert len(set(ids)) == len(ids)
     assert text.count("<h4>The search</h4>") == 1
-    for words in ("All 5 trials", "3.0 at 40", "loss_mgd is not finite", "0.1 to 10, log", "by tuning, which is not shown"):
+    for words in ("All 5 trials", "3.0 at 40", "loss_mgd is not finite", "0.1 to 10, log", "by tuning, not significant"):
         assert words in text
 
 
@@ -260,7 +260,7 @@ def test_pdf_has_the_study(tmp_path):
     write_pdf(found, tmp_path, tmp_path / "report.pdf")
     text = "".join(pages((tmp_path / "report.pdf").read_bytes()))
 
-    for words in ("Search for MGD", "0.1 to 10, log", "3.0 at 40", "failed: loss_mgd is not finite", "Chosen by the tune split"):
+    for words in ("Search for MGD", "0.1 to 10, log", "3.0 at 40", "failed: loss_mgd is not finite", "Selected on the validation split"):
         assert squeezed(words) in text, words
     assert prepare(found, tmp_path, tmp_path).is_file()
 
@@ -269,18 +269,13 @@ def test_csv_has_variant_and_tuning(tmp_path):
     """Empty for rows that were not tuned."""
     write_csv(tuned_board(), tmp_path / "rows.csv")
     runs_csv(tuned_board(), tmp_path / "runs.csv")
-    rows = {row["method"]: row for row in csv.DictReader((tmp_path / "rows.csv").open())}
+    rows = {(row["method"], row["tuned"]): row for row in csv.DictReader((tmp_path / "rows.csv").open())}
     trainings = list(csv.DictReader((tmp_path / "runs.csv").open()))
 
-    assert (rows["mgd"]["variant"], rows["mgd"]["tuning_gain"]) == ("published", "")
-    tuned = rows["mgd/tuned"]
-    assert (tuned["variant"], tuned["tuning_gain"], tuned["tuning_minutes"], tuned["tuning_num_pruned"]) == (
-        "tuned",
-        "3.5",
-        "31.0",
-        "1",
-    )
-    assert [one["seed"] for one in trainings if one["method"] == "mgd/tuned"] == ["0", "1"]
+    assert rows["mgd", "False"]["tuning_gain"] == ""
+    tuned = rows["mgd", "True"]
+    assert (tuned["tuning_gain"], tuned["tuning_minutes"], tuned["tuning_num_pruned"]) == ("3.5", "31.0", "1")
+    assert [one["seed"] for one in trainings if (one["method"], one["tuned"]) == ("mgd", "True")] == ["0", "1"]
 
 
 def test_a_tuned_students_card():
@@ -291,12 +286,12 @@ def test_a_tuned_students_card():
     found = tuned_board()
     row = row_of(found)
     card = ModelCard(model_card(found, found.tables[0], row, row.seeds[0]))
-    joined = ModelCard(model_card(found, found.tables[0], row.model_copy(update={"method": "crosskd+pkd/tuned"}), row.seeds[0]))
+    joined = ModelCard(model_card(found, found.tables[0], row.model_copy(update={"method": "crosskd+pkd"}), row.seeds[0]))
 
     validate_repo_id(joined.data.model_name)
     assert card.data.model_name == "pair-mgd-tuned-seed0-mini"
     assert card.data.tags == ["knowledge-distillation", "mgd", "tuned", "pair"]
-    assert "of a search of 4 trials, 31.0 min of training, that chose by the tune split" in " ".join(card.text.split())
+    assert "of a search of 4 trials, 31.0 min of training, that selected on the validation split" in " ".join(card.text.split())
 
 
 def test_comparison_knows_tuned_rows():

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from pipelines import errors, layout
 from pipelines.reporting.collect import read_board
-from reports.stats.inference import LEVEL
 from reports.schemas.leaderboard import Leaderboard
 from reports.stats.comparison import Change, changes, differences
+from reports.stats.inference import LEVEL
 
 _FILE = layout.COMMITTED / "leaderboard.json"
 _PIPE_COLUMNS = 160

@@ -73,6 +73,4 @@ def _correlation(one: RankCorrelation) -> str:
     if one.rho is None:
         return f"{one.what}: {one.num_rows} {'row has' if one.num_rows == 1 else 'rows have'} a reported gain, too few to rank."
     interval = "" if one.low is None else f", 95 % bootstrap interval {one.low:+.2f} to {one.high:+.2f}"
-    return (
-        f"{one.what}: Spearman's rank correlation of the gains here with the reported ones {one.rho:+.2f}{interval}, n {one.num_rows}."
-    )
+    return f"{one.what}: Spearman's rank correlation of the gains here with the reported ones {one.rho:+.2f}{interval}, n {one.num_rows}."

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.formats import answers, studies, wording
-from reports.formats.columns import Column, Line, columns_of, glossary, line_frame
+from reports.formats.columns import TEACHER, Column, Line, columns_of, glossary, line_frame
 from reports.formats.html_curves import Panel, panels
 from reports.formats.html_images import data_uri
 from reports.schemas.leaderboard import Leaderboard, Row, Table
@@ -125,9 +125,9 @@ def _lines(index: int, label: str, board: Leaderboard, columns: Sequence[Column]
     """Every pair's teacher and methods, in the grid's order."""
     prefix = "" if index == 0 else f"{index}-"
     found = {(table.pair, one.study.method): one for table in board.tables for one in studies.searches(table, board)}
-    for (_, position), cells in line_frame(board).iterrows():  # type: ignore[misc]
+    for _, cells in line_frame(board).iterrows():
         line: Line = cells["line", "line"]
-        table, row = line.table, line.row if position else None
+        table, row = line.table, None if line.row.method == TEACHER else line.row
         baseline = [seed.curve for seed in table.baseline.seeds] if table.baseline else []
         if row is None:
             curves, slug, pills = [table.teacher.curve] if table.teacher else [], "teacher", [_pill(_teacher_state(table))]

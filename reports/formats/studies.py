@@ -105,10 +105,12 @@ def account(search: Search) -> str:
     states = [trial.state for trial in study.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed", "lost") if state in states)
     saved = (
-        f", {100 * study.saved_fraction:.0f} % of the iterations saved by pruning ({study.pruner})" if study.saved_fraction else ""
+        f", {100 * study.saved_fraction:.0f} % of the iterations saved by pruning ({study.pruner})"
+        if study.saved_fraction
+        else ""
     )
     begun = (
-        f"{_SAMPLERS.get(study.sampler, study.sampler)}, {len(study.counted)} trials of {100 * study.schedule_share:.0f} % "
+        f"Search by {_SAMPLERS.get(study.sampler, study.sampler)}: {len(study.counted)} trials of {100 * study.schedule_share:.0f} % "
         f"of a cell's schedule ({counts}), {study.train_s / 60:.1f} min of training{saved}"
     )
     best = None if study.best is None else study.trial(study.best)
@@ -116,9 +118,7 @@ def account(search: Search) -> str:
         return f"{begun}. No trial was complete."
     recipe = next((trial for trial in study.trials if trial.is_recipe and trial.values), None)
     if best.is_recipe:
-        return (
-            f"{begun}. None was better than the recipe's values on the validation split: {best.values[0]:.1f} {search.metric} there."
-        )
+        return f"{begun}. None was better than the recipe's values on the validation split: {best.values[0]:.1f} {search.metric} there."
     beside = "" if recipe is None or recipe.values is None else f", the recipe's values {recipe.values[0]:.1f}"
     return (
         f"{begun}. Selected on the validation split: trial {best.number} with {best.values[0]:.1f} {search.metric} there{beside}; "
@@ -184,7 +184,11 @@ def _space(bounds: SearchRange) -> str:
 
 
 def _state(trial: Trial, study: Study) -> str:
-    words = [trial.state, *(["recipe's values"] if trial.is_recipe else []), *(["selected"] if trial.number == study.best else [])]
+    words = [
+        trial.state,
+        *(["recipe's values"] if trial.is_recipe else []),
+        *(["selected"] if trial.number == study.best else []),
+    ]
     return ", ".join(words)
 
 

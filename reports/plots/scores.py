@@ -194,7 +194,7 @@ def _gap_panel(axis: Axes, table: Table, style: dict[str, Look], board: Leaderbo
 
     _estimates(axis, _distilled(table), labels(_distilled(table), board), style, fractions, "no gap to close", others=[100.0])
     axis.axvline(100, color=TEACHER, linestyle="--")
-    axis.set_xlabel("fraction of the gap closed, %")
+    axis.set_xlabel("gap closed, %")
 
 
 def _couples(table: Table) -> list[tuple[Row, Row]]:

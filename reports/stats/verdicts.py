@@ -12,9 +12,7 @@ def half_digit(value: float) -> float:
     return float(0.5 * 10.0 ** -max(1, len(repr(value).partition(".")[2])))
 
 
-def judged(
-    reported: ReportedResult, scores: Sequence[float], baseline: Sequence[float], margin: Margin | None
-) -> ReportedResult:
+def judged(reported: ReportedResult, scores: Sequence[float], baseline: Sequence[float], margin: Margin | None) -> ReportedResult:
     """The result with our verdicts; unchanged where our run has other settings."""
     if margin is None or reported.differs:
         return reported
