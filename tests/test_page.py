@@ -1,10 +1,14 @@
 """The page to explore: what it holds, that it asks nothing of a network, and how it behaves in a browser."""
 
+import base64
 import re
 import shutil
 from html.parser import HTMLParser
+from io import BytesIO
+from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 
 from reports.formats.html import _labels, page
 from reports.formats.html_curves import _ticks, panels
@@ -255,17 +259,20 @@ def test_same_input_same_bytes(text, tmp_path):
 
 
 def test_pictures_are_inside(tmp_path):
-    """SVG and PNG as they are; one that is not there and one of another kind are left out."""
-    contents = {"a.svg": b"<svg/>", "b.png": b"\x89PNG", "c.html": b"<p>"}
+    """SVG as it is, PNG as WebP; one that is not there and one of another kind are excluded."""
+    buffer = BytesIO()
+    Image.new("RGB", (2, 2)).save(buffer, "PNG")
+    contents = {"a.svg": b"<svg id=\"a's\" x=\"#1\"/>", "b.png": buffer.getvalue(), "c.html": b"<p>"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     pictures = [FigureRecord(name=name, title=name, caption="It.", file=name) for name in (*contents, "d.svg")]
     tree = Tree(page([made_up(figures=pictures)], tmp_path))
 
-    assert [attributes["src"] for tag, attributes in tree.elements if tag == "img"] == [
-        "data:image/svg+xml,<svg/>",
-        "data:image/png;base64,iVBORw==",
-    ]
+    svg, webp = [attributes["src"] for tag, attributes in tree.elements if tag == "img"]
+
+    assert unquote(svg) == "data:image/svg+xml,<svg id=\"a's\" x='#1'/>"
+    assert '"' not in svg
+    assert base64.b64decode(webp.removeprefix("data:image/webp;base64,")).startswith(b"RIFF")
 
 
 def test_a_further_leaderboard_joins(tmp_path):

@@ -4,16 +4,18 @@ It can be made at any moment: what is missing, failed or unreadable is shown as 
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipelines import errors, layout
 from pipelines.params import load_grid
 from pipelines.reporting.collect import gather, read_board
 from reports.formats.csv_files import runs_csv, write_csv
 from reports.formats.html import page
-from reports.formats.markdown import markdown
+from reports.formats.markdown import MAIN_FIGURES, markdown
 from reports.formats.model_card import model_card
 from reports.formats.pdf import write_pdf
 from reports.plots.figures import draw
@@ -40,6 +42,16 @@ def write_cards(board: Leaderboard, runs: Path) -> None:
                 (folder / "README.md").write_text(model_card(board, table, row, seed))
 
 
+def keep_figures(board: Leaderboard, drawn: Path, out: Path) -> Leaderboard:
+    """Copy the figures of the Markdown; the others are inside page and PDF, and in no file of their own."""
+    shutil.rmtree(out / "figures", ignore_errors=True)
+    (out / "figures").mkdir()
+    kept = [figure for figure in board.figures if figure.name in MAIN_FIGURES]
+    for figure in kept:
+        shutil.copyfile(drawn / figure.file, out / figure.file)
+    return board.model_copy(update={"figures": kept})
+
+
 def main() -> None:
     """Write the leaderboard in all its forms; exit code 1, after all is written, where a file could not be used."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -53,12 +65,14 @@ def main() -> None:
     others = [read_board(path) for path in args.join]
     board = gather(grid, runs, Path("work") / grid.tier)
     out.mkdir(parents=True, exist_ok=True)
-    figures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
-    board = board.model_copy(update={"figures": figures})
-    (out / "leaderboard.json").write_text(board.model_dump_json(indent=2) + "\n")
+    with TemporaryDirectory() as scratch:
+        figures = draw(board, sample_files(board, runs), Path(scratch) / "figures", prefix="figures/")
+        board = board.model_copy(update={"figures": figures})
+        (out / "leaderboard.html").write_text(page([board, *others], Path(scratch)))
+        write_pdf(board, Path(scratch), out / "leaderboard.pdf")
+        board = keep_figures(board, Path(scratch), out)
+    (out / "leaderboard.json").write_text(board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
     (out / "leaderboard.md").write_text(markdown(board))
-    (out / "leaderboard.html").write_text(page([board, *others], out))
-    write_pdf(board, out, out / "leaderboard.pdf")
     write_csv(board, out / "leaderboard.csv")
     runs_csv(board, out / "runs.csv")
     write_cards(board, runs)

@@ -73,7 +73,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
 
     Args:
         boards: this grid's first; the rows of others (another tier, another machine) join its table.
-        folder: of the first board's figures; one that is missing, or of another kind than SVG, PNG, JPEG and WebP, is excluded.
+        folder: of the first board's figures; one that is missing, or of another kind than SVG and PNG, is excluded.
     """
     loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -101,7 +101,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
         searches=studies,
         answers=answers,
     )
-    return text.rstrip() + "\n"
+    return re.sub(r"\s*\n\s*", "\n", text.strip()) + "\n"
 
 
 def _capitalised(words: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 import typst
+from PIL import Image
 
 from reports.formats import answers, studies, wording
 from reports.formats.columns import Column, Line, columns_of, glossary, line_frame, lines_of
@@ -21,6 +22,7 @@ from reports.schemas.reported import ReportedResult
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _HEX = 12  # digits of a digest that are printed
+_QUALITY = 65  # of JPEG
 FONTS = Path(mpl.get_data_path()) / "fonts/ttf"  # of the words in figures
 
 
@@ -37,8 +39,11 @@ def write_pdf(board: Leaderboard, folder: Path, out: Path) -> None:
     """
     with TemporaryDirectory() as scratch:
         document = prepare(board, folder, Path(scratch).resolve())
+        # Tags take as much as all text, and the page is the form for screen readers.
         # Neither the clock nor the fonts of this machine: those of typst and of matplotlib are the same everywhere.
-        made = typst.compile(document, root=document.parent, font_paths=[FONTS], ignore_system_fonts=True, timestamp=0)
+        made = typst.compile(
+            document, root=document.parent, font_paths=[FONTS], ignore_system_fonts=True, timestamp=0, pdf_tags=False
+        )
     if not isinstance(made, bytes):
         raise TypeError(f"typst returned {type(made).__name__} in place of one document; install the locked version")
     out.write_bytes(made)
@@ -51,11 +56,20 @@ def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
     figures: list[dict[str, Any]] = []
     for figure in board.figures:
         if (folder / figure.file).is_file():
-            name = f"figure{len(figures)}{Path(figure.file).suffix}"
-            shutil.copyfile(folder / figure.file, target / name)
+            name = _copy_figure(folder / figure.file, target, f"figure{len(figures)}")
             figures.append({"title": figure.title, "caption": words(figure.caption), "file": name})
     (target / "leaderboard.json").write_text(json.dumps({**_contents(board), "figures": figures}))
     return target / "leaderboard.typ"
+
+
+def _copy_figure(path: Path, target: Path, stem: str) -> str:
+    """Copy a figure and return its name; pixels become JPEG, which a PDF can have as it is."""
+    if path.suffix == ".svg":
+        shutil.copyfile(path, target / f"{stem}.svg")
+        return f"{stem}.svg"
+    with Image.open(path) as image:
+        image.convert("RGB").save(target / f"{stem}.jpg", quality=_QUALITY, optimize=True, progressive=True)
+    return f"{stem}.jpg"
 
 
 def _contents(board: Leaderboard) -> dict[str, Any]:

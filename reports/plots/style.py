@@ -1,8 +1,10 @@
 """Styles, panels of pairs, pages, captions and files of all figures; the same input gives the same bytes."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
@@ -26,7 +28,7 @@ STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "figure.titlesize": 8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2,
-    "lines.linewidth": 1.2, "lines.markersize": 5, "hatch.linewidth": 0.6, "svg.fonttype": "path",
+    "lines.linewidth": 1.2, "lines.markersize": 5, "hatch.linewidth": 0.6, "svg.fonttype": "none",
 }  # fmt: skip
 
 # Okabe and Ito's palette without black, which is the baseline's, and yellow, which is too faint for a line.
@@ -35,6 +37,12 @@ _COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _MARKERS = "s", "^", "v", "P", "X", "<", ">"
 _LINES = "-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))
 _LETTER_INCHES, _TITLE_LETTER_INCHES = 0.066, 0.085
+_DPI = 120  # on a page of that width; images of the default tier have fewer pixels
+# As matplotlib lists them; Verdana is as wide as DejaVu Sans.
+_FAMILIES = (
+    "'DejaVu Sans', 'Bitstream Vera Sans', 'Computer Modern Sans Serif', 'Lucida Grande', 'Verdana', 'Geneva', 'Lucid', 'Arial', "
+    "'Helvetica', 'Avant Garde', sans-serif"
+)
 _HANDLE_INCHES = 0.6  # a legend's mark, with the gap before the next
 
 
@@ -177,11 +185,38 @@ def write(drawn: Drawn, folder: Path) -> str:
     """Write the file and return its name; the same figure gives the same bytes."""
     path = folder / f"{drawn.name}.{drawn.kind}"
     if drawn.kind == "svg":
+        buffer = StringIO()
         with mpl.rc_context({"svg.hashsalt": drawn.name}):
-            drawn.figure.savefig(path, metadata={"Date": None})
+            drawn.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        path.write_text(_compact(buffer.getvalue()))
     else:
-        drawn.figure.savefig(path, dpi=150, metadata={"Software": None})
+        drawn.figure.savefig(path, dpi=_DPI, metadata={"Software": None})
     return path.name
+
+
+def _compact(svg: str) -> str:
+    """The drawing without names of groups and metadata, with coordinates to a hundredth of a point, in place of a millionth."""
+    number = re.compile(r"-?\d+\.\d{3,}(?![\d%])")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(_FAMILIES, "DejaVu Sans, Verdana, sans-serif")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: number.sub(lambda found: f"{round(float(found[0]), 2):g}", tag[0]), svg)
+    svg = re.sub(r" transform=\"rotate\(-?0 [^)]*\)\"", "", svg)
+    svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Zz])\s*", r"\1", path[0]).strip(), svg)
+    svg = re.sub(r' style="[^"]*"', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), svg)
+    ids = dict.fromkeys(re.findall(r' id="([^"]+)"', svg))
+    short = {name: f"i{number}" for number, name in enumerate(ids)}
+    svg = re.sub(r'( id="|#)([^")]+)(?=["\)])', lambda found: found[1] + short.get(found[2], found[2]), svg)
+    svg = re.sub(r"\s*\n\s*", "\n", svg)
+    return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _with_common_style, svg)
+
+
+def _with_common_style(group: re.Match[str]) -> str:
+    """Group of a line's marks with their common style."""
+    styles = set(re.findall(r' style="[^"]*"', group[2]))
+    if len(styles) != 1 or "style" in group[1]:
+        return group[0]
+    style = styles.pop()
+    return f"<g{group[1]}{style}>\n{group[2].replace(style, '')}</g>"
 
 
 def _pages(tables: Sequence[Table], inches: Callable[[Table], float], columns: int) -> list[list[Table]]:

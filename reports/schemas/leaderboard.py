@@ -228,4 +228,4 @@ class Leaderboard(Frozen):
     train_s: float = Field(description="seconds in training iterations of all runs: teachers, auxiliary modules and trials, too")
     energy_kj: float | None = Field(description="None where it was not measured for every run")
     problems: list[str] = Field(description="files that could not be used, a line each")
-    figures: list[FigureRecord] = Field(default_factory=list)
+    figures: list[FigureRecord] = Field(default_factory=list, description="with a file of their own; page and PDF have more")
