@@ -9,7 +9,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 from PIL import Image
 
-_QUALITY = 70  # of WebP; lossless PNG takes five times as much
+_QUALITY = 60  # of WebP; lossless PNG takes five times as much
 _SAFE = " !$()*+,-./:;<=>?@[]^_`{|}~'"  # in an SVG between double quotes; base64 would take a third more
 
 

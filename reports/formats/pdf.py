@@ -22,7 +22,7 @@ from reports.schemas.reported import ReportedResult
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _HEX = 12  # digits of a digest that are printed
-_QUALITY = 65  # of JPEG
+_QUALITY = 60  # of JPEG
 FONTS = Path(mpl.get_data_path()) / "fonts/ttf"  # of the words in figures
 
 

@@ -116,9 +116,11 @@ def looks(board: Leaderboard) -> dict[str, Look]:
     """Looks by row's id, in the board's order; the baseline is black, a tuned row has its method's look."""
     titles = {row.id: row.title for table in reversed(board.tables) for row in reversed(table.rows)}
     order = dict.fromkeys(row.id for table in board.tables for row in table.rows)
-    found = {"none": Look(titles.get("none", "none"), BLACK, "o", "-")}
-    for k, method in enumerate(dict.fromkeys(method.partition("/")[0] for method in order if method != "none")):
-        own = found[method] = Look(titles.get(method, method), _COLOURS[k % 6], _MARKERS[k % 7], _LINES[k % 5])
+    methods = dict.fromkeys(method.partition("/")[0] for method in order)
+    found = {}
+    for k, method in enumerate(["none", *(method for method in methods if method != "none")], start=-1):
+        drawn = (BLACK, "o", "-") if method == "none" else (_COLOURS[k % 6], _MARKERS[k % 7], _LINES[k % 5])
+        own = found[method] = Look(titles.get(method, method), *drawn)
         tuned = f"{method}/tuned"
         found[tuned] = replace(own, title=titles.get(tuned, tuned), line=_LINES[(k + 3) % 5], tuned=True)
     return {method: found[method] for method in order}
@@ -198,7 +200,7 @@ def _compact(svg: str) -> str:
     """The drawing without names of groups and metadata, with coordinates to a hundredth of a point, in place of a millionth."""
     number = re.compile(r"-?\d+\.\d{3,}(?![\d%])")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(_FAMILIES, "DejaVu Sans, Verdana, sans-serif")
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = _without_groups(re.sub(r'<g id="[^"]*"', "<g", svg))
     svg = re.sub(r"<[^>]*>", lambda tag: number.sub(lambda found: f"{round(float(found[0]), 2):g}", tag[0]), svg)
     svg = re.sub(r" transform=\"rotate\(-?0 [^)]*\)\"", "", svg)
     svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Zz])\s*", r"\1", path[0]).strip(), svg)
@@ -208,6 +210,21 @@ def _compact(svg: str) -> str:
     svg = re.sub(r'( id="|#)([^")]+)(?=["\)])', lambda found: found[1] + short.get(found[2], found[2]), svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _with_common_style, svg)
+
+
+def _without_groups(svg: str) -> str:
+    """The drawing without groups that say nothing."""
+    kept: list[str] = []
+    is_open: list[bool] = []
+    for token in re.split(r"(<g[^>]*>|</g>)", svg):
+        if token == "</g>":
+            kept += [token] if is_open.pop() else []
+        elif token.startswith("<g") and token != "<g/>":
+            is_open.append(token != "<g>")
+            kept += [token] if is_open[-1] else []
+        elif token != "<g/>":
+            kept.append(token)
+    return "".join(kept)
 
 
 def _with_common_style(group: re.Match[str]) -> str:
