@@ -11,7 +11,7 @@ from pipelines.reporting.comparability import check_comparable, contradictions, 
 from pipelines.reporting.registry import reported_results
 from pipelines.stages.check import check_all
 from reports.formats.wording import orientation, reading
-from reports.schemas.leaderboard import Margin
+from reports.schemas.reported import Margin
 from reports.stats.verdicts import judged
 from tests.boards import made_up
 from tests.conftest import ROOT, committed, edit_yaml, renew, run_here

@@ -14,7 +14,7 @@ from pipelines.recipes import impossible_reason, load_parts, with_hparams
 from pipelines.stages.check import check_tuning
 from pipelines.tuning.params import TuningParams
 from pipelines.tuning.space import as_record, distribution, search_space
-from reports.schemas.study import Range as Searched
+from reports.schemas.study import SearchRange as Searched
 from tests.conftest import PAIR, ROOT, tuning
 from tests.published import RUNNABLE, read_once
 from tests.test_recipes import METHODS, TIERS

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure
 from pipelines.recipes import load_parts
-from reports.schemas.leaderboard import PublishedFigure, Recipe
+from reports.schemas.leaderboard import RecipeSummary
+from reports.schemas.reported import ReportedResult
 
 
 def stated_differences(figure: Figure) -> list[str]:
@@ -15,7 +16,7 @@ def stated_differences(figure: Figure) -> list[str]:
 
 def reported_results(
     figures: Sequence[Figure], pair: str, metric: str, differences: Callable[[Figure], list[str]] = stated_differences
-) -> dict[str, list[PublishedFigure]]:
+) -> dict[str, list[ReportedResult]]:
     """Return the results reported on a pair, by method, and under ``teacher`` its teachers'.
 
     A result that one source repeats after another is shown once, from the source that is comparable if one is.
@@ -26,7 +27,7 @@ def reported_results(
         metric: the pair's.
         differences: between a result's run and the suite's.
     """
-    found: dict[str, dict[tuple[float, float | None], PublishedFigure]] = {}
+    found: dict[str, dict[tuple[float, float | None], ReportedResult]] = {}
     for figure in figures:
         at_pair, at_method = (figure.pair, "teacher") if figure.what == "teacher" else figure.place
         if at_method is None or figure.kind == "user_reproduction" or (at_pair, figure.metric) != (pair, metric):
@@ -35,7 +36,7 @@ def reported_results(
         entries, differs = found.setdefault(at_method, {}), differences(figure)
         first = entries.get((figure.value, gain))
         if first is None or (first.differs and not differs):
-            entries[figure.value, gain] = PublishedFigure(
+            entries[figure.value, gain] = ReportedResult(
                 id=figure.id,
                 value=figure.value,
                 gain=gain,
@@ -77,11 +78,11 @@ def _value(figure: Figure) -> str:
     return f"{figure.value}{over} in {figure.source}"
 
 
-def recipe_of(name: str) -> Recipe:
+def recipe_of(name: str) -> RecipeSummary:
     """Return a method's recipe in words."""
     recipe = load_parts(name)[0].recipe
     paper, source = recipe.paper, recipe.source
-    return Recipe(
+    return RecipeSummary(
         title=recipe.title,
         paper=f"{paper.title}, {paper.venue}, arXiv:{paper.arxiv}" if paper else None,
         source=f"{source.repo} at {source.commit}, {source.path} ({source.licence})" if source else None,

@@ -14,7 +14,7 @@ from benchmarks.pair import Pair
 from methods.recipe import Range
 from pipelines.recipes import cell_parts, flat_hparams, load_parts
 from pipelines.tuning.params import TuningParams
-from reports.schemas.study import Range as Searched
+from reports.schemas.study import SearchRange as Searched
 
 
 def tunable(method: str) -> dict[str, Range]:
