@@ -216,14 +216,14 @@ def _without_groups(svg: str) -> str:
     """The drawing without groups that say nothing."""
     kept: list[str] = []
     is_open: list[bool] = []
-    for token in re.split(r"(<g[^>]*>|</g>)", svg):
-        if token == "</g>":
-            kept += [token] if is_open.pop() else []
-        elif token.startswith("<g") and token != "<g/>":
-            is_open.append(token != "<g>")
-            kept += [token] if is_open[-1] else []
-        elif token != "<g/>":
-            kept.append(token)
+    for tag in re.split(r"(<g[^>]*>|</g>)", svg):
+        if tag == "</g>":
+            kept += [tag] if is_open.pop() else []
+        elif tag.startswith("<g") and tag != "<g/>":
+            is_open.append(tag != "<g>")
+            kept += [tag] if is_open[-1] else []
+        elif tag != "<g/>":
+            kept.append(tag)
     return "".join(kept)
 
 
