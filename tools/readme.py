@@ -70,7 +70,7 @@ def _row(table: Table, method: str) -> Row | None:
 
 
 def _best(table: Table) -> Row | None:
-    rows = [row for row in table.rows if row.gain is not None and not row.is_tuned and row.method not in (BASELINE, TWICE)]
+    rows = [row for row in table.rows if row.gain is not None and not row.tuned and row.method not in (BASELINE, TWICE)]
     return max(rows, key=lambda row: row.gain or 0.0, default=None)
 
 

@@ -216,14 +216,14 @@ def _without_groups(svg: str) -> str:
     """The drawing without groups that say nothing."""
     kept: list[str] = []
     is_open: list[bool] = []
-    for part in re.split(r"(<g[^>]*>|</g>)", svg):
-        if part == "</g>":
-            kept += [part] if is_open.pop() else []
-        elif part.startswith("<g") and part != "<g/>":
-            is_open.append(part != "<g>")
-            kept += [part] if is_open[-1] else []
-        elif part != "<g/>":
-            kept.append(part)
+    for tag in re.split(r"(<g[^>]*>|</g>)", svg):
+        if tag == "</g>":
+            kept += [tag] if is_open.pop() else []
+        elif tag.startswith("<g") and tag != "<g/>":
+            is_open.append(tag != "<g>")
+            kept += [tag] if is_open[-1] else []
+        elif tag != "<g/>":
+            kept.append(tag)
     return "".join(kept)
 
 

@@ -8,7 +8,7 @@ from reports.schemas.run import Data, Environment, Frozen, Git
 
 
 class SearchRange(Frozen):
-    """Where one hyper-parameter was looked for: ``low`` to ``high``, both included, or one of ``choices``."""
+    """Search range of one hyper-parameter: ``low`` to ``high``, both included, or one of ``choices``."""
 
     low: float | None = None
     high: float | None = None
@@ -17,7 +17,7 @@ class SearchRange(Frozen):
 
 
 class Trial(Frozen):
-    """One training of the search."""
+    """One trial of the search."""
 
     number: int = Field(ge=0, description="Optuna's, from 0")
     state: Literal["complete", "pruned", "failed", "lost"] = Field(
