@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchmarks.metrics import METRICS, MetricName, Task
+
 HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
-Task = Literal["detection", "instance", "segmentation", "classification"]
 DatasetName = Literal["coco", "voc", "cityscapes", "imagenet"]
-Metric = Literal["box AP", "mask AP", "box AP50", "mIoU", "top-1"]
 
 # Roles by family of heads: the path of the module that plays it, in teacher and student alike.
 _DENSE = {"backbone": "backbone", "neck": "neck", "dense_head": "bbox_head", "predictions": "bbox_head"}
@@ -142,7 +142,7 @@ class Pair(_Frozen):
     title: str
     task: Task
     dataset: DatasetName
-    metric: Metric
+    metric: MetricName
     head: HeadFamily
     schedule: str
     epochs: int | None = Field(default=None, ge=1, description="of the student's schedule, repeated data counted")
@@ -164,6 +164,13 @@ class Pair(_Frozen):
     def _has_one_length(self) -> "Pair":
         if (self.epochs is None) == (self.iterations is None):
             raise ValueError("give the length of the student's schedule as either epochs or iterations")
+        return self
+
+    @model_validator(mode="after")
+    def _metric_is_of_the_task(self) -> "Pair":
+        if self.task not in METRICS[self.metric].tasks:
+            tasks = " and ".join(METRICS[self.metric].tasks)
+            raise ValueError(f"metric {self.metric} is of task {tasks}, and the pair's is {self.task}; correct one of them")
         return self
 
     @model_validator(mode="after")

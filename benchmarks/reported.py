@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from benchmarks.pair import Metric
+from benchmarks.metrics import MetricName
 
 # What a record claims, and what never changes; all else may be completed later.
 CLAIM = ("id", "pair", "setting", "what", "method", "other_method", "metric", "value", "baseline", "teacher", "source", "read")
@@ -91,7 +91,7 @@ class Figure(_Frozen):
     method: str | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a control")
     other_method: str | None = Field(default=None, description="a method that the suite has not, as printed")
     variant: Variant = Variant()
-    metric: Metric
+    metric: MetricName
     value: float = Field(gt=0, le=100)
     baseline: float | None = Field(default=None, gt=0, le=100)
     teacher: float | None = Field(default=None, gt=0, le=100)

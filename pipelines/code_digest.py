@@ -16,6 +16,7 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.content",
     "benchmarks.datasets",
     "benchmarks.manifest",
+    "benchmarks.metrics",  # a pair's own record is resolved
     "benchmarks.own",
     "benchmarks.pair",  # schemas; their values are resolved
     "benchmarks.tier",

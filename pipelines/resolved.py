@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Model, Pair
 from benchmarks.tier import ModelScale
 from pipelines import layout
@@ -144,6 +145,7 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
     ).model_dump(exclude={"heads"})
     of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "batch_size", "reported"})
     return {
+        "metric": METRICS[pair.metric].as_json(),
         "pair": {**of_pair, "modules": pair.modules, "teacher": _model(pair.teacher), "student": _model(pair.student)},
         "tier": {
             "data": tier.data,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mmengine.config import Config, ConfigDict
 
 import pipelines.engine.classifier  # noqa: F401  (registers what a backbone is trained as)
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
 from benchmarks.tier import Pretraining, Schedule, Tier
 from pipelines.engine.backbones import Backbone, is_pretrained, published_side
@@ -217,16 +218,8 @@ def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path,
     config = _base(setting, side, changes)
     config.load_from = str(weights)
     pair, origin = setting.pair, setting.origin
-    if pair.task == "segmentation":
-        config.test_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"], format_only=True, output_dir=str(predictions))
-    elif origin.name != "voc":
-        config.test_evaluator = ConfigDict(
-            type="CocoMetric",
-            ann_file=str(origin.truth()),
-            metric=["bbox", "segm"] if pair.metric == "mask AP" else "bbox",
-            format_only=True,
-            outfile_prefix=str(predictions),
-        )
+    if origin.name != "voc":
+        config.test_evaluator = ConfigDict(METRICS[pair.metric].writer(str(origin.truth()), str(predictions)))
     return config
 
 
@@ -316,7 +309,7 @@ def _keep_schedule(config: Config, setting: Setting) -> None:
     if not by_epoch:
         checkpoint.update(by_epoch=False, interval=config.train_cfg.val_interval)
     if pair.reported == "best":
-        checkpoint.save_best = "mIoU" if pair.task == "segmentation" else "auto"
+        checkpoint.save_best = METRICS[pair.metric].save_best
     elif setting.origin.classes is None:
         # Published data have no split to validate on but the one that is reported; only the last weights are used.
         config.val_dataloader = config.val_evaluator = config.val_cfg = None

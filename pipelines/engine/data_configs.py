@@ -14,6 +14,7 @@ from mmengine.config import Config, ConfigDict
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.datasets import OwnData, data_root, image_suffix
 from benchmarks.manifest import listing
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
 from benchmarks.synthetic import CLASSES
 from benchmarks.tier import Tier
@@ -128,11 +129,7 @@ def set_data(config: Config, pair: Pair, origin: Source, *, batch_size: int) -> 
             dataset=dataset,
             drop_last=training,
         )
-    if pair.task == "segmentation":
-        config.val_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"])
-    else:
-        metric = ["bbox", "segm"] if pair.metric == "mask AP" else "bbox"
-        config.val_evaluator = ConfigDict(type="CocoMetric", ann_file=str(origin.truth("tune")), metric=metric)
+    config.val_evaluator = ConfigDict(METRICS[pair.metric].validator(str(origin.truth("tune"))))
     config.val_cfg, config.test_cfg = ConfigDict(type="ValLoop"), ConfigDict(type="TestLoop")
 
 

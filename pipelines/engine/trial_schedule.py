@@ -8,12 +8,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from benchmarks.metrics import METRICS
 from pipelines.engine.compose import stretch
 from pipelines.engine.hooks import StoppedError
 
 _NEVER = 10**9
-# What the pair's metric is called in a validation; VOC's own says mAP where COCO's code says mAP_50.
-_SCORES = {"mIoU": ("val_mIoU",), "mask AP": ("val_segm_mAP",), "box AP50": ("val_mAP_50", "val_mAP"), "box AP": ("val_mAP",)}
 
 
 def shorten(config: Config, share: float) -> None:
@@ -37,7 +36,7 @@ class ReportHook(Hook):
     """
 
     def __init__(self, metric: str, num: int, report: Callable[[int, int, float], bool]) -> None:
-        self._keys, self._num, self._report = _SCORES[metric], num, report
+        self._keys, self._num, self._report = METRICS[metric].validation, num, report
         self.reports: list[tuple[int, float]] = []
         self.iterations = self.full_iterations = 0
         self.is_stopped = self._is_measuring = False

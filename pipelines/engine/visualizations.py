@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from benchmarks.metrics import METRICS
 from pipelines.params import cell_parts, load_parts, with_hparams
 from reports.schemas.run import Run
 
@@ -56,7 +57,7 @@ def predicted(setting: "Setting", side: "Side", predictions: Path, changes: dict
         return arrays | {f"labels_{n}": np.asarray(Image.open(path)) for n, path in enumerate(maps)}
     number = {info["img_id"]: n for n, info in enumerate(infos)}
     label = {category: index for index, category in enumerate(getattr(dataset, "cat_ids", ()))}
-    if setting.pair.metric == "mask AP":
+    if METRICS[setting.pair.metric].shows == "masks":
         return arrays | _instances(predictions.with_suffix(".segm.json"), number)
     file = predictions.with_suffix(".bbox.json")
     if not file.is_file():  # VOC's evaluator keeps no predictions

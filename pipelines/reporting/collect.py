@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
 
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure, Registry
 from pipelines.grid import Grid
@@ -294,6 +295,7 @@ def _table(
         teacher_name=pair.teacher.name,
         notes=pair_notes(pair, figures),
         repeats=pair.repeats,
+        curve_key=METRICS[pair.metric].curve_key,
     )
     return table(
         info,

@@ -1,17 +1,16 @@
 """Stage ``evaluate``: a student or teacher on the test split."""
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pair import Pair
+from benchmarks.metrics import METRICS
 from pipelines import errors, layout
-from pipelines.engine.metrics import coco_ap, reading, segmentation_iou
+from pipelines.engine import metrics
 from pipelines.engine.visualizations import predicted, shown_by_method, write_samples
 from pipelines.resolved import confirm
-from reports.schemas.run import Ap, Metrics, Run
+from reports.schemas.run import Metrics, Run
 
 if TYPE_CHECKING:  # MMLab takes seconds
     from pipelines.engine.compose import Setting, Side
@@ -44,44 +43,16 @@ def measure(setting: "Setting", side: "Side", weights: Path, folder: Path, chang
     with quiet():
         runner = Runner.from_cfg(config)
         said = runner.test()
-    dataset = runner.test_dataloader.dataset
-    if pair.task == "segmentation":
-        found = _segmentation(dataset, predictions)
-    elif "pascal_voc/mAP" in said:
-        found = {"box": Ap(**{**dict.fromkeys(Ap.model_fields), "AP50": round(100 * float(said["pascal_voc/mAP"]), 4)})}
-    else:
-        found = _detection(pair, setting.origin.truth(), predictions, setting.tier.area_px2)
-    metrics = Metrics(num_images=len(dataset), weights_sha256=file_sha256(weights), metric=pair.metric, **found)
-    score = metrics.flat()[pair.metric.removeprefix("box ")]
+    dataset, metric = runner.test_dataloader.dataset, METRICS[pair.metric]
+    made = metrics.Predictions(
+        dataset, setting.origin.truth(), predictions, setting.tier.area_px2, said, has_boxes=pair.head != "solo"
+    )
+    found = getattr(metrics, metric.computed_by)(made)
+    record = Metrics(num_images=len(dataset), weights_sha256=file_sha256(weights), metric=metric.name, **found)
+    score = record.flat()[metric.key]
     if score is None:
         raise ValueError(f"{setting.origin.truth()}: has no object, so there is no {pair.metric} on it; annotate the test images")
-    return metrics.model_copy(update={"score": score})
-
-
-def _detection(pair: Pair, truth: Path, predictions: Path, area_px2: tuple[int, int]) -> dict[str, Any]:
-    """AP of boxes, and of masks where the pair is judged by them; by class for the pair's metric."""
-    found: dict[str, Any] = {}
-    if pair.head != "solo":  # it predicts masks, and MMDetection writes boxes of no size for it
-        boxes = json.loads(predictions.with_suffix(".bbox.json").read_text())
-        found["box"], found["per_class"] = coco_ap(truth, boxes, area_px2, "bbox")
-        found["reading"] = reading(truth, boxes, "bbox")
-    if pair.metric == "mask AP":
-        masks = json.loads(predictions.with_suffix(".segm.json").read_text())
-        found["mask"], found["per_class"] = coco_ap(truth, masks, area_px2, "segm")
-        found["reading"] = reading(truth, masks, "segm")
-    return found
-
-
-def _segmentation(dataset: Any, predictions: Path) -> dict[str, Any]:
-    """IoU of the label maps that were written under the images' stems."""
-    images = [dataset.get_data_info(index) for index in range(len(dataset))]
-    maps = {predictions / f"{Path(image['img_path']).stem}.png": Path(image["seg_map_path"]) for image in images}
-    if len(maps) < len(images):
-        raise ValueError(
-            f"{Path(images[0]['img_path']).parent}: two test images have the same name in different folders; rename one"
-        )
-    scores, per_class = segmentation_iou(((truth, prediction) for prediction, truth in maps.items()), dataset.metainfo["classes"])
-    return {"seg": scores, "per_class": per_class}
+    return record.model_copy(update={"score": score})
 
 
 def main() -> None:
@@ -113,21 +84,21 @@ def main() -> None:
     prepare_process()
     work = WORK / args.tier / args.model
     with noting_failure(work):
-        metrics = measure(setting, side, weights, work / "test", run.config_changes)
+        found = measure(setting, side, weights, work / "test", run.config_changes)
         arrays = predicted(setting, side, work / "test/predictions", run.config_changes)
         if run.method:
             teacher = layout.teacher(args.tier, run.pair) / "weights.pth"
             prior = layout.auxiliary(args.tier, run.pair, run.method) / "prior.pth"
             arrays |= shown_by_method(setting, run, folder, teacher, prior)
     write_samples(folder / "samples.npz", arrays)
-    write_json(out, metrics.model_dump())
+    write_json(out, found.model_dump())
     if run.mlflow_run_id:
         tracker = Tracker(f"kd-{args.tier}", label, resume=run.mlflow_run_id)
-        named = {name.replace(" ", "_"): value for name, value in metrics.flat().items()}
+        named = {name.replace(" ", "_"): value for name, value in found.flat().items()}
         tracker.metrics({f"test/{name}": value for name, value in named.items() if value is not None}, 0)
         tracker.artifact(out)
         tracker.finish()
-    print(f"{label} {metrics.metric} {metrics.score:.1f} on {metrics.num_images} test images", flush=True)
+    print(f"{label} {found.metric} {found.score:.1f} on {found.num_images} test images", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from reports.stats.tuning import tuning
 from reports.stats.verdicts import judged
 
 _BOOTSTRAP_SEED = 20261121
-_TUNE_SCORES = {"mIoU": "val_mIoU", "mask AP": "val_segm_mAP", "box AP50": "val_mAP_50"}  # else val_mAP
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,16 @@ class PairInfo:
     teacher_name: str
     notes: list[str] = field(default_factory=list)
     repeats: str | None = None
+    curve_key: str = "val_mAP"  # of the metric, in a point of a training's curve
 
 
-def curve(run: Run, metric: str, method_losses: set[str]) -> Curve:
+def curve(run: Run, key: str, method_losses: set[str]) -> Curve:
     """A training's curve without the losses that are the method's."""
     own = [
         (int(point["iteration"]), round(point["loss"] - sum(point.get(name, 0.0) for name in method_losses), 6))
         for point in run.curve
         if "loss" in point
     ]
-    key = _TUNE_SCORES.get(metric, "val_mAP")
     return Curve(own_loss=own, tune_score=[(int(point["iteration"]), point[key]) for point in run.curve if key in point])
 
 
@@ -84,12 +83,12 @@ def _losses(results: Sequence[Result]) -> set[str]:
     return {key for result in results for point in result.run.curve for key in point if key.startswith("loss_")}
 
 
-def _seed(result: Result, metric: str, method_losses: set[str]) -> SeedResult | None:
+def _seed(result: Result, curve_key: str, method_losses: set[str]) -> SeedResult | None:
     run, metrics = result.run, result.metrics
     if metrics.score is None or run.cost is None:
         return None
     return SeedResult(
-        **_training(result, metric, method_losses),
+        **_training(result, curve_key, method_losses),
         seed=run.seed,
         git=run.git or Git(commit=None, dirty=None),
         finished_at=run.finished_at,
@@ -97,14 +96,14 @@ def _seed(result: Result, metric: str, method_losses: set[str]) -> SeedResult | 
     )
 
 
-def _training(result: Result, metric: str, method_losses: set[str]) -> dict[str, Any]:
+def _training(result: Result, curve_key: str, method_losses: set[str]) -> dict[str, Any]:
     """What is told alike of a student and of a teacher."""
     run, metrics = result.run, result.metrics
     return {
         "score": metrics.score,
         "metrics": metrics.shown(),
         "per_class": metrics.per_class,
-        "curve": curve(run, metric, method_losses),
+        "curve": curve(run, curve_key, method_losses),
         "cost": run.cost,
         "weights_sha256": str(run.weights_sha256),
         "run_sha256": result.run_sha256,
@@ -119,7 +118,7 @@ def method_row(
     title: str,
     cells: Cells,
     *,
-    metric: str,
+    curve_key: str,
     control: Sequence[float] = (),
     control_losses: set[str] | None = None,
     teacher: float | None = None,
@@ -133,7 +132,7 @@ def method_row(
         method: name; a tuned row's has ``/tuned`` behind it.
         title: what is printed for it.
         cells: all that is known.
-        metric: what the pair is judged by.
+        curve_key: of the pair's metric in a point of a training's curve.
         control: scores of the control's seeds; may be empty.
         control_losses: names of the losses that the control has, too; None where it has not run.
         teacher: the teacher's score, or None where it is not there yet.
@@ -147,7 +146,7 @@ def method_row(
         return Row(**own, status="impossible", reason=cells.impossible, published=list(published))
     method_losses = set() if control_losses is None else _losses(cells.results) - control_losses
     seeds = sorted(
-        (seed for result in cells.results if (seed := _seed(result, metric, method_losses))), key=lambda found: found.seed
+        (seed for result in cells.results if (seed := _seed(result, curve_key, method_losses))), key=lambda found: found.seed
     )
     scores = [result.score for result in seeds]
     own["missing"] = list(cells.missing)
@@ -237,7 +236,7 @@ def table(
             name,
             printed,
             cells.get(name, Cells()),
-            metric=pair.metric,
+            curve_key=pair.curve_key,
             control=controls.scores,
             control_losses=_losses(controls.results) if controls.results else None,
             teacher=row.score if row else None,
@@ -266,4 +265,4 @@ def table(
 def _teacher_row(teacher: Result, pair: PairInfo) -> TeacherRow | None:
     if teacher.metrics.score is None:
         return None
-    return TeacherRow(**_training(teacher, pair.metric, set()), name=pair.teacher_name, origin=teacher.run.origin)
+    return TeacherRow(**_training(teacher, pair.curve_key, set()), name=pair.teacher_name, origin=teacher.run.origin)
