@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchmarks.dataset import DatasetName
 from benchmarks.metrics import METRICS, MetricName, Task
 
 HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
-DatasetName = Literal["coco", "voc", "cityscapes", "imagenet"]
 
 # Roles by family of heads: the path of the module that plays it, in teacher and student alike.
 _DENSE = {"backbone": "backbone", "neck": "neck", "dense_head": "bbox_head", "predictions": "bbox_head"}

@@ -5,12 +5,13 @@ So grid.yaml lists every stage with work, and nothing else; :func:`write_stages`
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
-from benchmarks.datasets import OwnData
+from benchmarks.dataset import CheckableName
+from benchmarks.published_data import OwnData
 from pipelines import layout
 from pipelines.layout import Cell
 from pipelines.tuning.settings import Id, Rows, Tuning
@@ -30,7 +31,7 @@ class Grid(BaseModel):
         default_factory=list,
         description="of the baseline, which all rows of a pair are compared with; those of the grid if empty",
     )
-    data: dict[Literal["coco", "voc", "cityscapes"], str] = Field(
+    data: dict[CheckableName, str] = Field(
         default_factory=dict, description="folders of published data sets; the environment's KD_COCO etc. come first"
     )
     batch_size: int | None = Field(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dataset import datasets
 from benchmarks.metrics import METRICS
 from benchmarks.pair import Model, Pair
 from benchmarks.tier import ModelScale
@@ -145,6 +146,7 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
     ).model_dump(exclude={"heads"})
     of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "batch_size", "reported"})
     return {
+        "dataset": datasets()[pair.dataset].for_configs() if tier.data == "published" else None,
         "metric": METRICS[pair.metric].as_json(),
         "pair": {**of_pair, "modules": pair.modules, "teacher": _model(pair.teacher), "student": _model(pair.student)},
         "tier": {

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from benchmarks.datasets import check_own, write_manifest
+from benchmarks.published_data import check_own, write_manifest
 from benchmarks.synthetic import write_scenes
 from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
 from pipelines.engine.distiller import UnfitError

@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 
-from benchmarks.datasets import check_own, check_published, write_manifest
+from benchmarks.dataset import datasets
+from benchmarks.published_data import check_own, check_published, write_manifest
 from pipelines.engine import holdout
 from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_training
 from pipelines.engine.data_configs import dicts, source
@@ -201,7 +203,7 @@ def test_numbers():
 @pytest.mark.parametrize(("there", "most", "held"), [(4, 5000, 1), (23, 5000, 4), (40, 6, 6)])
 def test_coco_is_parted_by_digest(there, most, held, tmp_path, monkeypatch):
     """A fifth, or the most; each box goes with its image; classes and order stay; the order of the file is no matter."""
-    monkeypatch.setitem(holdout.HELD_OUT, "coco", most)
+    monkeypatch.setitem(datasets(), "coco", replace(datasets()["coco"], held_out=most))
     names = [f"{number:06d}.jpg" for number in range(there)]
     train, tune = coco_parts(tmp_path, names)
 

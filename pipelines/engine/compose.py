@@ -218,7 +218,7 @@ def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path,
     config = _base(setting, side, changes)
     config.load_from = str(weights)
     pair, origin = setting.pair, setting.origin
-    if origin.name != "voc":
+    if origin.published is None or not origin.published.keeps_evaluator:
         config.test_evaluator = ConfigDict(METRICS[pair.metric].writer(str(origin.truth()), str(predictions)))
     return config
 

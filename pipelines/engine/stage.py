@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from torch import nn
 
-from benchmarks.datasets import identity
+from benchmarks.published_data import identity
 from benchmarks.synthetic import verify_scenes
 from pipelines.engine.compose import Setting
 from pipelines.engine.data_configs import is_of_test, source

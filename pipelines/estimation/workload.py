@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from benchmarks.datasets import OwnData
 from benchmarks.pair import Checkpoint, Pair
+from benchmarks.published_data import OwnData
 from benchmarks.throughput import Complexity, Throughput
 from benchmarks.tier import Tier
 from pipelines.estimation.completed import Finished

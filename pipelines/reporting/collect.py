@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, RootModel, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from benchmarks.dataset import datasets
 from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
 from benchmarks.reported import Figure, Registry
@@ -22,21 +23,20 @@ from reports.stats.assembly import leaderboard
 from reports.stats.rows import Cells, PairInfo, Result, table
 
 Schema = TypeVar("Schema", bound=BaseModel)
-_DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
 _VERSIONS = {"Run": 3, "Metrics": 3, "Study": 1}
 _TUNED = "/tuned"  # behind a method's name: its row with the values of its study
 
 
-class Margins(RootModel[list[Margin]]):
-    """The contents of ``reports/stats/margins.yaml``."""
-
-
-def margins(path: Path = Path("reports/stats/margins.yaml")) -> dict[tuple[str, str], Margin]:
-    """By data set and metric; ValueError where the file is wrong or names one twice."""
-    found = load_yaml(path, Margins).root
+def margins() -> dict[tuple[str, str], Margin]:
+    """Declared margins by the data set's title and the metric; ValueError where one is declared twice."""
+    found = [
+        Margin(dataset=record.title, metric=one.metric, margin=one.margin, planning_sd=one.planning_sd, why=one.why)
+        for record in datasets().values()
+        for one in record.margins
+    ]
     by_key = {(margin.dataset, margin.metric): margin for margin in found}
     if len(by_key) < len(found):
-        raise ValueError(f"{path}: names a data set and metric twice; one margin each")
+        raise ValueError("benchmarks/datasets: a data set and metric have two margins; one margin each")
     return by_key
 
 
@@ -243,7 +243,7 @@ def gather(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
         names += [part for method in methods for part in method.removesuffix(_TUNED).split("+")]
-        dataset = _DATASETS[pair.dataset]
+        dataset = datasets()[pair.dataset].title
         margin = declared.get((dataset, pair.metric)) if full_size else None
         if margin is not None:
             used[dataset, pair.metric] = margin
@@ -290,7 +290,7 @@ def _table(
         title=pair.title,
         task=pair.task,
         metric=pair.metric,
-        dataset=_DATASETS[pair.dataset],
+        dataset=datasets()[pair.dataset].title,
         schedule=pair.schedule,
         teacher_name=pair.teacher.name,
         notes=pair_notes(pair, figures),

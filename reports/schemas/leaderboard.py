@@ -274,7 +274,7 @@ class Picture(Frozen):
 
 
 class Margin(Frozen):
-    """One record of ``margins.yaml``."""
+    """Declared margin of a data set and metric."""
 
     dataset: str
     metric: str
