@@ -1,5 +1,6 @@
 """The schema of a method's recipe: its hyper-parameters as published, and where they come from."""
 
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
@@ -7,6 +8,30 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = bool | int | float | str
 _LEAST_CHOICES = 2
+
+
+@dataclass(frozen=True)
+class ResolvedPart:
+    """A method as one cell runs it, alone or beside others; what a recipe says at a pair's head and scale.
+
+    Args:
+        name: of the recipe.
+        code: module under ``methods``.
+        hparams: values by name.
+        inherits: modules that the student takes over from the teacher.
+        teacher: untrained for random weights.
+    """
+
+    name: str
+    code: str
+    hparams: dict[str, Any]
+    inherits: list[str]
+    teacher: Literal["trained", "untrained"] = "trained"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fields as MMEngine's configs and resolved files hold them; a trained teacher is not mentioned."""
+        named = {"name": self.name, "code": self.code, "hparams": self.hparams, "inherits": self.inherits}
+        return named | ({} if self.teacher == "trained" else {"teacher": self.teacher})
 
 
 class _Frozen(BaseModel):

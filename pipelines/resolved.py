@@ -102,10 +102,10 @@ def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
     """Settings and code of a student under a method, but for its seed."""
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, grid.tier)
-    modules = [f"methods.{part['code']}" for part in parts]
+    modules = [f"methods.{part.code}" for part in parts]
     return {
         **_setting(grid, pair),
-        "parts": parts,
+        "parts": [part.as_dict() for part in parts],
         "config": cell_config(method, pair_name, pair, grid.tier),
         "code": code_of([*_TRAINING, "pipelines.stages.distill", *modules], without=[_AUXILIARY, *_unused(pair)]),
     }

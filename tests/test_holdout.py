@@ -265,8 +265,8 @@ def test_cityscapes_as_published_gives_three_cities(tmp_path):
 
 def test_cities_by_hand():
     """A fifth of 260 is 52: of all threes 10 + 20 + 30 is nearest.  Of two cities one is taken, the nearer to 6 of 30."""
-    assert holdout._cities(Path("train"), Counter(a=30, b=200, c=10, d=20)) == {"a", "c", "d"}
-    assert holdout._cities(Path("train"), Counter(a=22, b=8)) == {"b"}
+    assert holdout._cities(Path("train"), Counter(a=30, b=200, c=10, d=20), "cityscapes") == {"a", "c", "d"}
+    assert holdout._cities(Path("train"), Counter(a=22, b=8), "cityscapes") == {"b"}
     assert "images of 1 cities" in refused(holdout._cities, Path("train"), Counter(a=22))
 
 

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
-from methods.recipe import Range
+from methods.recipe import Range, ResolvedPart
 from pipelines import params
 from pipelines.grid import Grid
 from pipelines.params import impossible_reason, load_pair, load_parts, with_hparams
@@ -63,11 +63,13 @@ def test_bounds_are_multiples_of_what_is_in_force():
 def test_joined_methods_are_searched_together():
     """Names carry their part, and what is found goes back to it."""
     space, start = search_space(asked(grid={PAIR: ["crosskd+pkd"]}), "crosskd+pkd", PAIR, load_pair(PAIR), "paper")
-    parts = [{"name": "crosskd", "hparams": {"box_weight": 4.0}}, {"name": "pkd", "hparams": {"loss_weight": 10.0}}]
+    parts = [
+        ResolvedPart("crosskd", "crosskd", {"box_weight": 4.0}, []), ResolvedPart("pkd", "pkd", {"loss_weight": 10.0}, []),
+    ]  # fmt: skip
 
     assert set(space) == {"crosskd.class_weight", "crosskd.box_weight", "pkd.loss_weight"}
     assert start["crosskd.box_weight"] == 4.0
-    assert [part["hparams"] for part in with_hparams(parts, {"pkd.loss_weight": 6.0})] == [
+    assert [part.hparams for part in with_hparams(parts, {"pkd.loss_weight": 6.0})] == [
         {"box_weight": 4.0},
         {"loss_weight": 6.0},
     ]

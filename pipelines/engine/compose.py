@@ -5,7 +5,7 @@ scale then replaces data (``sources.py``), models (``scaling.py``) and schedule.
 Every function returns a config of its own.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import pipelines.engine.classifier  # noqa: F401  (registers what a backbone is 
 from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
 from benchmarks.tier import Pretraining, Schedule, Tier
+from methods.recipe import ResolvedPart
 from pipelines.engine.backbones import Backbone, is_pretrained, published_side
 from pipelines.engine.data_configs import Source, set_data
 from pipelines.engine.hooks import POINT_EVERY
@@ -55,11 +56,11 @@ class Distillation:
     """What a cell adds to its student's own training.
 
     Args:
-        parts: ``{name, code, hparams, inherits}`` of each method that is joined.
+        parts: the combined methods.
         config: what its authors changed in the student's config, dotted key -> value.
     """
 
-    parts: list[dict[str, Any]]
+    parts: list[ResolvedPart]
     teacher: Weights
     prior: Weights | None
     config: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +101,7 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int, initialisat
     pair, tier = setting.pair, setting.tier
     config = compose_training(setting, "student", seed=seed, initialisation=initialisation, changes=cell.config)
     # Shrunk necks have other shapes on both sides, so at a scaled tier all methods start from the same student.
-    parts = [part if tier.model is None else {**part, "inherits": []} for part in cell.parts]
+    parts = [part if tier.model is None else replace(part, inherits=[]) for part in cell.parts]
     change = trained_as(cell.parts)
     optimizer, loader = config.optim_wrapper.optimizer, config.train_dataloader
     optimizer.lr *= change.rate_times
@@ -121,7 +122,7 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int, initialisat
         teacher_sha256=cell.teacher.sha256,
         taps=pair.modules,
         head=pair.head,
-        parts=parts,
+        parts=[part.as_dict() for part in parts],  # a config is of plain values
         prior_weights=cell.prior and str(cell.prior.path),
         prior_sha256=cell.prior and cell.prior.sha256,
         seed=seed,

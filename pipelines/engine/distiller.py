@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from methods.contract import Batch, Channels, Composition, Picture, View
+from methods.recipe import ResolvedPart
 from pipelines.engine import heads
 from pipelines.engine.mmlab import import_mmrazor
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights, untrained
@@ -43,12 +44,12 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
     """mmrazor's distiller with one of our methods in place of its losses and connectors.
 
     Args:
-        parts: ``{name, code, hparams, inherits}`` of each method that is joined.
+        parts: the combined methods.
         taps: role -> path of the module whose output plays it.
         seed: seed of the methods' own parameters and draws.
     """
 
-    def __init__(self, parts: list[dict[str, Any]], taps: dict[str, str], seed: int) -> None:
+    def __init__(self, parts: list[ResolvedPart], taps: dict[str, str], seed: int) -> None:
         self.needs = needed_roles(parts)
         self._maps = {role: taps[role] for role in self.needs if role not in _HANDLES}
         recorders = {role: {"type": "ModuleOutputs", "source": path} for role, path in self._maps.items()}
@@ -61,8 +62,8 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             for part in self._parts:
                 torch.manual_seed(self._seed)  # a method starts from the same parameters alone and joined
-                module = importlib.import_module(f"methods.{part['code']}")
-                built[part["name"]] = module.Method(channels, **part["hparams"])
+                module = importlib.import_module(f"methods.{part.code}")
+                built[part.name] = module.Method(channels, **part.hparams)
         self.method = next(iter(built.values())) if len(built) == 1 else Composition(built)
 
     def run_maps(self, model: nn.Module, inputs: Tensor) -> Any:
@@ -101,8 +102,7 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         teacher_weights: file of the teacher's weights, with its ``teacher_sha256``.
         taps: role -> module path, valid in both models.
         head: head family of both.
-        parts: ``{name, code, hparams, inherits}`` of each method that is joined; with ``teacher: untrained`` the teacher's weights are
-            random.
+        parts: fields of a :class:`ResolvedPart` for each combined method; with ``teacher: untrained`` the teacher's weights are random.
         prior_weights: file of what the method's prior learned, with its ``prior_sha256``, or None.
         seed: the cell's seed.
 
@@ -124,16 +124,17 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         prior_sha256: str | None,
         seed: int,
     ) -> None:
+        combined = [ResolvedPart(**part) for part in parts]
         built_student = MODELS.build(student)
         with torch.random.fork_rng(devices=[]):
-            teaches = all(part.get("teacher") != "untrained" for part in parts)
+            teaches = all(part.teacher != "untrained" for part in combined)
             frozen = load_frozen(teacher, teacher_weights, teacher_sha256) if teaches else untrained(teacher, seed)
-        distiller = {"type": "MethodDistiller", "parts": parts, "taps": taps, "seed": seed}
+        distiller = {"type": "MethodDistiller", "parts": combined, "taps": taps, "seed": seed}
         with DefaultScope.overwrite_default_scope("mmrazor"):  # where its recorders are registered
             super().__init__(architecture=built_student, teacher=frozen, distiller=distiller)
         self._keep_outside(frozen)
         self._seed, self._head, self._taps = seed, head, taps
-        self._inherits = list(dict.fromkeys(name for part in parts for name in part["inherits"]))
+        self._inherits = list(dict.fromkeys(name for part in combined for name in part.inherits))
         try:
             self.distiller.build_method(self._probe())
             _check_inheritance(self.student, self.teacher, self._inherits)

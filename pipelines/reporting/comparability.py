@@ -31,7 +31,7 @@ def settings_here(
         batch_size=total,
         images_per_gpu=max(1, total // processes),
         hparams=flat_hparams(parts),
-        inherits=sorted({name for part in parts for name in part["inherits"]}),
+        inherits=sorted({name for part in parts for name in part.inherits}),
         config=pair.student.changes | cell_config(method, pair_name, pair, tier),
     )
 

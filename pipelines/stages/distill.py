@@ -6,8 +6,9 @@ A tuned cell's hyper-parameters are those that stage ``tune`` selected.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from methods.recipe import ResolvedPart
 from pipelines import errors, layout
 from pipelines.grid import cells
 from pipelines.layout import Cell
@@ -47,7 +48,7 @@ class Sources:
 
 
 def composed(
-    setting: "Setting", tier: str, pair: str, method: str, seed: int, sources: Sources, parts: list[dict[str, Any]]
+    setting: "Setting", tier: str, pair: str, method: str, seed: int, sources: Sources, parts: list[ResolvedPart]
 ) -> "tuple[Config, Distillation]":
     """The config that trains a student, and what it adds to the student's own; teacher and prior are those on record."""
     from pipelines.engine.compose import Distillation, Weights, compose_cell  # noqa: PLC0415 (seconds)

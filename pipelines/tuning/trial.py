@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from mmengine.config import Config
 
+from methods.recipe import ResolvedPart
 from pipelines.engine.holdout import hold_out
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.stage import Job, dataset_identity, open_setting, open_tracker, write_json
@@ -27,7 +28,7 @@ from pipelines.tuning.task import Task
 UNREAD = ("test",)  # splits that a trial does not open, not even to check them
 
 
-def job_of(task: Task, parts: list[dict[str, Any]], origin: str, position: tuple[int, int]) -> Job:
+def job_of(task: Task, parts: list[ResolvedPart], origin: str, position: tuple[int, int]) -> Job:
     """The training as stages see it."""
     return Job(
         "tune", task.tier, task.pair, task.method, task.tuning.seed, position, hparams=flat_hparams(parts), hparams_origin=origin,
