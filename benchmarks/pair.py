@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from benchmarks.dataset import DatasetName
 from benchmarks.metrics import METRICS, MetricName, Task
 
-HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
+HeadType = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
 
 # Roles by family of heads: the path of the module that plays it, in teacher and student alike.
 _DENSE = {"backbone": "backbone", "neck": "neck", "dense_head": "bbox_head", "predictions": "bbox_head"}
@@ -143,7 +143,7 @@ class Pair(_Frozen):
     task: Task
     dataset: DatasetName
     metric: MetricName
-    head: HeadFamily
+    head: HeadType
     schedule: str
     epochs: int | None = Field(default=None, ge=1, description="of the student's schedule, repeated data counted")
     iterations: int | None = Field(default=None, ge=1, description="of a schedule that is not counted in epochs")

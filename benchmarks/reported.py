@@ -77,7 +77,7 @@ class Difference(_Frozen):
     why: str = Field(min_length=5)
 
 
-class Figure(_Frozen):
+class ReportedResult(_Frozen):
     """One published figure, in points (0-100), and where it was read.
 
     It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` told in words.
@@ -113,7 +113,7 @@ class Figure(_Frozen):
     note: str | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> "Figure":
+    def _complete(self) -> "ReportedResult":
         if (self.pair is None) == (self.setting is None):
             raise ValueError(f"{self.id}: give either a pair or, where it is none of the suite's, a setting")
         wanted = {"teacher": (False, False), "control": (True, False)}.get(self.what)
@@ -150,7 +150,7 @@ class Figure(_Frozen):
         return self.place[1] or self.printed_method
 
 
-class Registry(RootModel[list[Figure]]):
+class Registry(RootModel[list[ReportedResult]]):
     """All figures."""
 
     @model_validator(mode="after")
@@ -168,7 +168,7 @@ class Registry(RootModel[list[Figure]]):
         return self
 
 
-def _not_rivals(one: Figure, other: Figure) -> str | None:
+def _not_rivals(one: ReportedResult, other: ReportedResult) -> str | None:
     """Why two figures cannot disagree, or None where they can and both say so."""
     if one.id not in other.disagrees_with:
         return f"{one.id} disagrees with {other.id}, which does not say so; add it there"
@@ -185,7 +185,7 @@ def _not_rivals(one: Figure, other: Figure) -> str | None:
     return None
 
 
-def digest(figures: Sequence[Figure]) -> str:
+def digest(figures: Sequence[ReportedResult]) -> str:
     """sha256 over what the figures claim (:data:`CLAIM`), in their order."""
     claims = [figure.model_dump(mode="json", include=set(CLAIM), exclude_none=True) for figure in figures]
     return hashlib.sha256(json.dumps(claims, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchmarks.pair import HeadFamily
+from benchmarks.pair import HeadType
 from benchmarks.synthetic import SceneSpec
 
 
@@ -85,13 +85,13 @@ class Lengths(_Frozen):
 class Schedule(Lengths):
     """How everything is trained: AdamW, linear warm-up, cosine decay to zero."""
 
-    heads: dict[HeadFamily, Lengths] = Field(default_factory=dict, description="other lengths for pairs of a head family")
+    heads: dict[HeadType, Lengths] = Field(default_factory=dict, description="other lengths for pairs of a head family")
     prior_iterations: int = Field(ge=1)
     weight_decay: float = Field(ge=0)
     warmup_iterations: int = Field(ge=0)
     clip_grad_norm: float = Field(gt=0)
 
-    def lengths(self, head: HeadFamily) -> Lengths:
+    def lengths(self, head: HeadType) -> Lengths:
         """The lengths for a pair's head family."""
         return self.heads.get(head, self)
 

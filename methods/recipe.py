@@ -46,7 +46,7 @@ class Paper(_Frozen):
     venue: str
 
 
-class Source(_Frozen):
+class Repository(_Frozen):
     """The authors' code: a repository at a commit."""
 
     repo: str
@@ -79,7 +79,7 @@ class PriorRecipe(_Frozen):
     training: PriorTraining
 
 
-class Range(_Frozen):
+class SearchRange(_Frozen):
     """Where stage ``tune`` may look for a better value of a hyper-parameter; exactly one of the three is given.
 
     A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a share's are
@@ -92,7 +92,7 @@ class Range(_Frozen):
     scale: Literal["log", "linear"] | None = Field(default=None, description="between the bounds; log where they are multiples")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Range":
+    def _one_kind(self) -> "SearchRange":
         given = [bounds for bounds in (self.times, self.between, self.choices) if bounds is not None]
         if len(given) != 1:
             raise ValueError("give one of times, between and choices")
@@ -164,7 +164,7 @@ class Recipe(_Frozen):
 
     title: str
     paper: Paper | None
-    source: Source | None
+    source: Repository | None
     code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
     hparams: dict[str, Value]
     reduced: dict[str, Conversion] = Field(
@@ -174,7 +174,7 @@ class Recipe(_Frozen):
     teacher: Literal["trained", "untrained"] = Field(
         default="trained", description="untrained: random weights, another draw each seed, for a placebo that can teach nothing"
     )
-    tunable: dict[str, Range] = Field(
+    tunable: dict[str, SearchRange] = Field(
         default_factory=dict, description="hyper-parameters that stage tune may change, and how far"
     )
     prior: PriorRecipe | None = None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.reported import Figure, Registry, Settings
+from benchmarks.reported import Registry, ReportedResult, Settings
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_yaml
 from pipelines.reporting.collect import published_figures
@@ -157,7 +157,7 @@ def record(**changes):
         "id": "a-b", "pair": "p", "what": "method", "method": "mgd", "metric": "box AP", "value": 41.0, "baseline": 38.0,
         "source": "table 1", "read": "verbatim", "comparable": True,
     }  # fmt: skip
-    return Figure.model_validate({**base, **changes})
+    return ReportedResult.model_validate({**base, **changes})
 
 
 OTHER = {"comparable": False, "differs": [{"kind": "teacher", "why": "the 3x one"}]}

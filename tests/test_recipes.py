@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from benchmarks.pair import HeadFamily
+from benchmarks.pair import HeadType
 from pipelines import params
 from pipelines.conversion import converted
 from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
@@ -44,7 +44,7 @@ def test_overrides_name_what_exists(method):
     check_recipe(part)
     for override in part.recipe.overrides:
         assert override.pair in (None, *RUNNABLE)
-        assert override.head in (None, *get_args(HeadFamily))
+        assert override.head in (None, *get_args(HeadType))
         assert override.pair is None or override.head in (None, load_pair(override.pair).head)
 
 

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
-from methods.recipe import Range, ResolvedPart
+from methods.recipe import ResolvedPart, SearchRange
 from pipelines import params
 from pipelines.grid import Grid
 from pipelines.params import impossible_reason, load_pair, load_parts, with_hparams
@@ -91,7 +91,7 @@ def test_joined_methods_are_searched_together():
 )
 def test_distributions(bounds, value, expected):
     """A value's type decides: whole numbers stay whole."""
-    assert distribution("there", Range(**bounds), value) == expected
+    assert distribution("there", SearchRange(**bounds), value) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_distributions(bounds, value, expected):
 def test_ranges_that_do_not_fit_a_value(bounds, value, said):
     """One line that begins with where."""
     with pytest.raises(ValueError, match=r"^there: ") as caught:
-        distribution("there", Range(**bounds), value)
+        distribution("there", SearchRange(**bounds), value)
 
     assert said in str(caught.value)
 
@@ -131,7 +131,7 @@ def test_ranges_that_do_not_fit_a_value(bounds, value, said):
 def test_ranges_that_are_none(bounds, said):
     """Refused where they are read."""
     with pytest.raises(ValidationError) as caught:
-        Range(**bounds)
+        SearchRange(**bounds)
 
     assert said in str(caught.value)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.reported import Figure, Registry
+from benchmarks.reported import Registry, ReportedResult
 from pipelines import errors
 from pipelines.commands.names import all_pairs
 from pipelines.params import load_yaml
@@ -18,7 +18,7 @@ _ORDER = ("teacher", "control", "method")
 _PIPE_COLUMNS = 250  # of a table that goes to a file or a pipe, where nothing tells how wide it may be
 
 
-def overview(figures: list[Figure], pairs: list[str]) -> Table:
+def overview(figures: list[ReportedResult], pairs: list[str]) -> Table:
     """How many figures there are for each pair, and for which of the suite's methods."""
     table = Table("pair", "figures", "teacher", "control", "method", "of the suite's methods", title="published figures")
     for pair in pairs:
@@ -33,7 +33,7 @@ def overview(figures: list[Figure], pairs: list[str]) -> Table:
     return table
 
 
-def claims(figures: list[Figure], title: str, *, settings: bool) -> Table:
+def claims(figures: list[ReportedResult], title: str, *, settings: bool) -> Table:
     """One row a figure: teachers, controls, then methods by name; what contradicts or qualifies it in the last column."""
     where = ("setting",) if settings else ()
     table = Table(
@@ -75,11 +75,11 @@ def claims(figures: list[Figure], title: str, *, settings: bool) -> Table:
     return table
 
 
-def _pair_of(figure: Figure) -> str | None:
+def _pair_of(figure: ReportedResult) -> str | None:
     return figure.pair or figure.place[0]
 
 
-def _comparable(figure: Figure) -> str:
+def _comparable(figure: ReportedResult) -> str:
     """``yes``, or in what the suite's run at full size differs; empty where it has no such row."""
     if figure.comparable is None:
         return ""

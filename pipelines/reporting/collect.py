@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from benchmarks.dataset import datasets
 from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
-from benchmarks.reported import Figure, Registry
+from benchmarks.reported import Registry, ReportedResult
 from pipelines.grid import Grid
 from pipelines.params import backbones_needed, impossible_reason, load_pair, load_parts, load_tier, load_yaml, method_title
 from pipelines.reporting.comparability import contradictions, settings_here, split_differs
@@ -269,12 +269,12 @@ def _table(
     pair: Pair,
     methods: Sequence[str],
     grid: Grid,
-    figures: Sequence[Figure],
+    figures: Sequence[ReportedResult],
     margin: Margin | None,
 ) -> Table:
     cells = {method: found.cells(name, pair, method, grid.seeds_of(name, method)) for method in methods}
 
-    def differences(figure: Figure) -> list[str]:
+    def differences(figure: ReportedResult) -> list[str]:
         """Those that the registry names, and at full size those of the runs as they were."""
         stated = stated_differences(figure)
         method = figure.place[1]

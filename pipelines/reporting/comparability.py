@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from benchmarks.pair import Pair
-from benchmarks.reported import Figure, Settings
+from benchmarks.reported import ReportedResult, Settings
 from pipelines.params import cell_config, cell_parts, flat_hparams, impossible_reason, load_pair, load_parts
 
 FULL_SIZE = "paper"  # the tier whose recipes and schedules are the published ones
@@ -67,7 +67,7 @@ def split_differs(stated: Settings, here: Settings, method: str) -> str | None:
     )
 
 
-def check_comparable(figures: Iterable[Figure], pairs: Sequence[str], methods: Sequence[str]) -> None:
+def check_comparable(figures: Iterable[ReportedResult], pairs: Sequence[str], methods: Sequence[str]) -> None:
     """ValueError where a result is marked comparable and its settings are not those of the suite's run."""
     for figure in figures:
         pair_name, method = figure.place

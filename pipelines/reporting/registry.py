@@ -3,18 +3,21 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.pair import Pair
-from benchmarks.reported import Figure
+from benchmarks.reported import ReportedResult
 from pipelines.params import load_parts
 from reports.schemas.leaderboard import PublishedFigure, Recipe
 
 
-def stated_differences(figure: Figure) -> list[str]:
+def stated_differences(figure: ReportedResult) -> list[str]:
     """Differences that the registry names between a result's run and the suite's."""
     return [f"{difference.kind}: {difference.why}" for difference in figure.differs]
 
 
 def published_figures(
-    figures: Sequence[Figure], pair: str, metric: str, differences: Callable[[Figure], list[str]] = stated_differences
+    figures: Sequence[ReportedResult],
+    pair: str,
+    metric: str,
+    differences: Callable[[ReportedResult], list[str]] = stated_differences,
 ) -> dict[str, list[PublishedFigure]]:
     """By method, the results on a pair, and under ``teacher`` its teachers'.
 
@@ -50,7 +53,7 @@ def published_figures(
     return {method: list(entries.values()) for method, entries in found.items()}
 
 
-def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
+def pair_notes(pair: Pair, figures: Sequence[ReportedResult]) -> list[str]:
     """Where the published models were changed for every method, and which sources disagree."""
     notes = []
     for side, model in (("teacher", pair.teacher), ("student", pair.student)):
@@ -72,7 +75,7 @@ def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
     return notes
 
 
-def _claimed(figure: Figure) -> str:
+def _claimed(figure: ReportedResult) -> str:
     over = "" if figure.baseline is None else f" over {figure.baseline}"
     return f"{figure.value}{over} in {figure.source}"
 

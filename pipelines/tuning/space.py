@@ -11,13 +11,13 @@ from optuna.distributions import (
 )
 
 from benchmarks.pair import Pair
-from methods.recipe import Range
+from methods.recipe import SearchRange
 from pipelines.params import cell_parts, flat_hparams, load_parts
 from pipelines.tuning.settings import Tuning
 from reports.schemas.study import Range as Searched
 
 
-def tunable(method: str) -> dict[str, Range]:
+def tunable(method: str) -> dict[str, SearchRange]:
     """What a method's recipes call tunable; names as :func:`pipelines.params.flat_hparams` gives them."""
     parts = load_parts(method)
     return {
@@ -27,7 +27,7 @@ def tunable(method: str) -> dict[str, Range]:
     }
 
 
-def ranges_of(tuning: Tuning, method: str) -> dict[str, Range]:
+def ranges_of(tuning: Tuning, method: str) -> dict[str, SearchRange]:
     """What is searched: what params.yaml names for the method, else what its recipes call tunable."""
     named = tuning.space.get(method)
     return tunable(method) if named is None else named
@@ -59,7 +59,7 @@ def search_space(
     return space, {name: values[name] for name in space}
 
 
-def distribution(where: str, bounds: Range, value: Any) -> BaseDistribution:
+def distribution(where: str, bounds: SearchRange, value: Any) -> BaseDistribution:
     """One range for a hyper-parameter with this value in force; ValueError, beginning with ``where``, if they do not fit."""
     if bounds.choices is not None:
         if value not in bounds.choices:
