@@ -158,7 +158,7 @@ class Dataset:
         return f"unpack {', '.join(parts)} there, or let prepare do it: add --download"
 
     def giving(self, missing: Sequence[str]) -> list[Archive]:
-        """The archives that contain the missing paths."""
+        """Return the archives that contain the missing paths."""
         return [archive for archive in self.archives if any(path.startswith(archive.gives) for path in missing)]
 
 

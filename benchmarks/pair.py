@@ -1,4 +1,4 @@
-"""A published teacher-student pair: what its authors ran, and nothing about scale or method.
+"""A published teacher-student pair as its authors ran it, without scale or method.
 
 A pair file states published truth.
 How it is scaled down is the tier's business (``benchmarks/tier.py``), by what it is distilled the method's.
@@ -13,7 +13,7 @@ from benchmarks.metrics import METRICS, MetricName, Task
 
 HeadType = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
 
-# Roles by family of heads: the path of the module that plays it, in teacher and student alike.
+# Roles by head type: the path of the module that plays it, in teacher and student alike.
 _DENSE = {"backbone": "backbone", "neck": "neck", "dense_head": "bbox_head", "predictions": "bbox_head"}
 _ONE_STAGE = {**_DENSE, "anchors": "bbox_head"}
 TAPS: dict[str, dict[str, str]] = {
@@ -38,7 +38,7 @@ TAPS: dict[str, dict[str, str]] = {
     "classifier": {"backbone": "backbone", "logits": "head"},
 }
 
-# Why a family has no module for a role; what is not named here is answered by _NEVER.
+# Reasons for which a head type has no module for a role; for roles that are not named here see _NEVER.
 _NO_DISTRIBUTIONS = "predicts a box's sides as numbers, not as distributions"
 _LACKS: dict[str, dict[str, str]] = {
     "retinanet": {"box_distributions": _NO_DISTRIBUTIONS},
@@ -135,7 +135,7 @@ class Pair(_Frozen):
     """One row of the benchmark.
 
     ``schedule`` is prose for reports, its length is compared with reported results'; both are the configs'.  ``taps`` and ``lacks`` add to what the
-    family of heads says (:data:`TAPS`): for a role the path of the module whose output plays it in both models,
+    head type says (:data:`TAPS`): for a role the path of the module whose output plays it in both models,
     or the reason why this pair cannot offer it.
     """
 
@@ -186,5 +186,5 @@ class Pair(_Frozen):
         return {role: path for role, path in {**TAPS[self.head], **self.taps}.items() if role not in self.lacks}
 
     def why_without(self, role: str) -> str | None:
-        """Why the pair has no module for a role; None where the role is unknown to families and pair."""
+        """Reason for which the pair has no module for a role; None where the role is unknown to head types and pair."""
         return self.lacks.get(role) or _LACKS.get(self.head, {}).get(role) or _NEVER.get(role)

@@ -1,4 +1,4 @@
-"""Data that lie outside of the project: the published data sets, checked before anything trains on them.
+"""Data outside of the project: the published data sets, checked before anything trains on them.
 
 Annotation files are hashed; images are counted and compared with the annotations by name.  Hashing or opening COCO's 118,000
 images would take longer than finding a broken one, which stops a training with its name, and a download is verified whole.
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
-    """Where a published data set lies: the environment's word, else params.yaml's.
+    """Root of a published data set: the environment's, else that of params.yaml.
 
     Args:
         name: of the record.
@@ -56,7 +56,7 @@ def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
 
 
 def missing(name: str, root: Path) -> dict[str, str]:
-    """What a published data set lacks: relative path -> in words. Empty where it is all there."""
+    """Missing parts of a published data set: relative path -> description. Empty for a complete copy."""
     record = datasets()[name]
     return {path: text for split in record.splits.values() for path, text in _MISSING[record.format](root, split, record).items()}
 

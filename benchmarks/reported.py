@@ -1,6 +1,6 @@
 """The schema of ``reported.yaml``, the registry of reported results.
 
-The registry only grows: ``PUBLISHED_CHANGES.md`` keeps the digest of each version's claims, and a test recomputes it.
+The registry only grows: ``REPORTED_CHANGES.md`` keeps the digest of each version's claims, and a test recomputes it.
 What this suite says of a result (whether its own run is comparable, and beside which row it is shown) may be completed.
 """
 
@@ -22,7 +22,7 @@ class _Frozen(BaseModel):
 
 
 class Variant(_Frozen):
-    """What tells a figure from others of its method and pair, as far as its source says it."""
+    """Differences of a result from others of its method and pair, as far as its source states them."""
 
     teacher: str | None = Field(default=None, description="which checkpoint")
     student: str | None = Field(default=None, description="in what it differs from the control or from others")
@@ -34,7 +34,7 @@ class Variant(_Frozen):
 
 
 class Details(_Frozen):
-    """What else the source gives for the same model, in points."""
+    """Further scores of the same model in the source, in points."""
 
     AP50: float | None = None
     AP75: float | None = None
@@ -78,7 +78,7 @@ class Difference(_Frozen):
 
 
 class ReportedResult(_Frozen):
-    """One published figure, in points (0-100), and where it was read.
+    """One reported result, in points (0-100), and the source it was read from.
 
     It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` told in words.
     ``baseline`` and ``teacher`` are of the pair's models in the same table or, where that has none, of the zoo that it uses.
@@ -151,7 +151,7 @@ class ReportedResult(_Frozen):
 
 
 class Registry(RootModel[list[ReportedResult]]):
-    """All figures."""
+    """All reported results."""
 
     @model_validator(mode="after")
     def _rivals(self) -> "Registry":
@@ -169,7 +169,7 @@ class Registry(RootModel[list[ReportedResult]]):
 
 
 def _not_rivals(one: ReportedResult, other: ReportedResult) -> str | None:
-    """Why two figures cannot disagree, or None where they can and both say so."""
+    """Reason for which two results cannot disagree; None where they can and both say so."""
     if one.id not in other.disagrees_with:
         return f"{one.id} disagrees with {other.id}, which does not say so; add it there"
     shared = {

@@ -56,14 +56,14 @@ class Repository(_Frozen):
 
 
 class Deviation(_Frozen):
-    """Where this suite does otherwise than the source, and why."""
+    """Difference of this suite from the source, with its reason."""
 
     what: str
     why: str
 
 
 class PriorTraining(_Frozen):
-    """How long and how fast a prior is learned; the rate falls by a cosine to 1e-6."""
+    """Schedule of an auxiliary module; the learning rate falls by a cosine to 1e-6."""
 
     iterations: int = Field(ge=1)
     lr: float = Field(gt=0)
@@ -73,16 +73,16 @@ class PriorTraining(_Frozen):
 
 
 class PriorRecipe(_Frozen):
-    """What the stage ``masks`` needs to know."""
+    """Auxiliary module of a method, trained by stage ``masks``."""
 
     hparams: dict[str, Value]
     training: PriorTraining
 
 
 class SearchRange(_Frozen):
-    """Where stage ``tune`` may look for a better value of a hyper-parameter; exactly one of the three is given.
+    """Search range of a hyper-parameter in stage ``tune``; exactly one of the three is given.
 
-    A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a share's are
+    A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a ratio's are
     its own. A value of 0 is a term that is switched off: multiples leave it off.
     """
 
@@ -142,7 +142,7 @@ class Override(_Frozen):
     """
 
     scale: Literal["published", "reduced"] | None = None
-    head: str | None = Field(default=None, description="a pair's head family")
+    head: str | None = Field(default=None, description="a pair's head type")
     pair: str | None = None
     combined_with: str | None = Field(default=None, description="another method's recipe, in a combination of the two")
     hparams: dict[str, Value] = Field(default_factory=dict)
