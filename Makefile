@@ -1,11 +1,4 @@
-# make repro   the main job: teachers, masks, students, leaderboard; ARGS="--executor slurm", ARGS=--status and more: ARGS=--help
-# make test    the tests
-# make quick   the main job in small, in minutes: one pair, the control and two methods, one seed
-# make smoke   every pair with every method, two iterations each, in one table
-# make ui      MLflow's pages on what has run
-# make speed   every method's loss against its naive form, time and memory
-# make lint    ruff, mypy and the import rules
-# Each first installs what is still missing, into .venv.
+# Targets, each with its line of help behind ##; all but help and lock first install what is missing, into .venv.
 
 TORCH ?= 2.13.0
 MMCV := onedl-mmcv==2.3.6
@@ -18,32 +11,44 @@ PIP := $(BIN)/pip --disable-pip-version-check install -q --no-warn-script-locati
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: repro quick test smoke ui speed lint lock install
+.PHONY: help repro quick test test-fast smoke ui speed lint docs lock install
+.DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-repro: install
-	@python -m pipelines.commands.run $(ARGS)
+help:  ## this text
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo '  ./kd --help       the verbs: list, check, estimate, run, status, report, verify, compare, results, ui'
 
-quick: install
-	@python -m pipelines.commands.quick
+repro: install  ## every result of the grid in params.yaml; ARGS="--executor slurm", and more: ./kd run --help
+	@./kd run $(ARGS)
+
+quick: install  ## a small grid in minutes: one pair, the baseline and two methods, one seed
+	@./kd quick
 
 # A file stays in one process, so that what its tests share is made once; the longest begin.
-test: install
+test: install  ## all tests
 	@python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-smoke: install
-	@OMP_NUM_THREADS=1 python -m pipelines.commands.matrix
+test-fast: install  ## the tests that take seconds
+	@python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow"
 
-ui: install
-	@mlflow ui --backend-store-uri "$$(python -c 'from pipelines.engine.tracking import tracking_uri; print(tracking_uri())')"
+smoke: install  ## every pair with every method, two iterations each, in one table
+	@./kd matrix
 
-speed: install
+ui: install  ## MLflow's pages on the runs
+	@./kd ui
+
+speed: install  ## time and memory of every method's loss against its reference implementation
 	@python -m tools.speed --json reports/measurements/speed.json && OMP_NUM_THREADS=1 python -m tools.step_cost --json reports/measurements/step_cost.json
 
-lint: install
+lint: install  ## ruff, mypy and the import rules
 	@ruff check . && ruff format --check . && mypy && lint-imports
 
-install: .venv/.complete
+docs: install  ## the pages of docs/, into site/
+	@command -v mkdocs >/dev/null || { echo "error: mkdocs is not installed; .venv/bin/pip install mkdocs-material" >&2; exit 2; }
+	@mkdocs build --strict
+
+install: .venv/.complete  ## everything of requirements.lock, into .venv
 
 .venv/.complete: requirements.lock Makefile
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; }
@@ -65,6 +70,6 @@ install: .venv/.complete
 	@touch $@
 
 # torch and what it pulls in (CUDA) are chosen by the line above, onedl-mmcv by the one below it.
-lock:
+lock:  ## requirements.lock from pyproject.toml, with uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header -q \
 		| grep -vE "^(torch|triton|cuda-[a-z]+|nvidia-[^m][a-z0-9-]*|onedl-mmcv|opencv-python)==" > requirements.lock

@@ -1,6 +1,6 @@
 """Costs of training: measured throughput, and the size of the models where there is no measurement.
 
-``throughput.json`` and ``complexity.json`` beside this module hold the records; ``python -m pipelines.commands.estimate`` reads them.
+``throughput.json`` and ``complexity.json`` beside this module hold the records; ``./kd estimate`` reads them.
 """
 
 import datetime as dt
@@ -15,7 +15,7 @@ class _Frozen(BaseModel):
 class Measurement(_Frozen):
     """Training steps of one cell, timed after a warm-up, without validation.
 
-    Loading of data is in it, unless ``command`` is ``pipelines.commands.measure``, which makes up its images once.
+    Loading of data is in it, unless ``command`` is ``./kd measure`` (``pipelines.commands.measure`` in older records), which makes up its images once.
     """
 
     pair: str

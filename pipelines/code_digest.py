@@ -21,12 +21,12 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.pair",  # schemas; their values are resolved
     "benchmarks.tier",
     "methods.recipe",
-    "pipelines.errors",  # how errors are printed
+    "pipelines.errors",  # prints errors
     "pipelines.engine.digest",  # of files
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars
-    "pipelines.engine.provenance",  # what a record says of machine and packages
-    "pipelines.engine.stage",  # records of what was trained
+    "pipelines.engine.provenance",  # machine and packages of a record
+    "pipelines.engine.records",  # of what was trained
     "pipelines.engine.tracking",  # MLflow
     "pipelines.engine.workdir",  # locks, and which checkpoint a run goes on from: with the same result from any
     "pipelines.grid",  # from here on: resolved
@@ -34,10 +34,12 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.runner.parent_death",
     "pipelines.runner.locks",
     "pipelines.params",
+    "pipelines.recipes",
+    "pipelines.stage_list",
     "pipelines.conversion",
     "pipelines.resolved",
     "pipelines.code_digest",
-    "pipelines.tuning.best",  # hands over the file that a tuned cell depends on
+    "pipelines.tuning.best",  # reads the file that a tuned cell depends on
     "reports.schemas.run",  # schemas of records
     "reports.schemas.study",
 })  # fmt: skip
@@ -45,7 +47,7 @@ _PACKAGES = ("benchmarks", "methods", "pipelines", "reports")
 
 
 def code_of(modules: Iterable[str], *, without: Collection[str] = ()) -> dict[str, str]:
-    """The digest of each module that the given ones consist of, themselves among them.
+    """Return the digest of each module that the given ones consist of, themselves among them.
 
     Args:
         modules: dotted names.
@@ -90,7 +92,7 @@ def _read(path: Path, _version: tuple[Path, int, int]) -> tuple[str, tuple[str, 
 
 
 def _words(node: object) -> Iterator[str]:
-    """A tree as words, the same for every version of Python: fields that are empty or that say where a node is are left out."""
+    """Yield a tree as words, the same for every version of Python: fields that are empty or give a node's place are excluded."""
     if isinstance(node, ast.AST):
         yield type(node).__name__
         for name, value in ast.iter_fields(node):
@@ -114,7 +116,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """Names of the project's modules that a statement imports; ``from package import module`` names the module."""
+    """Yield the names of the project's modules that a statement imports; ``from package import module`` names the module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names if alias.name.split(".")[0] in _PACKAGES)
     elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0 and node.module.split(".")[0] in _PACKAGES:

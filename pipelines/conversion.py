@@ -15,6 +15,7 @@ from benchmarks.own import OwnData
 from benchmarks.pair import Pair
 from benchmarks.tier import ModelScale, Tier
 from methods.recipe import Conversion
+from pipelines.estimation.lengths import Images, length_at, num_images
 
 _DIGITS = 3  # significant, of a converted weight
 _SEGMENTER_STRIDE = 8  # of the last stage, pixels
@@ -23,7 +24,7 @@ _SEGMENTER_STRIDE = 8  # of the last stage, pixels
 def converted(
     key: str, value: Any, how: Conversion, hparams: Mapping[str, Any], pair: Pair, tier: Tier, own: OwnData | None = None
 ) -> tuple[Any, str]:
-    """A published value as it is at a reduced tier, and in words why.
+    """Return a published value as it is at a reduced tier, and in words why.
 
     Args:
         key: of the hyper-parameter.
@@ -50,8 +51,8 @@ def converted(
         )
     if how.of_iterations is not None:
         iterations = _iterations(key, pair, tier, own)
-        share = max(1, round(value / how.of_iterations * iterations)) if value else 0
-        return share, f"{key} {share}: as much of {iterations} iterations as {value} of {how.of_iterations}"
+        converted_value = max(1, round(value / how.of_iterations * iterations)) if value else 0
+        return converted_value, f"{key} {converted_value}: as much of {iterations} iterations as {value} of {how.of_iterations}"
     image_px = tier.scenes.image_px if tier.scenes else own.image_px if own else None
     if image_px is None:
         raise ValueError(
@@ -67,17 +68,15 @@ def converted(
 
 
 def _iterations(key: str, pair: Pair, tier: Tier, own: OwnData | None) -> int:
-    """Of the tier's training of a student."""
-    from pipelines.estimation.lengths import Images, length_at, num_images  # noqa: PLC0415 (seconds)
-
+    """Return the length of a student's training at the tier."""
     if tier.schedule is None:
-        raise ValueError(f"{key} is a share of the schedule, and the tier with its reduced models has none; give it one")
+        raise ValueError(f"{key} is a fraction of the schedule, and the tier with its reduced models has none; give it one")
     images = num_images(tier, pair, Path("no manifest")) or Images(_own_images(own), 0, 0)
     return length_at(tier, pair, "student", {}, images).iterations
 
 
 def _own_images(own: OwnData | None) -> int:
-    """Training images of a user's data, which stage ``prepare`` has not looked at yet."""
+    """Training images of a user's data, which stage ``prepare`` has not counted yet."""
     if own is None:
         raise ValueError("params.yaml: this tier reads your own data; name them under 'own:' (README, Your own data)")
     try:
@@ -104,8 +103,8 @@ def _neck(pair: Pair, scale: ModelScale, image_px: int, hparams: Mapping[str, An
 
 def _last_stage(pair: Pair, scale: ModelScale, image_px: int) -> tuple[int, int]:
     """Channels and positions of the teacher's last stage."""
-    from pipelines.engine.backbones import published_side  # noqa: PLC0415 (seconds)
-    from pipelines.engine.scaling import scaled_backbone  # noqa: PLC0415
+    from pipelines.engine.backbones import published_side  # noqa: PLC0415 (half a second)
+    from pipelines.engine.scaling import scaled_backbone  # noqa: PLC0415 (as above)
 
     _, widths = scaled_backbone(published_side(pair, "teacher").model.backbone, scale, is_pretrained=False)
     return widths[-1], (-(-image_px // _SEGMENTER_STRIDE)) ** 2

@@ -1,4 +1,4 @@
-"""How every stage ends: with its work done, or with one clear line and exit code 2."""
+"""The end of every stage: with its work done, or with one clear line and exit code 2."""
 
 import contextlib
 import os
@@ -8,16 +8,16 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines import layout
 from pipelines.runner import lockfile
 
-_TRACE = Path("work") / "last_error.txt"
 FULL_MIB = 16  # with less than this free, whatever failed failed for want of room
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a stage's main; turn every error into one line.
 
-    The user's errors are ``ValueError`` and ``OSError`` and explain themselves; what else comes is named
+    The user's errors are ``ValueError`` and ``OSError`` and explain themselves; any other is named
     with its type. The traceback goes to ``work/last_error.txt``.
     """
     try:
@@ -30,12 +30,12 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:  # noqa: BLE001 (whatever it is, the traceback is kept)
         free_mib = shutil.disk_usage(".").free // 2**20
         with contextlib.suppress(OSError):
-            _TRACE.parent.mkdir(exist_ok=True)
-            _TRACE.write_text(traceback.format_exc())
+            layout.LAST_ERROR.parent.mkdir(exist_ok=True)
+            layout.LAST_ERROR.write_text(traceback.format_exc())
         line = " ".join(str(error).split()) or type(error).__name__
         if free_mib < FULL_MIB:
             line = f"the disk of {Path.cwd()} is full ({free_mib} MiB free); free some and run again: nothing finished is lost ({line})"
         elif not isinstance(error, (ValueError, OSError)):
-            line = f"{type(error).__name__}: {line}; the traceback is in {_TRACE}"
+            line = f"{type(error).__name__}: {line}; the traceback is in {layout.LAST_ERROR}"
         print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)

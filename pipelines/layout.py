@@ -9,6 +9,29 @@ GRID = Path("grid.yaml")
 RESOLVED = RUNS / "resolved"
 REPORTS = Path("reports")
 COMMITTED = REPORTS / "mini"  # results that are part of the project
+LAST_ERROR = WORK / "last_error.txt"  # traceback of what failed last
+DOWNLOADS = Path("data/weights")  # of published weights; KD_DOWNLOADS names another folder
+
+# Stages of dvc.yaml.
+CHECK, PREPARE, PRETRAIN, TEACHERS, MASKS = "check", "prepare", "pretrain", "teachers", "masks"
+TUNE, DISTILL, EVALUATE, REPORT = "tune", "distill", "evaluate", "report"
+
+# Files in the folders below.
+MANIFEST = "manifest.json"
+RUN = "run.json"
+METRICS = "metrics.json"
+SAMPLES = "samples.npz"
+WEIGHTS = "weights.pth"  # of a backbone or a teacher
+INITIALISATION = "initialisation.pth"  # of a teacher's students
+DIGESTS = "digests.json"
+AUXILIARY_WEIGHTS = "prior.pth"
+STUDENT_WEIGHTS = "student.pth"
+METHOD_WEIGHTS = "method.pth"  # learned by a method beside its student
+STUDY = "study.json"
+BEST = "best.yaml"
+
+BACKBONES, TEACHER = "backbones", "teacher"
+_TUNED = "tuned"
 
 
 @dataclass(frozen=True)
@@ -23,7 +46,7 @@ class Cell:
     @property
     def row(self) -> str:
         """The leaderboard's row: ``mgd`` or ``mgd/tuned``."""
-        return f"{self.method}/tuned" if self.tuned else self.method
+        return f"{self.method}/{_TUNED}" if self.tuned else self.method
 
     @property
     def key(self) -> str:
@@ -32,13 +55,18 @@ class Cell:
 
     @classmethod
     def parse(cls, key: str) -> "Cell":
-        """The cell of a key; ValueError for another text."""
+        """Return the cell of a key; ValueError for another text."""
         pair, _, rest = key.partition("/")
         row, _, seed = rest.rpartition("/seed")
         method, _, tuned = row.partition("/")
-        if not (pair and method and seed.isdecimal() and tuned in ("", "tuned")):
+        if not (pair and method and seed.isdecimal() and tuned in ("", _TUNED)):
             raise ValueError(f"'{key}' is no cell; a cell is named pair/method/seed0, or pair/method/tuned/seed0")
         return cls(pair, method, int(seed), bool(tuned))
+
+
+def split_row(row: str) -> tuple[str, bool]:
+    """Return a row's method, and True where its values are those that a study selected."""
+    return row.removesuffix(f"/{_TUNED}"), row.endswith(f"/{_TUNED}")
 
 
 def data(tier: str) -> Path:
@@ -46,34 +74,44 @@ def data(tier: str) -> Path:
     return Path("data") / tier
 
 
+def runs(tier: str) -> Path:
+    """Folder of a tier's results."""
+    return RUNS / tier
+
+
+def work(tier: str) -> Path:
+    """Folder of a tier's checkpoints, logs and notes of failures."""
+    return WORK / tier
+
+
 def digests(tier: str) -> Path:
     """Folder of the digests of a tier's data sets, a file each."""
-    return RUNS / tier / "data"
+    return runs(tier) / "data"
 
 
 def backbones(tier: str) -> Path:
     """Folder of the pre-trained backbones, a folder each."""
-    return RUNS / tier / "backbones"
+    return runs(tier) / BACKBONES
 
 
 def teacher(tier: str, pair: str) -> Path:
-    """Folder of a pair's teacher and of what its students start from."""
-    return RUNS / tier / pair / "teacher"
+    """Folder of a pair's teacher and of its students' initialisation."""
+    return runs(tier) / pair / TEACHER
 
 
 def auxiliary(tier: str, pair: str, method: str) -> Path:
     """Folder of the auxiliary module that a method is given on a pair."""
-    return RUNS / tier / pair / method / "prior"
+    return runs(tier) / pair / method / "prior"
 
 
 def study(tier: str, pair: str, method: str) -> Path:
     """Folder of a finished study."""
-    return RUNS / tier / pair / method / "tuned"
+    return runs(tier) / pair / method / _TUNED
 
 
 def cell(tier: str, one: Cell) -> Path:
     """Folder of a cell's student, record and metrics."""
-    return RUNS / tier / one.key
+    return runs(tier) / one.key
 
 
 def report(tier: str) -> Path:

@@ -16,31 +16,19 @@ from benchmarks.pair import Model, Pair
 from benchmarks.tier import ModelScale
 from pipelines import layout
 from pipelines.code_digest import code_of
-from pipelines.grid import Grid, data_sets, stages
-from pipelines.params import (
-    auxiliary_of,
-    backbones_needed,
-    cell_config,
-    cell_parts,
-    load_grid,
-    load_pair,
-    load_parts,
-    load_tier,
-)
+from pipelines.grid import Grid
+from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.recipes import auxiliary_of, cell_config, cell_parts, load_parts
+from pipelines.stage_list import backbones_needed, data_sets, stages
 from pipelines.tuning.space import ranges_of
 
 _TRAINING = ("pipelines.engine.compose", "pipelines.engine.training")
-# Imported by all of the above, so that what a config names is registered, and used by one stage alone.
-_SIZES = {
-    "roi": "faster_rcnn",
-    "solo_grids": "solo",
-    "segmenter": "segmenter",
-}  # of a tier's model, and the head type that has them
-_CLASSIFIER, _AUXILIARY, _DETECTION = "pipelines.engine.classifier", "pipelines.engine.auxiliary", "pipelines.engine.heads"
+_SIZES = {"roi": "faster_rcnn", "solo_grids": "solo", "segmenter": "segmenter"}  # of a tier's model: the head type that has them
+_DETECTION = "pipelines.engine.heads"  # imported by every training, used by those of detectors
 
 
 def prepare(grid: Grid) -> dict[str, Any]:
-    """Settings of the data sets and their digests, but for files that are elsewhere."""
+    """Return the settings of the data sets and their digests, but for files that are elsewhere."""
     tier = load_tier(grid.tier)
     return {
         "data": tier.data,
@@ -53,7 +41,7 @@ def prepare(grid: Grid) -> dict[str, Any]:
 
 
 def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
-    """Settings and code of a pre-trained backbone."""
+    """Return the settings and code of a pre-trained backbone."""
     tier, needed = load_tier(grid.tier), backbones_needed(grid, grid.pairs)
     if backbone not in needed:
         raise ValueError(
@@ -62,19 +50,19 @@ def pretrain(grid: Grid, backbone: str) -> dict[str, Any]:
     return {
         "backbone": needed[backbone],
         "pretraining": tier.pretraining and tier.pretraining.model_dump(mode="json"),
-        "code": code_of([*_TRAINING, "pipelines.stages.pretrain", _CLASSIFIER], without=[_AUXILIARY, _DETECTION]),
+        "code": code_of([*_TRAINING, "pipelines.stages.pretrain"], without=[_DETECTION]),
     }
 
 
 def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
-    """Settings and code of a pair's teacher and of the weights that its students start from."""
+    """Return the settings and code of a pair's teacher and of the weights that its students start from."""
     pair = load_pair(pair_name)
     checkpoint, tier = pair.teacher.checkpoint, load_tier(grid.tier)
     is_fetched = (checkpoint and tier.data == "published" and tier.model is None) or (
         tier.data == "own" and grid.own and grid.own.teacher
     )
     # Only a fetched teacher is judged before anything is trained on it.
-    unused = [_AUXILIARY, *_unused(pair), *([] if is_fetched else ["pipelines.stages.evaluate"])]
+    unused = [*_unused(pair), *([] if is_fetched else ["pipelines.engine.evaluation"])]
     return {
         **_setting(grid, pair),
         "teacher_seed": pair.teacher_seed,
@@ -85,7 +73,7 @@ def teachers(grid: Grid, pair_name: str) -> dict[str, Any]:
 
 
 def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """Settings and code of a method's auxiliary module on a pair."""
+    """Return the settings and code of a method's auxiliary module on a pair."""
     pair, part = load_pair(pair_name), auxiliary_of(method)
     if part is None or part.recipe.prior is None:
         raise ValueError(f"{method} has no auxiliary module; params.yaml's grid and grid.yaml do not agree")
@@ -93,13 +81,13 @@ def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
         **_setting(grid, pair),
         "name": part.name,
         "hparams": part.recipe.prior.hparams,
-        "training": part.prior_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
-        "code": code_of([*_TRAINING, "pipelines.stages.masks", _AUXILIARY, f"methods.{part.code}"], without=_unused(pair)),
+        "training": part.auxiliary_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
+        "code": code_of([*_TRAINING, "pipelines.stages.masks", f"methods.{part.code}"], without=_unused(pair)),
     }
 
 
 def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """Settings and code of a student under a method, but for its seed."""
+    """Return the settings and code of a student under a method, but for its seed."""
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, grid.tier)
     modules = [f"methods.{part.code}" for part in parts]
@@ -107,17 +95,17 @@ def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
         **_setting(grid, pair),
         "parts": [part.as_dict() for part in parts],
         "config": cell_config(method, pair_name, pair, grid.tier),
-        "code": code_of([*_TRAINING, "pipelines.stages.distill", *modules], without=[_AUXILIARY, *_unused(pair)]),
+        "code": code_of([*_TRAINING, "pipelines.stages.distill", *modules], without=_unused(pair)),
     }
 
 
 def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
-    """Settings, search space and code of a study."""
+    """Return the settings, search space and code of a study."""
     tuning = grid.tuning
     if tuning is None:
         raise ValueError("params.yaml: says nothing under 'tuning:'; see README, Tuning")
     modules = [f"methods.{part.code}" for part in load_parts(method)]
-    code = code_of([*_TRAINING, "pipelines.tuning.trial", *modules], without=[_AUXILIARY, *_unused(load_pair(pair_name))])
+    code = code_of([*_TRAINING, "pipelines.tuning.trial", *modules], without=_unused(load_pair(pair_name)))
     return {
         **distill(grid, pair_name, method),
         "tuning": tuning.model_dump(mode="json", exclude={"rows", "space", "workers"}),
@@ -127,19 +115,19 @@ def tune(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
 
 
 def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
-    """Settings and code of the evaluation of a pair's models."""
+    """Return the settings and code of the evaluation of a pair's models."""
     pair, tier = load_pair(pair_name), load_tier(grid.tier)
     setting = _setting(grid, pair)
     kept = {"data": tier.data, "model": setting["tier"]["model"], "area_px2": list(tier.area_px2)}
     return {
         **setting,
         "tier": kept,
-        "code": code_of(["pipelines.stages.evaluate"], without=[_CLASSIFIER, _AUXILIARY, *_unused(pair)]),
+        "code": code_of(["pipelines.stages.evaluate"], without=_unused(pair)),
     }
 
 
 def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
-    """Of pair, tier and grid what reaches the pair's configs; no prose."""
+    """Return the values of pair, tier and grid that reach the pair's configs; no prose."""
     tier = load_tier(grid.tier)
     schedule = tier.schedule and tier.schedule.model_dump(mode="json", exclude={"heads"}) | tier.schedule.lengths(
         pair.head
@@ -161,9 +149,9 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
 
 
 def _scale(pair: Pair, scale: ModelScale) -> dict[str, Any]:
-    """Of a tier's reduced models what the pair has: its two backbones, and its head's sizes."""
-    from pipelines.engine.backbones import published_side  # noqa: PLC0415 (seconds)
-    from pipelines.engine.scaling import published_name  # noqa: PLC0415
+    """Return the sizes of a tier's reduced models that the pair has: of its two backbones, and of its head."""
+    from pipelines.engine.backbones import published_side  # noqa: PLC0415 (half a second)
+    from pipelines.engine.scaling import published_name  # noqa: PLC0415 (as above)
 
     names = {published_name(published_side(pair, side).model.backbone) for side in ("teacher", "student")}
     unused = {key for key, head in _SIZES.items() if head != pair.head}
@@ -177,40 +165,40 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _unused(pair: Pair) -> list[str]:
-    return [_CLASSIFIER, *([_DETECTION] if pair.task == "segmentation" else [])]
+    return [_DETECTION] if pair.task == "segmentation" else []
 
 
 _OF: dict[str, Callable[..., dict[str, Any]]] = {
-    "pretrain": pretrain,
-    "teachers": teachers,
-    "masks": masks,
-    "tune": tune,
-    "distill": distill,
-    "evaluate": evaluate,
+    layout.PRETRAIN: pretrain,
+    layout.TEACHERS: teachers,
+    layout.MASKS: masks,
+    layout.TUNE: tune,
+    layout.DISTILL: distill,
+    layout.EVALUATE: evaluate,
 }
 
 
 def contents(grid: Grid) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every file that the grid's stages depend on, and what is in it."""
+    """Yield every file that the grid's stages depend on, and its content."""
     wanted = stages(grid)
-    yield layout.RESOLVED / "prepare.json", prepare(grid)
-    for stage in ("pretrain", "teachers"):
+    yield layout.RESOLVED / f"{layout.PREPARE}.json", prepare(grid)
+    for stage in (layout.PRETRAIN, layout.TEACHERS):
         for key in wanted[stage]:
             yield layout.resolved(stage, key), _OF[stage](grid, key)
-    for pair in wanted["teachers"]:
-        yield layout.resolved("evaluate", pair), evaluate(grid, pair)
-    for stage in ("masks", "tune", "distill"):
+    for pair in wanted[layout.TEACHERS]:
+        yield layout.resolved(layout.EVALUATE, pair), evaluate(grid, pair)
+    for stage in (layout.MASKS, layout.TUNE, layout.DISTILL):
         for pair, method in dict.fromkeys((row["pair"], row["method"]) for row in wanted[stage].values()):
             yield layout.resolved(stage, f"{pair}/{method}"), _OF[stage](grid, pair, method)
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """A file's text."""
+    """Return a file's text."""
     return json.dumps(content, indent=1) + "\n"
 
 
 def confirm(stage: str, *key: str) -> dict[str, Any]:
-    """Settings and code that stage ``check`` resolved for a stage, compared with those of now.
+    """Return the settings and code that stage ``check`` resolved for a stage, compared with those of now.
 
     Args:
         stage: name.

@@ -1,5 +1,9 @@
-"""What several tests need: a scratch project, small data, and MMLab quiet."""
+"""Shared fixtures: a scratch project, small data, and MMLab quiet."""
 
+import contextlib
+import fcntl
+import importlib
+import io
 import json
 import os
 import shutil
@@ -10,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.small_grid import scratch  # noqa: F401 (a fixture of several files)
+from tests.small_grid import init_dvc, scratch  # noqa: F401 (scratch: a fixture of several files)
 
 ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
@@ -26,9 +30,10 @@ for name in ("MLFLOW_TRACKING_URI", "KD_COCO", "KD_VOC", "KD_CITYSCAPES", "KD_DO
 os.environ |= {"DVC_GLOBAL_CONFIG_DIR": "/nonexistent", "DVC_SYSTEM_CONFIG_DIR": "/nonexistent"}
 
 
+# `finished` is made by the first and waited for by whoever comes next: test_tune is not begun beside test_pipeline.
 LONGEST = (
-    "test_pipeline", "test_tune", "test_slurm_smoke", "test_slurm", "test_smoke", "test_engine", "test_runner", "test_own_grid", "test_contributing",
-    "test_cluster", "test_bench", "test_cache",
+    "test_pipeline", "test_runner", "test_slurm", "test_tune", "test_slurm_smoke", "test_smoke", "test_engine", "test_own_grid",
+    "test_contributing", "test_cluster", "test_bench", "test_cache",
 )  # fmt: skip
 
 
@@ -65,6 +70,24 @@ def run_stage(project: Path, *arguments: str, **environment: str) -> subprocess.
     )
 
 
+def run_here(project: Path, module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a stage in this process, with the result that :func:`run_stage` has, without the seconds that its imports take.
+
+    It runs this checkout's code: a test that edits a copy's code, or that is about the process, takes :func:`run_stage`.
+    """
+    from pipelines import errors  # noqa: PLC0415
+
+    code, out, err = 0, io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(project)
+        patch.setattr(sys, "argv", [module, *arguments])
+        try:
+            errors.run(importlib.import_module(module).main)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess([module, *arguments], code, out.getvalue(), err.getvalue())
+
+
 def copy_project(target: Path) -> Path:
     """The project's own files without results, with a small grid at tier smoke and a DVC of its own."""
     for name in ("benchmarks", "methods", "pipelines", "reports"):
@@ -83,19 +106,18 @@ def copy_project(target: Path) -> Path:
         renew(target)
         _STAGES.append((target / "grid.yaml").read_text())
     (target / "grid.yaml").write_text(_STAGES[0])
-    done = run_stage(target, "dvc", "init", "--no-scm", "-q")
-    assert done.returncode == 0, done.stderr
+    init_dvc(target)
     return target
 
 
 def renew(project: Path) -> None:
     """Bring grid.yaml up to date with an edited params.yaml, as a user does before ``dvc repro``."""
-    done = run_stage(project, "pipelines.stages.check", "--renew")
+    done = run_here(project, "pipelines.stages.check", "--renew")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def tuning(**changes: object) -> dict:
-    """What params.yaml asks of stage tune: three short trials, each measured twice."""
+    """The section `tuning` of params.yaml: three short trials, each measured twice."""
     budget = {"trials": 3, "share": 1.0, "reports": 2, "startup_trials": 1, "seed": 100}
     return {"grid": {PAIR: ["mgd"]}, **budget, **changes}
 
@@ -115,12 +137,20 @@ def project(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow)."""
-    target = copy_project(tmp_path_factory.mktemp("finished"))
-    edit_yaml(target / "params.yaml", tuning=tuning())
-    done = run_stage(target, "pipelines.commands.run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (target / "output.txt").write_text(done.stdout)
+    """A copy in which a small smoke grid has been run by the runner (through real DVC and MLflow); one for all workers of pytest."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.getbasetemp()
+    target = folder / "finished"
+    with (folder / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target / "output.txt").is_file():
+            shutil.rmtree(target, ignore_errors=True)  # of a worker that failed
+            target.mkdir()
+            copy_project(target)
+            edit_yaml(target / "params.yaml", tuning=tuning())
+            done = run_stage(target, "pipelines", "run")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (target / "output.txt").write_text(done.stdout)
     return target
 
 
@@ -139,20 +169,20 @@ def read(path: Path) -> dict:
 
 def setting(pair_name: str = PAIR, tier_name: str = "smoke", data: Path = Path("data")):
     """A pair at a tier; published data lie under ``/data``, where nothing need be as long as nothing is loaded."""
-    from pipelines.engine.compose import Setting  # noqa: PLC0415 (seconds)
-    from pipelines.engine.data_configs import source  # noqa: PLC0415
+    from pipelines.engine.data_configs import data_source  # noqa: PLC0415
+    from pipelines.engine.setting import Setting  # noqa: PLC0415 (seconds)
     from pipelines.params import load_pair, load_tier  # noqa: PLC0415
 
     pair, tier = load_pair(pair_name), load_tier(tier_name)
     roots = {name: f"/data/{name}" for name in ("coco", "voc", "cityscapes")}
-    return Setting(pair, tier, source(pair, tier, data, roots=roots))
+    return Setting(pair, tier, data_source(pair, tier, data, roots=roots))
 
 
 def build(config):
     """A model as the Runner builds it."""
     from mmengine.registry import MODELS, DefaultScope  # noqa: PLC0415 (seconds)
 
-    from pipelines.engine.training import quiet  # noqa: PLC0415
+    from pipelines.engine.mmlab import quiet  # noqa: PLC0415
 
     with quiet(), DefaultScope.overwrite_default_scope(config.get("default_scope", "mmdet")):
         return MODELS.build(config.model)

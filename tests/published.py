@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from pipelines import params
-from pipelines.engine.mmlab import published_config
+from pipelines.engine.published import published_config
 
 DETECTION = [
     "retinanet_r101_r50", "retinanet_x101_r50", "faster_rcnn_r101_r50", "cascade_mask_x101_faster_rcnn_r50",

@@ -13,7 +13,7 @@ _BLOCK = 1 << 14
 
 @dataclass(frozen=True)
 class Fault:
-    """How one answer differs from a good one.
+    """Difference between one answer and a good one.
 
     Args:
         status: instead of 200 or 206; the body is then empty.

@@ -19,13 +19,14 @@ PYTHON.pop("SHELL", None)
 # `make repro` without this project's grid, and with a fork server that imports nothing.
 RUNNER = """
 import signal
+import sys
 from pipelines import errors
-from pipelines.commands import run
+from pipelines.commands import app, run
 from pipelines.runner import processes
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 processes._PRELOADED.clear()
 run._renew = lambda: False
-errors.run(run.main)
+errors.run(lambda: app.main(["run", *sys.argv[1:]]))
 """
 # A cell as the grid has them: two stages of one key; each counts how often it ran.
 CELL = {
@@ -65,6 +66,12 @@ def stages(**more):
     return copy.deepcopy({"check": check, **CELL, "report": report, **more})
 
 
+def init_dvc(folder):
+    """Make a folder a DVC project, as ``dvc init --no-scm`` does in a second."""
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+
+
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
     """A DVC project of eight cells; it is the working directory."""
@@ -77,7 +84,7 @@ def scratch(tmp_path, monkeypatch):
     Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS}))
     Path("grid.yaml").write_text("")
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}))
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    init_dvc(tmp_path)
     return tmp_path
 
 
@@ -110,7 +117,7 @@ def wait_for(condition, what, within_s=120):
 
 
 def ran():
-    """How often each stage of a cell ran."""
+    """Number of runs of each stage, by cell."""
     return {key: collections.Counter(Path("ran", key).read_text().split()) if Path("ran", key).is_file() else {} for key in KEYS}
 
 

@@ -42,7 +42,7 @@ def test_rank_correlation():
 
 
 def test_rank_correlation_covers():
-    """Of independent points 5 % of the intervals leave out 0, and of few points not many more."""
+    """Coverage on independent points: 5 % of the intervals leave out 0, and with few points not many more."""
     rng = RNG(1)
     missed = 0
     for _ in range(200):

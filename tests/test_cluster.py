@@ -9,6 +9,8 @@ import pytest
 from tests import cluster as harness
 from tests.cluster import Cluster, SlurmError, reason_without
 
+pytestmark = pytest.mark.slow
+
 submitit = pytest.importorskip("submitit")
 cloudpickle = pytest.importorskip("cloudpickle")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # jobs need not find the tests
@@ -35,7 +37,7 @@ class Attempts:
         return self.checkpoints, restarts
 
     def checkpoint(self, folder):
-        """What the next run calls."""
+        """Write the function that the next run calls."""
         return submitit.helpers.DelayedSubmission(Attempts(self.checkpoints + 1), folder)
 
 

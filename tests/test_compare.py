@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 
 def moved(a, b):
-    """What is said of each row."""
+    """Verdicts by row."""
     return {change.what: change.moved for change in changes(board(made_up(**a)), board(made_up(**b)))}
 
 
@@ -50,7 +50,7 @@ def trained(scores, digest):
     ],
 )
 def test_each_word(a, b, word):
-    """What is said of MGD."""
+    """The verdict on MGD."""
     control = {"none": (10.0, 11.0)}
 
     assert moved({"scores": control, "cells": trained(*a)}, {"scores": control, "cells": trained(*b)})["MGD"] == word
@@ -84,7 +84,7 @@ def test_as_a_user_runs_it(tmp_path):
     for name, scores in (("a", (13.0, 14.0, 15.0)), ("b", (17.0, 18.0, 19.0))):
         made = board(made_up(scores={"none": (10.0, 11.0)}, cells=trained(scores, name)))
         (tmp_path / f"{name}.json").write_text(made.model_dump_json())
-    command = [sys.executable, "-m", "pipelines.commands.compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    command = [sys.executable, "-m", "pipelines", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,5 @@ def test_neither_file_nor_revision(monkeypatch):
     """One line."""
     monkeypatch.chdir(ROOT)
 
-    with pytest.raises(
-        ValueError, match=r"^nowhere: is neither a file nor a git revision that has reports/mini/leaderboard\.json"
-    ):
+    with pytest.raises(ValueError, match=r"^nowhere: .*reports/mini/leaderboard\.json"):
         open_board("nowhere")

@@ -1,23 +1,19 @@
-"""What is composed: schedules, initialisation, and what a method's authors changed in the student's training alone."""
+"""Composed configs: schedules, initialisation, and the authors' changes to the student's training alone."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.engine.compose import (
-    Distillation,
-    Weights,
-    compose_cell,
-    compose_prior,
-    compose_test,
-    compose_training,
-    started_from,
-)
+from pipelines.engine.auxiliary import compose_auxiliary
+from pipelines.engine.compose import compose_cell, compose_test, compose_training
 from pipelines.engine.data_configs import dicts
-from pipelines.engine.mmlab import published_config
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
-from tests.conftest import ROOT, copy_project, edit_yaml, renew, run_stage, setting
+from pipelines.engine.published import published_config
+from pipelines.engine.setting import Distillation, Weights
+from pipelines.params import load_pair
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts
+from tests.conftest import ROOT, copy_project, edit_yaml, renew, run_here, setting
 from tests.published import RUNNABLE, SEGMENTATION
 
 TEACHER = Weights(Path("teacher.pth"), "0" * 64)
@@ -35,7 +31,7 @@ def cell(pair_name, method, tier="paper", at=None, **more):
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, tier)
     changes = cell_config(method, pair_name, pair, tier)
-    return compose_cell(at or setting(pair_name, tier), Distillation(parts, TEACHER, None, changes), seed=0, **more)
+    return compose_cell(at or setting(pair_name, tier), Distillation(parts, TEACHER, None, changes, **more), seed=0)
 
 
 def with_batch(at, batch_size):
@@ -166,14 +162,14 @@ def test_what_is_tested_is_what_was_trained(pair_name):
 def test_initialisation(pair_name):
     """The student's backbone starts from the verified file alone; of the teacher of a cell nothing is initialised."""
     file = Weights(Path("initialisation.pth"), "abc")
-    config = cell(pair_name, "none", initialisation=file)
+    config = cell(pair_name, "none", start=file)
     alone = compose_training(setting(pair_name, "paper"), "teacher", seed=0, initialisation=file)
     bare = compose_training(setting(pair_name, "paper"), "student", seed=0)
     hook = {"type": "InitialisationHook", "path": "initialisation.pth", "sha256": "abc"}
 
     assert config.custom_hooks == [{**hook, "part": "student.backbone"}]
     assert alone.custom_hooks == [{**hook, "part": "backbone"}]
-    assert (started_from(config), started_from(bare)) == ("abc", None)
+    assert not bare.get("custom_hooks")
     for model in (config.model.teacher, config.model.student, bare.model):
         assert "Pretrained" not in [part.get("type") for part in dicts(model)]
         assert not model.get("pretrained")
@@ -182,8 +178,8 @@ def test_initialisation(pair_name):
 def test_prior_is_learned_on_the_teacher_as_the_recipe_says():
     """Adam at 0.01 down to 1e-6 over 2000 iterations, nothing validated, an endless stream of the teacher's batches."""
     at, (part,) = setting("retinanet_r101_r50", "paper"), load_parts("maskd")
-    training = part.prior_training("retinanet_r101_r50", "retinanet", "paper").model_dump()
-    config = compose_prior(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
+    training = part.auxiliary_training("retinanet_r101_r50", "retinanet", "paper")
+    config = compose_auxiliary(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
 
     assert config.optim_wrapper.optimizer == {"type": "Adam", "lr": 0.01, "weight_decay": 1e-3}
     assert [(schedule.T_max, schedule.eta_min) for schedule in config.param_scheduler] == [(2000, 1e-6)]
@@ -199,8 +195,8 @@ def test_fcos_tokens_are_learned_with_clipped_gradients():
     clipped = {}
     for pair_name in ("fcos_r101_r50", "retinanet_r101_r50"):
         at = setting(pair_name, "paper")
-        training = part.prior_training(pair_name, at.pair.head, "paper").model_dump()
-        config = compose_prior(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
+        training = part.auxiliary_training(pair_name, at.pair.head, "paper")
+        config = compose_auxiliary(at, TEACHER, code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0)
         clipped[pair_name] = config.optim_wrapper.get("clip_grad")
 
     assert clipped == {"fcos_r101_r50": {"max_norm": 35}, "retinanet_r101_r50": None}
@@ -227,15 +223,13 @@ def test_one_recipe_for_two_others_that_are_both_there(tmp_path):
     content["overrides"].append({"combined_with": "fitnet", "hparams": {"loss_weight": 3.0, "num_levels": 5}, "why": "a test's"})
     recipe.write_text(yaml.safe_dump(content))
     edit_yaml(project / "params.yaml", grid={"gfl_r101_r50": ["none", "crosskd+pkd+fitnet"]})
-    refused = run_stage(project, "pipelines.stages.check")
+    refused = run_here(project, "pipelines.stages.check")
     edit_yaml(project / "params.yaml", grid={"gfl_r101_r50": ["none", "crosskd+pkd", "pkd+fitnet"]})
     renew(project)
-    accepted = run_stage(project, "pipelines.stages.check")
+    accepted = run_here(project, "pipelines.stages.check")
 
-    assert refused.stderr == (
-        "error: methods/pkd.yaml: loss_weight is 6.0 combined with crosskd and 3.0 combined with fitnet, and pkd+crosskd+fitnet "
-        "combines all of them; write a recipe of its own for this combination\n"
-    )
+    words = r"error: methods/pkd\.yaml: loss_weight .*6\.0 .*crosskd .*3\.0 .*fitnet, .*pkd\+crosskd\+fitnet .*\n"
+    assert re.fullmatch(words, refused.stderr), refused.stderr
     assert (refused.returncode, accepted.returncode) == (2, 0)
 
 
@@ -246,16 +240,14 @@ def test_two_authors_who_disagree(tmp_path):
     content = yaml.safe_load(recipe.read_text())
     recipe.write_text(yaml.safe_dump({**content, "config": {"optim_wrapper.optimizer.lr": 0.5}}))
     edit_yaml(project / "params.yaml", tier="paper", grid={"retinanet_r101_r50": ["none", "maskd+pkd"]})
-    refused = run_stage(project, "pipelines.stages.check")
+    refused = run_here(project, "pipelines.stages.check")
     elsewhere = {"retinanet_r101_r50": ["none", "maskd"], "resnet34_resnet18": ["none", "maskd+pkd"]}
     edit_yaml(project / "params.yaml", grid=elsewhere)
     renew(project)
-    not_asked = run_stage(project, "pipelines.stages.check")
+    not_asked = run_here(project, "pipelines.stages.check")
 
-    assert refused.stderr == (
-        "error: maskd+pkd on retinanet_r101_r50: its methods' authors set optim_wrapper.optimizer.lr differently (0.02 and 0.5); "
-        "write a recipe of its own for this composition\n"
-    )
+    words = r"error: maskd\+pkd .*retinanet_r101_r50: .*optim_wrapper\.optimizer\.lr .*0\.02 and 0\.5.*\n"
+    assert re.fullmatch(words, refused.stderr), refused.stderr
     assert (refused.returncode, not_asked.returncode) == (2, 0)
 
 

@@ -1,4 +1,4 @@
-"""What every method must keep to; each recipe of methods/ is met by existing."""
+"""The contract of every method; each recipe of methods/ is tested by existing."""
 
 import inspect
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.pair import TAPS
 from methods.contract import Composition, View
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from pipelines.stages.check import check_recipe
 from tests.views import Case
 
@@ -144,7 +144,7 @@ def test_a_composition_is_its_parts_side_by_side():
 
 @pytest.mark.parametrize("name", ["cwd", "fgd", "fitnet", "maskd", "maskd_seg"])
 def test_a_batch_of_two_is_the_mean_of_batches_of_one(name):
-    """Of the methods whose formula is a mean over images; others normalise over the batch or draw for it."""
+    """Methods whose formula is a mean over images; others normalise over the batch or draw for it."""
     case, singles = Case(boxes="some", num_images=2), []
     method = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0].hparams, case)
     whole = method(case.student, case.teacher, case.batch)

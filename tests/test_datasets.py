@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -89,8 +90,8 @@ def test_a_whole_tree_is_accepted(small, tmp_path, name):
         ("coco", "val2017", ["val2017 has 0 of 2 images", "val2017.zip (0.82 GB)"]),
         ("coco", "annotations/instances_val2017.json", ["instances_val2017.json is missing", "annotations_trainval2017.zip"]),
         ("voc", "VOCdevkit/VOC2012", ["VOC2012/ImageSets/Main/trainval.txt is missing", "VOCtrainval_11-May-2012.tar (2 GB)"]),
-        ("voc", "VOCdevkit/VOC2007/JPEGImages/000004.jpg", ["has 1 of the 2 images of", "VOCtest_06-Nov-2007.tar"]),
-        ("voc", "VOCdevkit/VOC2007/Annotations/000004.xml", ["VOC2007/Annotations has 1 of the 2 annotations of"]),
+        ("voc", "VOCdevkit/VOC2007/JPEGImages/000004.jpg", ["has 1 of the 2 images", "VOCtest_06-Nov-2007.tar"]),
+        ("voc", "VOCdevkit/VOC2007/Annotations/000004.xml", ["VOC2007/Annotations has 1 of the 2 "]),
         ("cityscapes", "leftImg8bit/val", ["leftImg8bit/val has 0 of 2 images", "make an account at https://www.cityscapes"]),
         ("cityscapes", "gtFine/train/bochum", ["gtFine/train has 2 of 3 *_gtFine_labelTrainIds.png", "make an account"]),
     ],
@@ -117,22 +118,23 @@ def test_a_root_that_is_not_there(small, tmp_path):
     """It is said to be no folder, with all that it should hold."""
     line = refused(check_published, "coco", tmp_path / "typo")
 
-    assert f"{tmp_path / 'typo'}, which is no folder: train2017 has 0 of 3 images" in line
+    assert re.search(rf"{tmp_path / 'typo'}.* no folder.*train2017 has 0 of 3 images", line)
     assert all(archive.url in line for archive in datasets()["coco"].archives)
 
 
 def test_cityscapes_without_train_ids(small, tmp_path):
-    """Where only labelIds are, the line says how the labels of training are made of them."""
+    """If there are labelIds alone, the line has the command that makes the training labels of them."""
     root = trees.cityscapes(tmp_path)
     for path in (root / "gtFine/train").rglob("*_labelTrainIds.png"):
         path.rename(path.with_name(path.name.replace("labelTrainIds", "labelIds")))
     line = refused(check_published, "cityscapes", root)
 
-    assert f"only *_gtFine_labelIds.png: make them with pip install cityscapesscripts and CITYSCAPES_DATASET={root} cs" in line
+    assert "*_gtFine_labelIds.png" in line
+    assert f"pip install cityscapesscripts and CITYSCAPES_DATASET={root} cs" in line
 
 
 def test_an_annotation_file_that_is_not_the_published_one(small, tmp_path):
-    """Where a file's digest is known it decides, before the content is looked at; and then the publisher's boxes stand."""
+    """A known digest decides before the content is read; then the publisher's boxes are taken as they are."""
     root = trees.coco(tmp_path)
     edit(root / "annotations/instances_train2017.json", lambda coco: coco["annotations"][0].update(bbox=[1, 1, 3, 0]))
     digests = {
@@ -147,22 +149,21 @@ def test_an_annotation_file_that_is_not_the_published_one(small, tmp_path):
     edit(root / "annotations/instances_val2017.json", lambda coco: coco.update(info="edited"))
     line = refused(check_published, "coco", root)
     val = "annotations/instances_val2017.json"
-    assert f"{root / val} is not the published file (sha256 " in line
-    assert f"not {digests[val][:12]}): unpack it again" in line
+    assert re.search(rf"{root / val} .*sha256 .*{digests[val][:12]}", line)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda c: c["categories"].pop(), "it has 79 categories, not 80"),
-        (lambda c: c["images"][1].update(id=10), "image id 10 is given more than once"),
-        (lambda c: c["images"].pop(), "lists 2 images, the published one 3"),
+        (lambda c: c["categories"].pop(), "79 categories, not 80"),
+        (lambda c: c["images"][1].update(id=10), "image id 10 "),
+        (lambda c: c["images"].pop(), "2 images, the published one 3"),
         (lambda c: c["images"][2].update(file_name="x.jpg"), "x.jpg is not in"),
-        (lambda c: c["annotations"][0].update(bbox=[0, 0, 14, 2]), "reaches out of its image"),
+        (lambda c: c["annotations"][0].update(bbox=[0, 0, 14, 2]), "box [0.0, 0.0, 14.0, 2.0]"),
     ],
 )
 def test_content_of_coco(small, tmp_path, change, told):
-    """What holds for a user's annotations holds for an unknown copy of COCO's too."""
+    """An unknown copy of COCO's annotations is checked as a user's are."""
     path = trees.coco(tmp_path) / "annotations/instances_train2017.json"
     edit(path, change)
     line = refused(check_published, "coco", tmp_path)
@@ -176,7 +177,7 @@ def test_a_list_of_another_length(small, tmp_path):
     path = trees.voc(tmp_path) / "VOCdevkit/VOC2007/ImageSets/Main/test.txt"
     path.write_text("000004\n")
 
-    assert f"{path} lists 1 images, the published one 2" in refused(check_published, "voc", tmp_path)
+    assert f"{path} lists 1 images" in refused(check_published, "voc", tmp_path)
 
 
 def test_cityscapes_labels_out_of_range(small, tmp_path):
@@ -192,12 +193,13 @@ def test_a_root_comes_from_the_environment_first(monkeypatch):
     monkeypatch.delenv("KD_VOC", raising=False)
     line = refused(data_root, "voc", {"coco": "/data/coco"})
 
-    assert "export KD_VOC=/path/to/it, or data: {voc: /path/to/it} in params.yaml" in line
+    assert "export KD_VOC=" in line
+    assert "data: {voc: /path/to/it} in params.yaml" in line
     assert line.count("http://host.robots.ox.ac.uk/pascal/VOC/") == 3
     assert str(data_root("voc", {"voc": "/mine"})) == "/mine"
     monkeypatch.setenv("KD_VOC", "/theirs")
     assert str(data_root("voc", {"voc": "/mine"})) == "/theirs"
-    assert "data set 'imagenet' is not one that can be checked here" in refused(data_root, "imagenet", {})
+    assert "'imagenet'" in refused(data_root, "imagenet", {})
 
 
 # --- manifest ----------------------------------------------------------------------------------------------------------------
@@ -243,14 +245,12 @@ def test_identity_after_a_change(prepared):
 
     content = path.read_bytes()
     path.write_bytes(content.replace(b"class 1", b"class 9"))
-    assert f"{path} has changed since prepare checked it; put it back, or check it again with" in refused(
-        identity, folder, "coco"
-    )
+    assert f"{path} has changed" in refused(identity, folder, "coco")
     path.unlink()
-    assert f"{path} cannot be read (No such file or directory); put it back" in refused(identity, folder, "coco")
-    assert "manifest.json says nothing of data set 'voc'" in refused(identity, folder, "voc")
+    assert f"{path} cannot be read (No such file or directory)" in refused(identity, folder, "coco")
+    assert re.search(r"manifest\.json .*'voc'", refused(identity, folder, "voc"))
     (folder / "manifest.json").unlink()
-    assert "manifest.json cannot be read; make it again with: dvc repro -f prepare" in refused(identity, folder, "coco")
+    assert re.search(r"manifest\.json cannot be read.*dvc repro -f prepare", refused(identity, folder, "coco"))
 
 
 def test_identity_of_folders(small, tmp_path):
@@ -268,13 +268,13 @@ def test_identity_of_folders(small, tmp_path):
 
 
 def test_a_published_file_that_changes_between_checks(prepared):
-    """What was recorded first is kept to, until the record is removed."""
+    """The first record decides until it is removed."""
     root, folder = prepared
     edit(root / "annotations/instances_val2017.json", lambda coco: coco["annotations"].pop())
     found = check_published("coco", root)
     line = refused(compare_with_earlier, folder, found)
 
-    assert "instances_val2017.json has changed since it was first checked" in line
+    assert "instances_val2017.json has changed" in line
     (folder / "verified.json").unlink()
     compare_with_earlier(folder, found)
 
@@ -322,9 +322,10 @@ margins: [{metric: mIoU, margin: 0.4, planning_sd: 0.2, why: made up for a test}
 
 def test_a_new_data_set_is_a_record_alone(monkeypatch, tmp_path):
     """One YAML file: a pair on it is checked, composed, parted for trials, counted, and has its title and margin."""
-    from pipelines.engine.compose import Setting, compose_training  # noqa: PLC0415 (seconds)
-    from pipelines.engine.data_configs import source  # noqa: PLC0415
+    from pipelines.engine.compose import compose_training  # noqa: PLC0415 (seconds)
+    from pipelines.engine.data_configs import data_source  # noqa: PLC0415
     from pipelines.engine.holdout import hold_out  # noqa: PLC0415
+    from pipelines.engine.setting import Setting  # noqa: PLC0415
     from pipelines.estimation.lengths import num_images, trial_images  # noqa: PLC0415
     from pipelines.params import load_pair, load_tier  # noqa: PLC0415
     from pipelines.reporting.collect import margins  # noqa: PLC0415
@@ -335,7 +336,7 @@ def test_a_new_data_set_is_a_record_alone(monkeypatch, tmp_path):
     root, tier = trees.cityscapes(tmp_path / "tree"), load_tier("paper")
     pair = Pair.model_validate({**load_pair("pspnet_r101_pspnet_r18").model_dump(), "dataset": "other"})
     grid = Grid(tier="paper", grid={"pair": ["none"]}, seeds=1, data={"other": str(root)})
-    at = Setting(pair, tier, source(pair, tier, tmp_path, roots=grid.data))
+    at = Setting(pair, tier, data_source(pair, tier, tmp_path, roots=grid.data))
     config = compose_training(at, "student", seed=0)
     hold_out(config, at, tmp_path)
 

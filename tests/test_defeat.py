@@ -60,7 +60,7 @@ def naive_mask(boxes, level, num_levels, finest_px, image_hw, height, width):
 
 
 def naive_masks(method, neck, batch):
-    """Of all levels and images."""
+    """Masks of all levels and images."""
     return [
         torch.stack([naive_mask(b, i, len(neck), method.finest_px, batch.image_hw, *level.shape[2:]) for b in batch.boxes_xyxy])
         for i, level in enumerate(neck)
@@ -68,7 +68,7 @@ def naive_masks(method, neck, batch):
 
 
 def masks_alone(method, student, batch):
-    """What ``python -m tools.speed`` times apart."""
+    """The part that ``python -m tools.speed`` times separately."""
     neck = student.features["neck"]
     return {
         "ours": lambda: level_masks(batch.boxes_xyxy, batch.image_hw, neck, method.finest_px),

@@ -1,30 +1,46 @@
-"""What the committed documents claim."""
+"""Committed documents against the committed results."""
 
 import re
 
 import pytest
 
 from pipelines.params import load_grid
-from reports.formats.markdown import markdown, overview
+from reports.formats.markdown import markdown
 from reports.schemas.leaderboard import Leaderboard
 from tests.conftest import ROOT, committed
-from tools.readme import shown_table
+from tools.readme import compact, replaced, shown_block
 
 
 @pytest.fixture
 def board():
     """The committed leaderboard."""
-    return Leaderboard.model_validate_json(committed("reports/leaderboard.json"))
+    return Leaderboard.model_validate_json(committed("reports/mini/leaderboard.json"))
 
 
 def test_committed_report_is_made_from_the_committed_numbers(board):
     """leaderboard.md is what leaderboard.json gives."""
-    assert committed("reports/leaderboard.md") == markdown(board)
+    assert committed("reports/mini/leaderboard.md") == markdown(board)
 
 
 def test_readme_shows_the_committed_table(board):
     """The README's table is the leaderboard's."""
-    assert shown_table(committed("README.md")) == overview(board)
+    readme = committed("README.md")
+
+    assert shown_block(readme) == compact(board)
+    assert replaced(readme, compact(board)) == readme
+
+
+def test_compact_table_has_the_largest_gain(board):
+    """The first pair: its method with the largest gain, tuned rows excluded, and the baseline of twice the length."""
+    table = board.tables[0]
+    gains = {row.method: row.gain for row in table.rows if row.gain is not None and not row.is_tuned}
+    baselines = [gains.pop(name) for name in ("none", "none_twice") if name in gains]
+    best = max(gains, key=gains.get)
+    (title,) = [row.title for row in table.rows if row.method == best]
+    block = compact(board)
+
+    assert f"| {title}: " in block.splitlines()[2]
+    assert f"gains {baselines[0]:+.1f} [" in block
 
 
 def test_committed_results_are_of_the_committed_grid(board, tmp_path):

@@ -9,13 +9,16 @@ import torch
 
 from benchmarks.published_data import check_own, write_manifest
 from benchmarks.synthetic import write_scenes
-from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior, compose_test, compose_training
+from pipelines.engine.auxiliary import compose_auxiliary
+from pipelines.engine.compose import compose_cell, compose_test, compose_training
 from pipelines.engine.distiller import UnfitError
-from pipelines.engine.mmlab import import_mmrazor, published_config
-from pipelines.engine.stage import _check_batch
-from pipelines.engine.training import prepare_process, save_weights, train
-from pipelines.engine.weights import file_sha256, read_weights
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts
+from pipelines.engine.mmlab import import_mmrazor, prepare_process
+from pipelines.engine.published import published_config
+from pipelines.engine.setting import Distillation, Weights
+from pipelines.engine.training import _check_batch, train
+from pipelines.engine.weights import file_sha256, read_weights, save_weights
+from pipelines.params import load_pair
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts
 from tests import trees
 from tests.conftest import PAIR, ROOT, build, setting, total
 
@@ -90,12 +93,12 @@ def test_mmrazor_imports_unmodified():
 
 def test_unknown_published_config_is_one_line():
     """A misspelt config name says so."""
-    with pytest.raises(ValueError, match=r"no config mmdet::gfl/nope\.py"):
+    with pytest.raises(ValueError, match=r"mmdet::gfl/nope\.py"):
         published_config("mmdet::gfl/nope.py")
 
 
 @pytest.mark.parametrize("pair_name", PAIRS)
-@pytest.mark.parametrize("tier_name", ["smoke", "mini", "paper"])
+@pytest.mark.parametrize("tier_name", ["smoke", "mini", pytest.param("paper", marks=pytest.mark.slow)])
 def test_every_config_builds(tmp_path, tier_name, pair_name):
     """Teacher, student, cell, prior and test configs build at every tier, paper included, and are plain text."""
     at = setting(pair_name, tier_name)
@@ -105,11 +108,11 @@ def test_every_config_builds(tmp_path, tier_name, pair_name):
     parts, _ = cell_parts(name, pair_name, at.pair, tier_name)
     changes = cell_config(name, pair_name, at.pair, tier_name)
     model = build(compose_cell(at, Distillation(parts, weights, None, changes), seed=0))
-    prior = compose_prior(
+    prior = compose_auxiliary(
         at, weights, code=name, hparams=part.recipe.prior.hparams,
-        training=part.prior_training(pair_name, at.pair.head, tier_name).model_dump(), seed=0,
+        training=part.auxiliary_training(pair_name, at.pair.head, tier_name), seed=0,
     )  # fmt: skip
-    learned, role = build(prior).prior, "neck" if name == "maskd" else "logits"
+    learned, role = build(prior).auxiliary, "neck" if name == "maskd" else "logits"
     student, teacher = (side.get_submodule(at.pair.modules[role]) for side in (model.student, model.teacher))
 
     assert student.out_channels == teacher.out_channels
@@ -131,7 +134,7 @@ def test_paper_tier_keeps_what_was_published():
     assert cell.model.teacher.backbone.depth == 101
 
 
-@pytest.mark.parametrize("pair_name", PAIRS)
+@pytest.mark.parametrize("pair_name", [PAIR, *(pytest.param(name, marks=pytest.mark.slow) for name in PAIRS[1:])])
 def test_every_cell_takes_a_step(tmp_path, pair_name):
     """Each method on each pair, published values: finite losses of its own, gradient for the student, none for the teacher; or a reason."""
     pair = load_pair(pair_name)
@@ -245,7 +248,7 @@ def test_student_takes_over_what_a_method_inherits(teacher):
     assert all(torch.equal(student[key], frozen[key]) for key in student if key.startswith("bbox_head"))
     assert not torch.equal(student["neck.fpn_convs.0.conv.weight"], frozen["neck.fpn_convs.0.conv.weight"])
     config.model.parts[0]["inherits"] = ["neck"]
-    with pytest.raises(ValueError, match="starts the student's neck from the teacher's, and theirs differ in shape"):
+    with pytest.raises(ValueError, match=r"fgd .*student's neck .*shape"):
         build(config)
 
 
@@ -263,9 +266,7 @@ def with_other_neck(teacher, method, *, width=16, levels=3):
 @pytest.mark.parametrize("method", ["pkd", "cwd", "crosskd+pkd"])
 def test_necks_that_must_be_equal_and_are_not(teacher, method):
     """One line with both widths and what to do; a method that adapts the student's width takes the same pair."""
-    with pytest.raises(
-        UnfitError, match=r"role 'neck': .* same number of channels .* they have 24 and 16, .*choose a pair"
-    ) as caught:
+    with pytest.raises(UnfitError, match=r"'neck': .*channels .*\b24 and 16") as caught:
         with_other_neck(teacher, method, width=24)
 
     assert "\n" not in str(caught.value)
@@ -274,12 +275,13 @@ def test_necks_that_must_be_equal_and_are_not(teacher, method):
 
 def test_necks_of_different_numbers_of_levels(teacher):
     """No method can pair the levels then; one that needs none is built."""
-    with pytest.raises(UnfitError, match=r"role 'neck' has 4 levels in the student and 3 in the teacher; choose a pair"):
+    with pytest.raises(UnfitError, match=r"'neck' .*\b4 levels .*student .*\b3 .*teacher"):
         with_other_neck(teacher, "mgd", levels=4)
 
     assert with_other_neck(teacher, "none", levels=4).student.neck.num_outs == 4
 
 
+@pytest.mark.slow
 def test_autocast_leaves_distillation_in_full_precision(teacher):
     """Under bfloat16 autocast the models run in half precision, every method's losses are float32."""
     for method in RECIPES:
@@ -321,13 +323,14 @@ def test_weights_of_another_architecture_are_one_line(teacher):
     model = distiller(teacher, "none")
     save_weights(model.student, teacher.path)
 
-    with pytest.raises(ValueError, match=r"of another architecture than GFL here: \d+ tensors differ, the first is backbone"):
+    with pytest.raises(ValueError, match=r"teacher\.pth .*GFL .*\d+ tensors .*backbone"):
         distiller(Weights(teacher.path, file_sha256(teacher.path)), "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reported", ["last", "best"])
 def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
-    """Where the authors report their best epoch, its weights are handed out and no later ones."""
+    """If the authors report their best epoch, its weights are selected and no later ones."""
     from mmengine.evaluator import BaseMetric  # noqa: PLC0415 (seconds)
     from mmengine.registry import METRICS  # noqa: PLC0415
 
@@ -372,9 +375,7 @@ def test_user_data_that_make_no_batch(tmp_path):
     config = compose_training(setting(), "student", seed=0)
     assert config.train_dataloader.batch_size == 4
 
-    with pytest.raises(
-        ValueError, match=r"own\.train has 3 images, fewer than a batch of 4; add images, or lower batch_size in params"
-    ):
+    with pytest.raises(ValueError, match=r"own\.train .*\b3 images.*\b4; .*batch_size in params"):
         _check_batch(config, tmp_path / "manifest.json")
     config.train_dataloader.batch_size = 3
     _check_batch(config, tmp_path / "manifest.json")

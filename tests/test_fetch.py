@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import multiprocessing
+import re
 import shutil
 import threading
 import time
@@ -74,7 +75,7 @@ def test_it_is_hashed_once_and_again_when_it_changed(server, tmp_path, monkeypat
     assert not hashed
 
     path.write_bytes(b"x" + CONTENT[1:])
-    with pytest.raises(ValueError, match=rf"{path.name} is not the file of .*its sha256 is .*, recorded is {SHA256}; remove it"):
+    with pytest.raises(ValueError, match=rf"{path.name} .*sha256 .*{SHA256}"):
         get(server, tmp_path)
     assert len(hashed) == 1
     assert path.read_bytes()[:1] == b"x"
@@ -84,7 +85,7 @@ def test_another_digest_is_not_satisfied_by_an_old_note(server, tmp_path):
     """Same first digits and name, but another digest recorded."""
     get(server, tmp_path)
 
-    with pytest.raises(ValueError, match="is not the file of"):
+    with pytest.raises(ValueError, match=f"{SHA256[:8]}-model.pth .*sha256 .*{'0' * 56}"):
         get(server, tmp_path, sha256=SHA256[:8] + "0" * 56)
 
 
@@ -101,7 +102,7 @@ def test_a_cut_connection_is_resumed(server, tmp_path):
 
 
 def test_a_later_process_goes_on(server, tmp_path):
-    """What an earlier one left is gone on with."""
+    """Continue with the part that an earlier process left."""
     server.always["/model.pth"] = Fault(cut_after=0)
     server.faults["/model.pth"] = [Fault(cut_after=200_000)]
     assert "the connection was cut" in refusal(server, tmp_path)
@@ -207,7 +208,7 @@ def test_a_silent_server_is_named(server, tmp_path):
     server.always["/model.pth"] = Fault(late_s=9)
 
     line = refusal(server, tmp_path, patience=replace(QUICK, read_s=0.2))
-    assert "the server did not answer in time (tried 3 times without getting further); download it by hand" in line
+    assert "did not answer in time (tried 3 times" in line
 
 
 def test_nobody_listens(tmp_path):
@@ -232,8 +233,8 @@ def test_a_lasting_error_ends(server, tmp_path):
     server.always["/model.pth"] = Fault(status=500)
 
     line = refusal(server, tmp_path)
-    assert "the server answers 500 Internal Server Error (tried 3 times" in line
-    assert line.endswith(f"download it by hand to this path: {tmp_path}/{SHA256[:8]}-model.pth, then run again")
+    assert "500 Internal Server Error (tried 3 times" in line
+    assert f"by hand to this path: {tmp_path}/{SHA256[:8]}-model.pth," in line
     assert len(server.asked) == 3
 
 
@@ -242,7 +243,7 @@ def test_a_final_error_is_asked_once(server, tmp_path, status):
     """Not there, not allowed."""
     server.always["/model.pth"] = Fault(status=status)
 
-    assert f"the server answers {status} " in refusal(server, tmp_path)
+    assert f" {status} " in refusal(server, tmp_path)
     assert len(server.asked) == 1
 
 
@@ -300,7 +301,7 @@ def test_a_web_page_is_no_file(server, tmp_path, fault):
     """Status 200, and a login page."""
     server.always["/model.pth"] = fault
 
-    assert "answers with a web page (a login, consent or error page) instead of the file" in refusal(server, tmp_path)
+    assert "answers with a web page" in refusal(server, tmp_path)
     assert len(server.asked) == 1
 
 
@@ -309,14 +310,14 @@ def test_wrong_bytes_are_refused_and_not_kept(server, tmp_path):
     server.always["/model.pth"] = Fault(body=CONTENT[::-1])
 
     line = refusal(server, tmp_path)
-    assert f"what came is not the recorded file: its sha256 is {hashlib.sha256(CONTENT[::-1]).hexdigest()}" in line
+    assert f"sha256 is {hashlib.sha256(CONTENT[::-1]).hexdigest()}" in line
     assert len(server.asked) == 1
     assert left(tmp_path) == []
 
 
 def test_a_wrong_length_is_seen_before_the_bytes(server, tmp_path):
     """The header's length is not the recorded one."""
-    assert f"the server's file has {len(CONTENT)} bytes, recorded are 7" in refusal(server, tmp_path, size=7)
+    assert f" {len(CONTENT)} bytes, recorded are 7" in refusal(server, tmp_path, size=7)
     assert not (tmp_path / f"{SHA256[:8]}-model.pth.part").exists()
 
 
@@ -329,7 +330,7 @@ def test_a_header_that_promises_more_than_comes_is_a_cut(server, tmp_path):
 
 
 def test_md5_or_size_alone(server, tmp_path):
-    """What publishers of archives give."""
+    """The two digests that publishers of archives give."""
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     by_md5 = get(server, tmp_path, sha256=None, md5=md5)
     by_size = get(server, tmp_path, sha256=None, size=len(CONTENT))
@@ -339,14 +340,14 @@ def test_md5_or_size_alone(server, tmp_path):
     assert by_size != by_md5
     with pytest.raises(ValueError, match="its md5 is"):
         get(server, tmp_path, sha256=None, md5="0" * 32)
-    with pytest.raises(ValueError, match=r"nothing is recorded by which .* could be recognised; give sha256, md5 or size"):
+    with pytest.raises(ValueError, match=r"model\.pth .*sha256, md5 or size"):
         get(server, tmp_path, sha256=None)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/a.zip", "https://host/", "model.pth"])
 def test_other_addresses_are_refused(tmp_path, url):
     """Only http and https, and a name."""
-    with pytest.raises(ValueError, match="is no http or https address of a file"):
+    with pytest.raises(ValueError, match=re.escape(url)):
         fetch(url, folder=tmp_path, sha256=SHA256)
 
 
@@ -374,10 +375,7 @@ def test_a_full_disk_is_seen_before_the_bytes(server, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + len(CONTENT) - 200_000_000))
 
     line = refusal(server, tmp_path)
-    assert line.endswith(
-        f"0 MB do not fit on the disk of {tmp_path}, 200 MB are missing; "
-        "free 200 MB there, or name a folder on another disk, and run again"
-    )
+    assert re.search(rf"0 MB do not fit on the disk of {tmp_path}, 200 MB are missing", line)
     assert left(tmp_path) == []
 
 
@@ -387,7 +385,7 @@ def test_several_files_must_fit_together(server, tmp_path, monkeypatch):
     jobs = [Download(f"{server.url}/{name}", tmp_path, size=60_000_000) for name in "ab"]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + 100_000_000))
 
-    with pytest.raises(ValueError, match=r"2 files: 120 MB do not fit on the disk of \S+, 20 MB are missing"):
+    with pytest.raises(ValueError, match=r"2 files: 120 MB .*\b20 MB are missing"):
         fetch_many(jobs)
     assert not server.asked
 
@@ -399,13 +397,13 @@ def test_a_disk_that_fills_up_is_one_line(server, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pipelines.engine.transfer.Transfer._receive", full)
-    with pytest.raises(ValueError, match=r"cannot write \S+-model\.pth for http.*: No space left on device; make room"):
+    with pytest.raises(ValueError, match=r"\S+-model\.pth .*: No space left on device"):
         get(server, tmp_path)
     assert len(server.asked) == 1
 
 
 def fetch_and_report(url, folder, queue):
-    """What each of two processes does."""
+    """The work of each of two processes."""
     queue.put(fetch(url, folder=Path(folder), sha256=SHA256, patience=QUICK).read_bytes() == CONTENT)
 
 
@@ -424,7 +422,7 @@ def test_two_processes_share_one_download(server, tmp_path, capfd):
 
     assert results == [True, True]
     assert sum(server.sent) <= len(CONTENT) + BLOCK
-    assert "another process is fetching it; waiting" in capfd.readouterr().out
+    assert "another process" in capfd.readouterr().out
 
 
 def test_at_most_two_connections(server, tmp_path):
@@ -456,7 +454,7 @@ def test_an_interrupt_stops_what_is_under_way(server, tmp_path):
     threading.Timer(0.2, stop.set).start()
     start_s = time.monotonic()
 
-    with pytest.raises(ValueError, match="stopped; run again: it goes on where it was"):
+    with pytest.raises(ValueError, match="stopped"):
         fetching._fetch(Download(f"{server.url}/model.pth", tmp_path, SHA256), Patience(wait_s=30), live=False, stop=stop)
     assert time.monotonic() - start_s < 5
 

@@ -59,7 +59,7 @@ def naive(method, student, teacher, batch):
 
 
 def masks_alone(method, student, batch):
-    """What ``python -m tools.speed`` times apart."""
+    """The part that ``python -m tools.speed`` times separately."""
     neck = student.features["neck"]
     return {"ours": lambda: method.masks(neck, batch), "naive": lambda: naive_masks(method, neck, batch)}
 

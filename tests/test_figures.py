@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from methods.contract import Picture
-from pipelines.engine.visualizations import picture_arrays
+from pipelines.engine.visualizations import map_arrays
 from reports.plots import predictions, scores, style, subgroups, training, visualizations
 from reports.plots.figures import draw
 from reports.schemas.leaderboard import Curve, Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
@@ -116,7 +116,7 @@ def pictured(name, columns, common, maps, *, translucent=False):
     each = len(maps) // len(columns)
     levels = {title: tuple(torch.as_tensor(m) for m in maps[k * each : (k + 1) * each]) for k, title in enumerate(columns)}
     picture = Picture(f"the {name} seen", f"strength of the {name}", levels, tuple(common), translucent)
-    return picture_arrays({name: picture})
+    return map_arrays({name: picture})
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def samples(tmp_path):
 
 @pytest.fixture
 def pair():
-    """What the samples belong to."""
+    """The pair that the visualizations belong to."""
     return table(control(), gaining("maskd", title="MasKD"), gaining("mgd"), row("cwd", status="impossible", reason="no maps"))
 
 
@@ -271,7 +271,7 @@ def test_gap_is_a_share_of_the_way_to_the_teacher():
 
 @pytest.mark.parametrize(("metric", "prefix"), [("box AP", ""), ("box AP50", ""), ("mask AP", "mask ")])
 def test_sizes_are_those_of_what_the_pair_is_judged_by(metric, prefix):
-    """Of masks for mask AP; small objects' means 1 below 14, and so on."""
+    """Mask AP takes the masks' sizes; a mean of 1 for small objects, below 14, and so on."""
     seeds = [
         seed_result(k, score, sizes=[f"{prefix}{name}" for name in ("APs", "APm", "APl")]) for k, score in enumerate((13.0, 15.0))
     ]

@@ -1,6 +1,7 @@
 """Records as they lie: complete, partial, and wrong in one file; each wrong file is a line, the rest is used."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from benchmarks.dataset import datasets
 from pipelines.grid import Grid
 from pipelines.params import load_yaml
-from pipelines.reporting.collect import gather, margins, published_figures, read_board
-from pipelines.tuning.settings import Tuning
+from pipelines.reporting.collect import collect_leaderboard, margins
+from pipelines.reporting.records import read_board
+from pipelines.reporting.registry import reported_results
+from pipelines.tuning.params import TuningParams
 from reports.schemas.leaderboard import Leaderboard
 from tests.boards import board, edit_json, result, study, write_result
 from tests.conftest import ROOT
@@ -27,7 +30,7 @@ def records(tmp_path, monkeypatch):
             found = result("box AP", score, method, seed, pair=PAIR)
             write_result(tmp_path / "runs" / PAIR / method / f"seed{seed}", found)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=None)
-    return tmp_path, lambda: gather(grid, tmp_path / "runs", tmp_path / "work")
+    return tmp_path, lambda: collect_leaderboard(grid, tmp_path / "runs", tmp_path / "work")
 
 
 def test_what_is_there_is_used(records):
@@ -61,24 +64,24 @@ def test_failed_and_half_done_cells_are_shown(records):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("run.json", {"tier": None}, "tier: Field required; run its stage again"),
-        ("run.json", {"tear": "mini"}, "tear: Extra inputs are not permitted; run its stage again"),
-        ("run.json", {"schema_version": 1}, "is of schema 1, and this version reads 3; run its stage again"),
+        ("run.json", {"tier": None}, "tier: Field required"),
+        ("run.json", {"tear": "mini"}, "tear: Extra inputs"),
+        ("run.json", {"schema_version": 1}, "schema 1, and this version reads 3"),
         (
             "run.json",
             {"seed": 0},
-            f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/1",
+            rf"mini, distill/{PAIR}/mgd/0,.* mini, distill/{PAIR}/mgd/1",
         ),
         (
             "run.json",
             {"method": "maskd"},
-            f"claims the row of mini, distill/{PAIR}/maskd/1, and lies where that of mini, distill",
+            rf"mini, distill/{PAIR}/maskd/1,.* mini, distill/{PAIR}/mgd/1",
         ),
-        ("run.json", {"tier": "paper"}, "claims the row of paper, "),
-        ("metrics.json", {"weights_sha256": "1"}, "was measured on other weights than "),
-        ("metrics.json", {"score": None}, "has no score, and "),
-        ("metrics.json", {"score": float("nan")}, "score: Input should be a finite number; run its stage again"),
-        ("metrics.json", {"box": {"AP": float("nan")}}, "box.AP: Input should be a finite number; "),
+        ("run.json", {"tier": "paper"}, " paper, "),
+        ("metrics.json", {"weights_sha256": "1"}, "other weights"),
+        ("metrics.json", {"score": None}, "has no score"),
+        ("metrics.json", {"score": float("nan")}, "^.*: score: .*finite"),
+        ("metrics.json", {"box": {"AP": float("nan")}}, r"box\.AP: .*finite"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_the_rest_is_made(records, file, change, message):
@@ -91,7 +94,7 @@ def test_a_wrong_file_is_one_line_and_the_rest_is_made(records, file, change, me
 
     assert len(found.problems) == 1
     assert found.problems[0].startswith(str(path))
-    assert message in found.problems[0]
+    assert re.search(message, found.problems[0]), found.problems[0]
     assert "\n" not in found.problems[0]
     assert (row.num_seeds, row.mean, row.missing[0].status) == (1, 13.0, "unreadable")
 
@@ -116,9 +119,9 @@ def tuned(records):
     for seed, score in enumerate((17.0, 18.0)):
         write_result(row / f"seed{seed}", result("box AP", score, "mgd", seed, pair=PAIR, variant="tuned"))
     (row / "study.json").write_text(study(pair=PAIR).model_dump_json())
-    tuning = Tuning(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
+    tuning = TuningParams(rows={PAIR: ["mgd", "maskd"]}, trials=5, share=0.25, reports=5, seed=9)
     grid = Grid(tier="mini", rows={PAIR: ["none", "mgd", "maskd"]}, seeds=[0, 1], tuning=tuning)
-    return folder, row, lambda: gather(grid, folder / "runs", folder / "work")
+    return folder, row, lambda: collect_leaderboard(grid, folder / "runs", folder / "work")
 
 
 def test_a_tuned_row_stands_behind_its_own(tuned):
@@ -159,11 +162,11 @@ def test_a_prior_that_two_rows_need_counts_once(tuned):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tier": None}, "tier: Field required; run its stage again"),
-        ({"schema_version": 2}, "is of schema 2, and this version reads 1; run its stage again"),
-        ({"best": 1}, "best and front name complete trials, and 1 is none"),
-        ({"method": "maskd"}, f"claims the study of mini, {PAIR}/maskd, and lies where that of mini, {PAIR}/mgd belongs"),
-        ({"importance": {"alpha": float("nan")}}, "importance.alpha: Input should be a finite number"),
+        ({"tier": None}, "tier: Field required"),
+        ({"schema_version": 2}, "schema 2, and this version reads 1"),
+        ({"best": 1}, "best and front .* 1 "),
+        ({"method": "maskd"}, f"mini, {PAIR}/maskd,.* mini, {PAIR}/mgd "),
+        ({"importance": {"alpha": float("nan")}}, r"importance\.alpha: "),
     ],
 )
 def test_a_wrong_study_is_one_line_and_the_row_is_made(tuned, change, message):
@@ -174,7 +177,7 @@ def test_a_wrong_study_is_one_line_and_the_row_is_made(tuned, change, message):
 
     assert len(found.problems) == 1
     assert found.problems[0].startswith(str(row / "study.json"))
-    assert message in found.problems[0]
+    assert re.search(message, found.problems[0]), found.problems[0]
     assert "\n" not in found.problems[0]
     assert (found.studies, found.tables[0].rows[2].mean, found.tables[0].rows[2].tuning) == ([], 17.5, None)
 
@@ -185,10 +188,7 @@ def test_a_published_training_where_a_tuned_one_belongs(tuned):
     edit_json(row / "seed0/run.json", variant="published")
     found = make()
 
-    assert (
-        f"claims the row of mini, distill/{PAIR}/mgd/0, and lies where that of mini, distill/{PAIR}/mgd/tuned/0"
-        in found.problems[0]
-    )
+    assert re.search(f"mini, distill/{PAIR}/mgd/0,.* mini, distill/{PAIR}/mgd/tuned/0", found.problems[0])
     assert found.tables[0].rows[2].num_seeds == 1
 
 
@@ -204,7 +204,7 @@ def test_tuned_rows_that_cannot_be_or_failed(tuned, monkeypatch):
 
     assert (found.status, found.reason) == ("failed", "failed: its search: every trial failed: loss_mgd is not finite")
 
-    monkeypatch.setattr("pipelines.reporting.collect.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
+    monkeypatch.setattr("pipelines.reporting.runs.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
     rows = make().tables[0].rows
     assert [(one.method, one.status) for one in rows[1:3]] == [("mgd", "impossible"), ("mgd/tuned", "impossible")]
 
@@ -246,7 +246,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
 
     monkeypatch.chdir(ROOT)
     figures = load_yaml(ROOT / "benchmarks/reported.yaml", Registry).root
-    found = published_figures(figures, PAIR, "box AP")
+    found = reported_results(figures, PAIR, "box AP")
 
     assert sorted(one.value for one in found["teacher"]) == [44.6, 44.7, 44.9]
     assert [(one.value, one.gain) for one in found["crosskd"]] == [(43.7, 3.5)]
@@ -257,7 +257,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "is of schema 2, and this version reads 6; make it again"),
+        ('{"schema_version": 2}', "schema 2, and this version reads 6"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

@@ -1,4 +1,4 @@
-"""What trials of stage ``tune`` read of published data: two parts of the training images, and nothing of the test split."""
+"""The published data that trials of stage ``tune`` read: two parts of the training images, and nothing of the test split."""
 
 import hashlib
 import json
@@ -13,12 +13,13 @@ from mmengine.registry import DATASETS, METRICS, DefaultScope
 from benchmarks.dataset import datasets
 from benchmarks.published_data import check_own, check_published, write_manifest
 from pipelines.engine import holdout
-from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_training
-from pipelines.engine.data_configs import dicts, source
+from pipelines.engine.compose import compose_cell, compose_training
+from pipelines.engine.data_configs import data_source, dicts
 from pipelines.engine.holdout import hold_out
-from pipelines.engine.stage import dataset_identity
-from pipelines.engine.training import prepare_process, quiet
-from pipelines.params import cell_parts, load_pair, load_tier
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.setting import Distillation, Setting, VerifiedData, Weights, verified_data
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import cell_parts
 from tests import trees
 from tests.conftest import ROOT, read
 from tests.trees import edit, label_map, refused, small_catalogue
@@ -71,7 +72,7 @@ def tree(name, root):
 def at_paper(pair_name, root):
     """A pair at tier paper, its data below ``root``."""
     pair, tier = load_pair(pair_name), load_tier("paper")
-    return Setting(pair, tier, source(pair, tier, ROOT, roots={PAIRS[pair_name]: str(root)}))
+    return Setting(pair, tier, data_source(pair, tier, ROOT, roots={PAIRS[pair_name]: str(root)}))
 
 
 def held_out(pair_name, root, folder):
@@ -159,8 +160,8 @@ def test_other_data_are_left_alone(tmp_path):
     pair = load_pair("gfl_r101_r50")
     scenes, own = load_tier("smoke"), load_tier("paper").model_copy(update={"data": "own"})
     for at in (
-        Setting(pair, scenes, source(pair, scenes, Path("data"))),
-        Setting(pair, own, source(pair, own, ROOT, own=trees.own_coco(tmp_path / "own"))),
+        Setting(pair, scenes, data_source(pair, scenes, Path("data"))),
+        Setting(pair, own, data_source(pair, own, ROOT, own=trees.own_coco(tmp_path / "own"))),
     ):
         config = compose_training(at, "student", seed=0)
         before = config.pretty_text
@@ -191,7 +192,7 @@ def names_of(coco):
 
 
 def test_numbers():
-    """Of the data sets as published, and of small copies a fifth, at least one."""
+    """Numbers of images held out of the published data sets; of small copies a fifth, at least one."""
     published = {"coco": 118_287, "voc": 16_551, "cityscapes": 2_975}
 
     assert {name: holdout._number(Path(), there, name) for name, there in published.items()} == {
@@ -248,7 +249,7 @@ def test_voc_of_both_years_is_joined_and_measured(tmp_path, monkeypatch):
 
 
 def test_cityscapes_as_published_gives_three_cities(tmp_path):
-    """Of 18 cities three are held out whole, with 300 images together."""
+    """Three of 18 cities are held out whole, with 300 images together."""
     for city, number in CITIES.items():
         folder = tmp_path / f"data/leftImg8bit/train/{city}"
         folder.mkdir(parents=True)
@@ -274,7 +275,7 @@ def test_too_few_images(tmp_path):
     """One line that names the file."""
     line = refused(coco_parts, tmp_path, ["0.jpg"])
 
-    assert "instances_train2017.json: 1 training images, of which none can be held out" in line
+    assert "instances_train2017.json: 1 training images" in line
 
 
 # --- how it is written -------------------------------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ def test_written_once_and_the_same_everywhere(pair_name, tmp_path, monkeypatch):
 
 
 def test_other_annotations_are_parted_anew(tmp_path):
-    """What was parted before is not taken for what is there now."""
+    """An earlier split is not taken for one of the present annotations."""
     _, before = coco_parts(tmp_path, [f"{n}.jpg" for n in range(10)])
     _, after = coco_parts(tmp_path, [f"{n}.jpg" for n in range(100, 120)])
 
@@ -343,22 +344,24 @@ def test_identity_without_the_test_split(pair_name, tmp_path, monkeypatch):
     root = tree(name, tmp_path / "data")
     write_manifest(tmp_path, [check_published(name, root)])
     digest, at = read(tmp_path / "manifest.json")["sets"][name]["digest"], at_paper(pair_name, root)
-    assert dataset_identity(at, tmp_path) == dataset_identity(at, tmp_path, without=("test",)) == (name, digest)
+    expected = VerifiedData(name, digest, tmp_path)
+
+    assert verified_data(at, tmp_path) == verified_data(at, tmp_path, without=("test",)) == expected
 
     for path in TEST[name]:
         shutil.rmtree(root / path) if (root / path).is_dir() else (root / path).unlink()
-    refused(dataset_identity, at, tmp_path)
-    assert dataset_identity(at, tmp_path, without=("test",)) == (name, digest)
+    refused(verified_data, at, tmp_path)
+    assert verified_data(at, tmp_path, without=("test",)) == expected
     (root / TRAIN[name]).write_bytes(b"another")
-    assert "has changed since prepare checked it" in refused(dataset_identity, at, tmp_path, ("test",))
+    assert "has changed" in refused(verified_data, at, tmp_path, ("test",))
     (root / TRAIN[name]).unlink()
-    refused(dataset_identity, at, tmp_path, ("test",))
+    refused(verified_data, at, tmp_path, ("test",))
 
 
 def own_setting(pair_name, own):
     """A pair on a user's data."""
     pair, tier = load_pair(pair_name), load_tier("paper").model_copy(update={"data": "own"})
-    return Setting(pair, tier, source(pair, tier, ROOT, own=own))
+    return Setting(pair, tier, data_source(pair, tier, ROOT, own=own))
 
 
 def test_identity_of_own_boxes_without_the_test_split(tmp_path):
@@ -368,10 +371,10 @@ def test_identity_of_own_boxes_without_the_test_split(tmp_path):
     at = own_setting("gfl_r101_r50", own)
     (own.folder / "test.json").unlink()
 
-    assert "test.json cannot be read" in refused(dataset_identity, at, tmp_path)
-    assert dataset_identity(at, tmp_path, without=("test",))[0] == "own"
+    assert "test.json cannot be read" in refused(verified_data, at, tmp_path)
+    assert verified_data(at, tmp_path, without=("test",)).name == "own"
     edit(own.folder / "tune.json", lambda coco: coco["annotations"].pop())
-    assert "tune.json has changed" in refused(dataset_identity, at, tmp_path, ("test",))
+    assert "tune.json has changed" in refused(verified_data, at, tmp_path, ("test",))
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -393,22 +396,20 @@ def test_identity_of_own_label_maps_without_the_test_split(shared, tmp_path):
     labels = [own.folder / ("labels/{0}0.png" if shared else "{0}_labels/0.png").format(split) for split in ("train", "test")]
     labels[1].unlink()
 
-    refused(dataset_identity, at, tmp_path)
-    assert dataset_identity(at, tmp_path, without=("test",))[0] == "own"
+    refused(verified_data, at, tmp_path)
+    assert verified_data(at, tmp_path, without=("test",)).name == "own"
     label_map(labels[0], 1, 1)
-    assert "has changed" in refused(dataset_identity, at, tmp_path, ("test",))
+    assert "has changed" in refused(verified_data, at, tmp_path, ("test",))
 
 
 def test_records_without_single_files(tmp_path, monkeypatch):
-    """Where ``prepare`` recorded folders as a whole only, it has to look again: one line that says so."""
+    """If ``prepare`` recorded folders as a whole only, one line says to run it again."""
     small_catalogue(monkeypatch)
     root = trees.cityscapes(tmp_path / "data")
     write_manifest(tmp_path, [check_published("cityscapes", root)])
     edit(tmp_path / "verified.json", lambda content: content["sets"]["cityscapes"].pop("files"))
     at = at_paper("pspnet_r101_pspnet_r18", root)
 
-    assert dataset_identity(at, tmp_path)[0] == "cityscapes"
-    assert "not recorded one by one; check it again with: dvc repro -f prepare" in refused(
-        dataset_identity, at, tmp_path, ("test",)
-    )
+    assert verified_data(at, tmp_path).name == "cityscapes"
+    assert "dvc repro -f prepare" in refused(verified_data, at, tmp_path, ("test",))
     assert json.loads((tmp_path / "verified.json").read_text())["sets"]["cityscapes"].keys() == {"root", "stamps", "annotations"}

@@ -7,7 +7,7 @@ import torch
 
 from methods.contract import Batch, DensePrediction, DenseTargets, View
 from methods.kd import Method
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.views import CASES, Case, assert_exact
 
 (PART,) = load_parts("kd")
@@ -92,5 +92,5 @@ def test_two_classes_by_hand():
 
 def test_unknown_role_is_refused():
     """One line with what there is."""
-    with pytest.raises(ValueError, match="kd: no role 'neck'; choose one of predictions, logits"):
+    with pytest.raises(ValueError, match=r"^kd: .*'neck'.*predictions, logits"):
         Method({}, **(DENSE | {"role": "neck"}))

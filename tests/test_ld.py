@@ -7,7 +7,7 @@ import torch
 
 from methods.ld import Method, valuable_region
 from pipelines.engine import heads
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.test_heads import batch, detector, frozen, generator, tapped
 from tests.views import CASES, Case, assert_exact
 
@@ -133,8 +133,8 @@ def test_equal_to_mmdetections_ld_head():
     from mmengine.registry import MODELS, DefaultScope  # noqa: PLC0415
 
     from methods.contract import Batch, View  # noqa: PLC0415
-    from pipelines.engine.mmlab import published_config  # noqa: PLC0415
-    from pipelines.engine.training import quiet  # noqa: PLC0415
+    from pipelines.engine.mmlab import quiet  # noqa: PLC0415
+    from pipelines.engine.published import published_config  # noqa: PLC0415
 
     inputs, samples = batch(dtype=torch.float64)
     student, teacher = detector("gfl", seed=2).double().train(), frozen(detector("gfl", seed=1).double())

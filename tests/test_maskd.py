@@ -8,7 +8,7 @@ from torch import nn
 
 from methods.contract import Proposals
 from methods.maskd import Method, Prior, ReceptiveTokens, dice_overlap, masked_error, pooled_conv3x3, token_masks
-from tests.views import CASES, Case, assert_exact
+from tests.views import CASES, Case, assert_exact, rand
 
 SHAPES = [(2, 5, 7, 6), (1, 3, 1, 1), (3, 4, 1, 5), (2, 8, 2, 2)]
 HPARAMS = {
@@ -27,11 +27,6 @@ VARIANTS = {
     "Faster R-CNN": {"box_loss": "roi_head", "box_beta": 1.0, "box_weight": 0.3},
     "RepPoints": {"box_loss": "points", "box_beta": 0.11, "box_weight": 0.2, "init_weight": 0.1},
 }
-
-
-def rand(*shape, seed=0):
-    """Standard normal numbers in float64."""
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def build(channels, **changed):
@@ -160,7 +155,7 @@ def test_token_mask_by_hand():
 
 
 def test_a_vanished_mask_weighs_nothing():
-    """Where a token's mask is 0 everywhere, as far below the sigmoid's range, no 0 / 0 comes out."""
+    """A token's mask of 0 everywhere, as far below the sigmoid's range, gives no 0 / 0."""
     student = rand(1, 2, 3, 3).float().requires_grad_()
     masks = torch.stack([torch.full((3, 3), -120.0).sigmoid(), torch.ones(3, 3)])[None]
     error = masked_error(student, torch.zeros(1, 2, 3, 3), masks, torch.tensor([[0.75, 0.25]]))
@@ -225,14 +220,14 @@ def test_both_roi_heads_are_asked_about_the_students_proposals():
 
 
 def test_roles_are_those_of_the_box_term():
-    """What is not compared is not asked for; an unknown term or other widths are refused."""
+    """Inputs that are not compared are not required; an unknown term or other widths are refused."""
     roles = {name: Method.roles(HPARAMS | changed) for name, changed in VARIANTS.items()}
 
     assert roles["neck alone"] == ("neck",)
     assert roles["RetinaNet"] == ("neck", "box_maps")
     assert roles["Faster R-CNN"] == ("neck", "roi_head")
     assert roles["RepPoints"] == ("neck", "points_refine", "points_init")
-    with pytest.raises(ValueError, match="unknown box_loss 'l1'; it is one of none, box_maps, roi_head, points"):
+    with pytest.raises(ValueError, match=r"box_loss 'l1'.* none, box_maps, roi_head, points"):
         Method({"neck": ((4, 6),)}, **HPARAMS | {"box_loss": "l1"})
     with pytest.raises(ValueError, match=r"maskd, role 'box_maps': .* have 4 and 36; choose"):
         Method({"neck": ((4, 6),), "box_maps": ((4, 36),)}, **HPARAMS | {"box_loss": "box_maps"})
@@ -281,9 +276,7 @@ def test_method_takes_over_the_prior(prefix):
     ids=["tokens", "channels", "levels", "no branch", "of segmentation"],
 )
 def test_a_prior_that_does_not_fit_is_refused_in_one_line(state, found):
-    """What was found, what is needed, what to do."""
+    """The line has the shapes found, those needed and the remedy."""
     method = Method({"neck": ((4, 6), (4, 6))}, **HPARAMS | {"num_tokens": 2})
-    with pytest.raises(
-        ValueError, match=found + r".*, this pair's teacher needs 2 levels .* \(2x6, 2x6\) in 10 tensors; learn it"
-    ):
+    with pytest.raises(ValueError, match=found + r".*\b2 levels .*\(2x6, 2x6\) in 10 tensors"):
         method.load_prior(state)

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 
 from benchmarks.metrics import METRICS, Metric
 from benchmarks.pair import Pair
-from pipelines.engine import metrics
-from pipelines.engine.compose import Setting, compose_test, compose_training
-from pipelines.engine.data_configs import source
+from pipelines.engine import evaluation, metrics
+from pipelines.engine.compose import compose_test, compose_training
+from pipelines.engine.data_configs import data_source
+from pipelines.engine.setting import Setting
 from pipelines.params import load_pair, load_tier
 from pipelines.resolved import _setting
-from pipelines.stages import evaluate
 from reports.stats.rows import Cells
 from tests.boards import made_up, result
 from tests.conftest import ROOT
@@ -43,7 +43,7 @@ def pair(monkeypatch):
 
 def test_a_record_reaches_the_evaluators_of_validation_and_test(pair, tmp_path):
     """MMLab's evaluator is the record's, with the annotations of the split and the place of predictions filled in."""
-    at = Setting(pair, load_tier("mini"), source(pair, load_tier("mini"), tmp_path))
+    at = Setting(pair, load_tier("mini"), data_source(pair, load_tier("mini"), tmp_path))
     validation = compose_training(at, "student", seed=0).val_evaluator
     test = compose_test(at, "student", tmp_path / "w.pth", tmp_path / "predictions").test_evaluator
 
@@ -77,9 +77,9 @@ def test_a_record_names_the_function_that_computes_it(pair, tmp_path, monkeypatc
             (tmp_path / "predictions.bbox.json").write_text(json.dumps(boxes))
             return {}
 
-    monkeypatch.setattr("mmengine.runner.Runner", Runner)
-    setting = Setting(pair, tier, source(pair, tier, tmp_path))
-    found = evaluate.measure(setting, "student", tmp_path / "w.pth", tmp_path)
+    monkeypatch.setattr(evaluation, "Runner", Runner)
+    setting = Setting(pair, tier, data_source(pair, tier, tmp_path))
+    found = evaluation.measure(setting, "student", tmp_path / "w.pth", tmp_path)
 
     assert (found.metric, found.score, found.scores) == ("box precision", 75.0, {"precision": 75.0})
     assert found.flat()["precision"] == found.shown()["precision"] == 75.0

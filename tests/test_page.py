@@ -57,7 +57,7 @@ class Tree(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
-        """What closes must have been opened last."""
+        """Check that the tag that closes is the one opened last."""
         assert self.open.pop() == tag
         if tag in {"dt", "td", "th"}:
             self.cell = None
@@ -319,7 +319,7 @@ def test_a_diagram_by_hand():
 
 
 def test_a_long_curve_is_thinned():
-    """Of 1000 points at most every ninth, and the last."""
+    """At most every ninth of 1000 points, and the last."""
     curve = Curve(own_loss=[(iteration, 1.0) for iteration in range(1000)], tune_score=[])
     (panel,) = panels([curve], [], pair("one", "First"))
 

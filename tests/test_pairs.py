@@ -12,7 +12,8 @@ import yaml
 from mmengine.hub import hub
 
 from pipelines import params
-from pipelines.params import impossible_reason, load_pair
+from pipelines.params import load_pair
+from pipelines.recipes import impossible_reason
 from tests.conftest import ROOT
 from tests.published import DETECTION, RUNNABLE, SEGMENTATION, changed, installed, read_once, unknown_keys
 
@@ -30,7 +31,7 @@ def at_root(monkeypatch):
 
 @cache
 def listed(config: str) -> dict[str, dict]:
-    """What the metafile beside a config says of it: metrics by name, by the address of the weights."""
+    """Results in the metafile beside a config: metrics by name, by the address of the weights."""
     package, folder, name = re.split("::|/", config)
     (metafile,) = (Path(PACKAGES[package].__file__).parent / ".mim/configs" / folder).glob("metafile.y*ml")
     models = [m for m in yaml.safe_load(metafile.read_text())["Models"] if m["Config"] == f"configs/{folder}/{name}"]

@@ -10,10 +10,12 @@ from benchmarks.reported import Registry
 from methods.recipe import Override
 from pipelines import layout
 from pipelines.layout import Cell
-from pipelines.params import impossible_reason, load_grid, load_pair, load_parts, load_tier, load_yaml
+from pipelines.params import load_grid, load_pair, load_tier, load_yaml
+from pipelines.recipes import impossible_reason, load_parts
 from pipelines.resolved import confirm
+from pipelines.stage_list import seeds_of
 from pipelines.stages.check import check_all, check_recipe
-from tests.conftest import METHODS, PAIR, ROOT, committed, edit_yaml, read, renew, run_stage, tuning
+from tests.conftest import METHODS, PAIR, ROOT, committed, edit_yaml, read, renew, run_here, run_stage, tuning
 
 
 @pytest.fixture(autouse=True)
@@ -25,45 +27,45 @@ def at_root(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tier": "huge"}, r"unknown tier 'huge'; benchmarks/tiers/ has: .*mini, .*own, .*paper, .*smoke"),
-        ({"grid": {"gfl": ["none"]}}, r"unknown pair 'gfl'; benchmarks/pairs/ has: atss_r101_r50, .*gfl_r101_r50, .*solo_r101_r50"),
-        ({"grid": {PAIR: ["none", "mdg"]}}, r"unknown method 'mdg'; methods/ has: .*maskd, .*mgd, .*none"),
-        ({"grid": {PAIR: ["none", "mgd+mdg"]}}, r"unknown method 'mdg'"),
-        ({"grid": {PAIR: ["mgd+mgd"]}}, r"method 'mgd\+mgd' joins a method to itself"),
-        ({"grid": {PAIR: ["none+mgd"]}}, r"method 'none\+mgd' joins the control, which is no distillation"),
-        ({"grid": {PAIR: ["maskd+maskd_seg"]}}, r"joins two methods that learn a prior; only one can"),
-        ({"grid": {PAIR: ["mgd@2"]}}, r"grid\.gfl_r101_r50\.0: String should match pattern .* got 'mgd@2'"),
-        ({"grid": {}}, r"params.yaml: grid: Dictionary should have at least 1 item after validation, not 0"),
-        ({"grid": {PAIR: []}}, r"params.yaml: grid\.gfl_r101_r50: List should have at least 1 item after validation, not 0"),
-        ({"grid": [PAIR]}, r"params.yaml: grid: Input should be a valid dictionary"),
-        ({"grid": {PAIR: ["none", "mgd", "mgd"]}}, r"grid\.gfl_r101_r50 names 'mgd' more than once: two cells would be the same; remove one"),
-        ({"tuning": tuning(grid={PAIR: ["mgd", "mgd"]})}, r"tuning\.grid\.gfl_r101_r50 names 'mgd' more than once: .*; remove one"),
-        ({"tuning": tuning(grid={PAIR: []})}, r"tuning\.grid\.gfl_r101_r50: List should have at least 1 item"),
+        ({"tier": "huge"}, r".*tier 'huge'.*mini, .*own, .*paper, .*smoke"),
+        ({"grid": {"gfl": ["none"]}}, r".*pair 'gfl'.* atss_r101_r50, .*gfl_r101_r50, .*solo_r101_r50"),
+        ({"grid": {PAIR: ["none", "mdg"]}}, r".*method 'mdg'.*maskd, .*mgd, .*none"),
+        ({"grid": {PAIR: ["none", "mgd+mdg"]}}, r".*method 'mdg'"),
+        ({"grid": {PAIR: ["mgd+mgd"]}}, r"method 'mgd\+mgd' "),
+        ({"grid": {PAIR: ["none+mgd"]}}, r"method 'none\+mgd' "),
+        ({"grid": {PAIR: ["maskd+maskd_seg"]}}, r"method 'maskd\+maskd_seg' "),
+        ({"grid": {PAIR: ["mgd@2"]}}, r"grid\.gfl_r101_r50\.0: .* 'mgd@2'"),
+        ({"grid": {}}, r"grid: .* 1 item"),
+        ({"grid": {PAIR: []}}, r"grid\.gfl_r101_r50: .* 1 item"),
+        ({"grid": [PAIR]}, r"grid: .*dictionary"),
+        ({"grid": {PAIR: ["none", "mgd", "mgd"]}}, r"grid\.gfl_r101_r50 .*'mgd'"),
+        ({"tuning": tuning(grid={PAIR: ["mgd", "mgd"]})}, r"tuning\.grid\.gfl_r101_r50 .*'mgd'"),
+        ({"tuning": tuning(grid={PAIR: []})}, r"tuning\.grid\.gfl_r101_r50: .* 1 item"),
         ({"tuning": tuning(grid={PAIR: ["pkd"]})},
-         r"tuning\.grid names pkd on gfl_r101_r50, which the grid does not; take it out, or add it there"),
-        ({"tuning": tuning(grid={"atss_r101_r50": ["mgd"]})}, r"tuning\.grid names mgd on atss_r101_r50, which the grid does not"),
-        ({"seeds": ["a"]}, r"params.yaml: seeds\.0: Input should be a valid integer, got 'a'"),
-        ({"seeds": 0}, r"params.yaml: seeds: Value error, a number of seeds is 1 or more, or give a list; got 0"),
-        ({"seeds": -1}, r"params.yaml: seeds: Value error, a number of seeds is 1 or more, or give a list; got -1"),
-        ({"seeds": True}, r"params.yaml: seeds: Input should be a valid list, got True"),
-        ({"seeds": []}, r"params.yaml: seeds: List should have at least 1 item"),
-        ({"seeds": [True]}, r"params.yaml: seeds\.0: Input should be a valid integer, got True"),
-        ({"seeds": [0, 0]}, r"seeds names 0 more than once: two cells would be the same; remove one"),
-        ({"baseline_seeds": 0}, r"params.yaml: baseline_seeds: Value error, a number of seeds is 1 or more"),
-        ({"baseline_seeds": [0, 1, 1]}, r"baseline_seeds names 1 more than once"),
-        ({"seeds": 3, "baseline_seeds": 2}, r"baseline_seeds lacks 2, which seeds has; every row is compared with the baseline; add it"),
-        ({"seeds": [7], "baseline_seeds": [8, 9]}, r"baseline_seeds lacks 7, which seeds has"),
-        ({"pairs": [PAIR], "methods": ["none"]}, r"params.yaml: unknown key 'pairs' \(misspelt\?\); unknown key 'methods' .*"),
-        ({"sedes": [0]}, r"params.yaml: unknown key 'sedes' \(misspelt\?\)"),
+         r"tuning\.grid .*pkd .*gfl_r101_r50"),
+        ({"tuning": tuning(grid={"atss_r101_r50": ["mgd"]})}, r"tuning\.grid .*mgd .*atss_r101_r50"),
+        ({"seeds": ["a"]}, r"seeds\.0: .*'a'"),
+        ({"seeds": 0}, r"seeds: .* 0"),
+        ({"seeds": -1}, r"seeds: .* -1"),
+        ({"seeds": True}, r"seeds: .* True"),
+        ({"seeds": []}, r"seeds: .* 1 item"),
+        ({"seeds": [True]}, r"seeds\.0: .* True"),
+        ({"seeds": [0, 0]}, r"seeds .* 0 "),
+        ({"baseline_seeds": 0}, r"baseline_seeds: .* 0"),
+        ({"baseline_seeds": [0, 1, 1]}, r"baseline_seeds .* 1 "),
+        ({"seeds": 3, "baseline_seeds": 2}, r"baseline_seeds .* 2\b"),
+        ({"seeds": [7], "baseline_seeds": [8, 9]}, r"baseline_seeds .* 7\b"),
+        ({"pairs": [PAIR], "methods": ["none"]}, r".*key 'pairs'.*key 'methods'"),
+        ({"sedes": [0]}, r".*key 'sedes'"),
     ],
 )  # fmt: skip
 def test_grid(project, change, message):
     """The stage that comes first says it in one line and exits with 2, before anything is made."""
     edit_yaml(project / "params.yaml", **change)
-    done = run_stage(project, "pipelines.stages.check")
+    done = run_here(project, "pipelines.stages.check")
 
     assert done.returncode == 2
-    assert re.fullmatch(r"error: .*" + message + r".*\n", done.stderr)
+    assert re.fullmatch(rf"error: params\.yaml: (?:the file: .*\b)?{message}.*\n", done.stderr), done.stderr
     assert not (project / "runs").exists()
 
 
@@ -73,32 +75,31 @@ def test_dvc_repro_stops_at_the_same_line(project):
     done = run_stage(project, "dvc", "repro")
 
     assert done.returncode != 0
-    assert "error: params.yaml: unknown method 'mdg'" in done.stderr
+    assert re.search(r"^error: params\.yaml: .*'mdg'", done.stderr, re.MULTILINE), done.stderr
     assert not (project / "data").exists()
 
 
 def test_grid_yaml_that_lags_behind_is_refused(project):
     """Params.yaml edited, or grid.yaml edited or gone: the first stage names the command that renews it, and that command does."""
-    renewal = "renew it: python -m pipelines.stages.check --renew (make repro does it itself)\n"
     stages, written = project / "grid.yaml", (project / "grid.yaml").read_text()
     edit_yaml(project / "params.yaml", seeds=2)
-    after_params = run_stage(project, "pipelines.stages.check")
+    after_params = run_here(project, "pipelines.stages.check")
     stages.unlink()
-    gone = run_stage(project, "pipelines.stages.check")
+    gone = run_here(project, "pipelines.stages.check")
     renew(project)
     renewed = stages.read_text()
     stages.write_text(renewed.replace("    gfl_r101_r50/mgd/seed1: ", "    gfl_r101_r50/mgd/seed2: ", 1))
-    by_hand = run_stage(project, "pipelines.stages.check")
+    by_hand = run_here(project, "pipelines.stages.check")
 
     for refused in (after_params, gone, by_hand):
         assert refused.returncode == 2
-        assert refused.stderr == f"error: grid.yaml: does not list the stages that params.yaml asks for; {renewal}"
+        assert re.fullmatch(r"error: grid\.yaml: .*python -m pipelines\.stages\.check --renew.*\n", refused.stderr)
     assert not (project / "runs").exists()
     assert written.count("seed1") == 0
     assert renewed.count("/seed1: ") == 2 * len(METHODS)  # each trained and evaluated
     renew(project)
     assert stages.read_text() == renewed
-    assert run_stage(project, "pipelines.stages.check").returncode == 0
+    assert run_here(project, "pipelines.stages.check").returncode == 0
 
 
 def test_dvc_repro_stops_at_stages_that_lag_behind(project):
@@ -107,7 +108,7 @@ def test_dvc_repro_stops_at_stages_that_lag_behind(project):
     done = run_stage(project, "dvc", "repro")
 
     assert done.returncode != 0
-    assert "renew it: python -m pipelines.stages.check --renew" in done.stderr
+    assert re.search(r"^error: grid\.yaml: .*python -m pipelines\.stages\.check --renew", done.stderr, re.MULTILINE), done.stderr
     assert not (project / "data").exists()
 
 
@@ -118,7 +119,7 @@ def test_a_wrong_grid_renews_nothing(project):
     done = run_stage(project, "pipelines.stages.check", "--renew")
 
     assert (done.returncode, (project / "grid.yaml").read_text()) == (2, before)
-    assert done.stderr.startswith("error: params.yaml: unknown method 'mdg'; methods/ has: ")
+    assert re.match(r"error: params\.yaml: .*'mdg'", done.stderr), done.stderr
 
 
 def test_a_number_of_seeds_and_a_list(tmp_path):
@@ -127,13 +128,13 @@ def test_a_number_of_seeds_and_a_list(tmp_path):
     def seeds(**changes):
         edit_yaml(tmp_path / "params.yaml", **changes)
         grid = load_grid(tmp_path / "params.yaml")
-        return {method: grid.seeds_of(PAIR, method) for method in ("none", "mgd")}
+        return {method: seeds_of(grid, PAIR, method) for method in ("none", "mgd")}
 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"tier": "smoke", "grid": {PAIR: ["none", "mgd"]}}))
     assert seeds(seeds=5) == {"none": [0, 1, 2, 3, 4], "mgd": [0, 1, 2, 3, 4]}
     assert seeds(baseline_seeds=7) == {"none": [0, 1, 2, 3, 4, 5, 6], "mgd": [0, 1, 2, 3, 4]}
     assert seeds(seeds=[4, 2], baseline_seeds=[2, 9, 4]) == {"none": [2, 9, 4], "mgd": [4, 2]}
-    assert load_grid(tmp_path / "params.yaml").seeds_of(f"{PAIR}_teacher1", "none") == [4, 2]
+    assert seeds_of(load_grid(tmp_path / "params.yaml"), f"{PAIR}_teacher1", "none") == [4, 2]
 
 
 @pytest.mark.parametrize(
@@ -143,34 +144,31 @@ def test_a_number_of_seeds_and_a_list(tmp_path):
 )  # fmt: skip
 def test_a_malformed_cell(key):
     """One line says how cells are named."""
-    with pytest.raises(
-        ValueError, match=r"' is no cell; a cell is named pair/method/seed0, or pair/method/tuned/seed0$"
-    ) as caught:
+    with pytest.raises(ValueError, match=f"^'{re.escape(key)}' .*pair/method/seed0.*pair/method/tuned/seed0"):
         Cell.parse(key)
-    assert str(caught.value).startswith(f"'{key}' ")
 
 
 @pytest.mark.parametrize("cell", [Cell(PAIR, "mgd", 0), Cell(PAIR, "crosskd+pkd", 17), Cell(PAIR, "mgd", 3, tuned=True)])
 def test_a_cell_is_its_key(cell):
-    """What is written is what is read."""
+    """Writing and reading a key are inverse."""
     assert Cell.parse(cell.key) == cell
 
 
 def test_a_cell_that_is_none_is_refused_by_its_stage(project):
     """Malformed, unknown, impossible, or not one that the check has seen: one line each, and nothing is made."""
     said = {
-        key: run_stage(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", key)
+        key: run_here(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", key)
         for key in ("mgd", "gfl/mgd/seed0", f"{PAIR}/mgd_seg/seed0", f"{PAIR}/mgd/seed0")
     }
 
     assert {done.returncode for done in said.values()} == {2}
     lines = [done.stderr for done in said.values()]
-    assert lines[0] == "error: 'mgd' is no cell; a cell is named pair/method/seed0, or pair/method/tuned/seed0\n"
-    assert lines[1].startswith("error: params.yaml: unknown pair 'gfl'; ")
-    assert lines[2] == f"error: mgd_seg cannot run on {PAIR}: needs 'logits': a detector has no logits of pixels\n"
-    assert lines[3] == (
-        f"error: runs/resolved/distill/{PAIR}/mgd.json is not there: stage check has not seen distill {PAIR}/mgd; run dvc repro check\n"
-    )
+    words = (
+        "'mgd' .*pair/method/seed0", r"params\.yaml: .*'gfl'", f"mgd_seg .*{PAIR}: .*'logits'",
+        rf"runs/resolved/distill/{PAIR}/mgd\.json .*dvc repro check",
+    )  # fmt: skip
+    for line, expected in zip(lines, words, strict=True):
+        assert re.fullmatch(f"error: {expected}.*\n", line), line
     assert not (project / "runs").exists()
 
 
@@ -210,16 +208,16 @@ def test_role_that_the_pair_does_not_have(monkeypatch):
     def reason(pair, method):
         return impossible_reason("gfl_r101_r50", pair, method, "mini")
 
-    assert reason(lacking, "mgd") == "needs 'neck': a pair without a neck"
-    assert reason(lacking, "fgd+mgd_seg") == "needs 'neck': a pair without a neck"
-    assert reason(pair, "mgd_seg+fitnet") == "needs 'logits': a detector has no logits of pixels"
-    assert reason(load_pair("fcos_r101_r50"), "fgfi") == "needs 'anchors': predicts from points, without anchors"
+    assert re.search("'neck': a pair without a neck", reason(lacking, "mgd"))
+    assert re.search("'neck': a pair without a neck", reason(lacking, "fgd+mgd_seg"))
+    assert re.search("'logits': .", reason(pair, "mgd_seg+fitnet"))
+    assert re.search("'anchors': .", reason(load_pair("fcos_r101_r50"), "fgfi"))
     assert reason(pair, "mgd") is None
     assert reason(lacking, "none") is None
     monkeypatch.setattr(load_parts("mgd")[0].method, "roles", lambda _: ("neck", "queries"))
     with pytest.raises(
         ValueError,
-        match=r"mgd needs role 'queries', which no pair has; .*gfl_r101_r50\.yaml offers: .*neck, predictions; .*benchmarks/pair\.py",
+        match=r"mgd .*'queries'.*gfl_r101_r50\.yaml .*neck, predictions.*benchmarks/pair\.py",
     ):
         reason(pair, "mgd")
 
@@ -230,22 +228,21 @@ PAIR_FILE = "benchmarks/pairs/gfl_r101_r50.yaml"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"head": "gfll"}, r"head: Input should be 'gfl', 'retinanet', .* or 'classifier', got 'gfll'"),
-        ({"haed": "gfl"}, r"unknown key 'haed' \(misspelt\?\)"),
-        ({"taps": {"nek": "neck"}}, r"the file: Value error, taps or lacks name unknown roles nek; there are: anchors, .*neck, .*"),
+        ({"head": "gfll"}, r"head: .*'gfl', 'retinanet', .*'classifier'.* 'gfll'"),
+        ({"haed": "gfl"}, r".*key 'haed'.*"),
+        ({"taps": {"nek": "neck"}}, r"the file: .* nek; .* anchors, .*neck, .*"),
         ({"student": {"name": "GFL", "config": "mmdet::gfl/gfl_r50_fpn_1x_coc.py"}},
-         (r"there is no config mmdet::gfl/gfl_r50_fpn_1x_coc\.py in the installed mmdet; "
-         r"did you mean mmdet::gfl/gfl_r50_fpn_1x_coco\.py\?")),
-        ({"student": {"name": "GFL", "config": "mmseg::gfl/nothing_like_it.py"}}, r"there is no config mmseg::gfl/nothing_like_it\.py .*"),
-        ({"student": {"name": "GFL", "config": "gfl_r50_fpn_1x_coco"}}, r"student\.config: String should match pattern .*"),
+         r".*mmdet::gfl/gfl_r50_fpn_1x_coc\.py .*mmdet::gfl/gfl_r50_fpn_1x_coco\.py.*"),
+        ({"student": {"name": "GFL", "config": "mmseg::gfl/nothing_like_it.py"}}, r".*mmseg::gfl/nothing_like_it\.py .*"),
+        ({"student": {"name": "GFL", "config": "gfl_r50_fpn_1x_coco"}}, r"student\.config: .*'gfl_r50_fpn_1x_coco'"),
         ({"student": {"name": "GFL", "config": "mmdet::gfl/gfl_r50_fpn_1x_coco.py", "changes": {"model.neck.out_channels": 8}}},
-         r"student: Value error, changes and why_changed are given together"),
+         r"student: .*changes .*why_changed.*"),
     ],
 )  # fmt: skip
 def test_pair_file(project, change, message):
-    """What is wrong in a pair's file is a line of the first stage that names the file."""
+    """An error in a pair's file is a line of the first stage that names the file."""
     edit_yaml(project / PAIR_FILE, **change)
-    done = run_stage(project, "pipelines.stages.check")
+    done = run_here(project, "pipelines.stages.check")
 
     assert done.returncode == 2
     assert re.fullmatch(rf"error: {PAIR_FILE}: {message}\n", done.stderr), done.stderr
@@ -259,20 +256,20 @@ def test_recipe_against_code():
     def changed(**update):
         return replace(part, recipe=part.recipe.model_copy(update=update))
 
-    with pytest.raises(ValueError, match=r"hparams\.share_masked is missing; .*hparams\.beta is no parameter of mgd\.py"):
+    with pytest.raises(ValueError, match=r"^methods/mgd\.yaml: .*hparams\.share_masked .*hparams\.beta .*mgd\.py"):
         check_recipe(changed(hparams={"alpha": 1.0, "beta": 2.0, "num_levels": 0}))
-    with pytest.raises(ValueError, match=r"methods/mgd\.yaml: overrides\.0\.hparams\.gamma is not among hparams"):
+    with pytest.raises(ValueError, match=r"^methods/mgd\.yaml: overrides\.0\.hparams\.gamma "):
         check_recipe(changed(overrides=[Override(scale="reduced", hparams={"gamma": 1.0}, why="-")]))
-    with pytest.raises(ValueError, match=r"methods/mgd\.yaml: there is no methods/mdg\.py beside it"):
+    with pytest.raises(ValueError, match=r"^methods/mgd\.yaml: .*methods/mdg\.py"):
         check_recipe(changed(code="mdg"))
     for other in ("crossdk", "mgd", "none"):
-        with pytest.raises(ValueError, match=rf"overrides\.0\.combined_with is '{other}', which .* there are: crosskd, "):
+        with pytest.raises(ValueError, match=rf"^methods/mgd\.yaml: overrides\.0\.combined_with .*'{other}'.* crosskd, "):
             check_recipe(changed(overrides=[Override(combined_with=other, why="-")]))
 
 
 def test_two_recipes_of_one_method_are_not_combined():
     """Their losses would have the same names."""
-    with pytest.raises(ValueError, match=r"method 'ld\+ld_vlr' combines two recipes of methods/ld\.py; choose one of them"):
+    with pytest.raises(ValueError, match=r"'ld\+ld_vlr'.*methods/ld\.py"):
         load_parts("ld+ld_vlr")
 
 
@@ -292,7 +289,7 @@ def test_settings_change_with_what_they_decide(project):
     """Another schedule is another training and no other evaluation; other sizes of objects the other way round."""
 
     def settings():
-        done = run_stage(project, "pipelines.stages.check")
+        done = run_here(project, "pipelines.stages.check")
         assert done.returncode == 0, done.stderr
         resolved = project / "runs/resolved"
         return {
@@ -315,7 +312,7 @@ def test_settings_change_with_what_they_decide(project):
 
 def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
     """A weight edited afterwards: the method's own stage names it and what to run, other stages do not mind; a title is no change."""
-    assert run_stage(project, "pipelines.stages.check").returncode == 0
+    assert run_here(project, "pipelines.stages.check").returncode == 0
     monkeypatch.chdir(project)
     recipe = project / "methods/mgd.yaml"
     content = yaml.safe_load(recipe.read_text())
@@ -326,13 +323,12 @@ def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
     where = layout.resolved("distill", f"{PAIR}/mgd")
 
     assert before == read(where)
-    with pytest.raises(ValueError, match=rf"^parts changed since stage check wrote {where}; run dvc repro check, or make repro$"):
+    with pytest.raises(ValueError, match=rf"^parts .*{where}.*dvc repro check"):
         confirm("distill", PAIR, "mgd")
-    done = run_stage(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/seed0")
-    assert (done.returncode, done.stderr) == (
-        2, f"error: parts changed since stage check wrote {where}; run dvc repro check, or make repro\n",
-    )  # fmt: skip
+    done = run_here(project, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{PAIR}/mgd/seed0")
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: parts .*{where}.*dvc repro check.*\n", done.stderr), done.stderr
     confirm("distill", PAIR, "none")
     confirm("teachers", PAIR)
-    with pytest.raises(ValueError, match=r"mgd_seg\.json is not there: stage check has not seen distill"):
+    with pytest.raises(ValueError, match=r"mgd_seg\.json .*dvc repro check"):
         confirm("distill", PAIR, "mgd_seg")

@@ -14,10 +14,13 @@ import time
 import psutil
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from pipelines import layout
 from reports.schemas.run import Metrics, Run
-from tests.conftest import METHODS, PAIR, edit_yaml, read, run_stage, tuning
+from tests.conftest import METHODS, PAIR, edit_yaml, read, run_here, run_stage, tuning
+
+pytestmark = pytest.mark.slow
 
 
 def distill(project, method="mgd", seed=0, out="out", **environment):
@@ -32,17 +35,14 @@ def distill_arguments(method="mgd", seed=0, out="out"):
 
 def check(project):
     """Let stage check see what was edited."""
-    done = run_stage(project, "pipelines.stages.check")
+    done = run_here(project, "pipelines.stages.check")
     assert done.returncode == 0, done.stderr
 
 
 def stale(project):
     """Stages that DVC would run."""
-    import json  # noqa: PLC0415
-
-    done = run_stage(project, "dvc", "status", "--json")
-    assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout))
+    with Repo(str(project)) as repo:
+        return {name.rpartition("dvc.yaml:")[2] for name in repo.status()}  # which it calls by their way from here
 
 
 def longer(project, epochs=3, train=40):
@@ -53,7 +53,7 @@ def longer(project, epochs=3, train=40):
     tier["schedule"]["student_epochs"] = epochs
     path.write_text(yaml.safe_dump(tier))
     check(project)
-    done = run_stage(project, "pipelines.stages.prepare", "--tier", "smoke")
+    done = run_here(project, "pipelines.stages.prepare", "--tier", "smoke")
     assert done.returncode == 0, done.stderr
 
 
@@ -115,18 +115,18 @@ def test_what_is_kept_to_be_looked_at(finished):
 
 def test_the_same_records_give_the_same_report(finished_copy):
     """Byte for byte in every form; a record that cannot be used is a line and exit code 1, and the rest is written."""
-    forms = sorted(path.relative_to(finished_copy / "reports") for path in (finished_copy / "reports").glob("leaderboard.*"))
-    forms += sorted(path.relative_to(finished_copy / "reports") for path in (finished_copy / "reports/mini/figures").iterdir())
+    made = finished_copy / "reports/smoke"
+    forms = sorted(path.relative_to(made) for path in (*made.glob("leaderboard.*"), *(made / "figures").iterdir()))
     again = run_stage(finished_copy, "pipelines.stages.report", "--out", "again")
     record = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/run.json"
     record.write_text(record.read_text().replace('"stage"', '"stages"'))
-    partial = run_stage(finished_copy, "pipelines.stages.report", "--out", "partial")
+    partial = run_here(finished_copy, "pipelines.stages.report", "--out", "partial")
     rows = read(finished_copy / "partial/leaderboard.json")["tables"][0]["rows"]
 
     assert again.returncode == 0, again.stderr
     assert {path.suffix for path in forms} >= {".csv", ".html", ".json", ".md", ".pdf", ".svg", ".png"}
     for path in forms:
-        assert (finished_copy / "again" / path).read_bytes() == (finished_copy / "reports" / path).read_bytes(), path
+        assert (finished_copy / "again" / path).read_bytes() == (made / path).read_bytes(), path
     assert partial.returncode == 1
     assert re.search(rf"^error: runs/smoke/{PAIR}/mgd/seed0/run\.json: stage: Field required; .*$", partial.stderr, re.MULTILINE)
     assert {row["method"]: row["status"] for row in rows} == {
@@ -139,10 +139,10 @@ def test_the_same_records_give_the_same_report(finished_copy):
 
 def test_leaderboard_records_weights_lock_and_mlflow_agree(finished_copy):
     """All six trainings; a score changed by hand is found in the records, the lock and MLflow."""
-    agree = run_stage(finished_copy, "pipelines.commands.verify")
+    agree = run_stage(finished_copy, "pipelines", "verify")
     metrics = finished_copy / f"runs/smoke/{PAIR}/mgd/seed0/metrics.json"
     metrics.write_text(re.sub(r'"AP75": [0-9.]+', '"AP75": 88.0', metrics.read_text()))
-    found = run_stage(finished_copy, "pipelines.commands.verify")
+    found = run_stage(finished_copy, "pipelines", "verify")
 
     assert (agree.returncode, agree.stdout.splitlines()[-1].partition(" trainings")[0]) == (0, "6 of 6"), agree.stdout
     assert found.returncode == 1
@@ -197,7 +197,7 @@ def test_progress_says_which_cell_of_how_many(finished):
 
 def test_leaderboard_holds_what_the_records_say(finished):
     """Means and gains of the JSON from the metrics; the Markdown has the rows, the pictures are there."""
-    board = read(finished / "reports/mini/leaderboard.json")
+    board = read(finished / "reports/smoke/leaderboard.json")
     rows = {row["method"]: row for row in board["tables"][0]["rows"]}
     for method in METHODS:
         metrics = read(finished / f"runs/smoke/{PAIR}/{method}/seed0/metrics.json")
@@ -206,70 +206,70 @@ def test_leaderboard_holds_what_the_records_say(finished):
         assert rows[method]["mean"] == pytest.approx(metrics["score"])
         assert rows[method]["num_seeds"] == 1
         assert rows[method]["gain_low"] is None
-    text = (finished / "reports/mini/leaderboard.md").read_text()
+    text = (finished / "reports/smoke/leaderboard.md").read_text()
     assert "tier `smoke`" in text
     assert "These are not COCO figures" in text
     assert {picture["name"] for picture in board["pictures"]} >= {"scores", "forest", f"masks-maskd-{PAIR}", f"detections-{PAIR}"}
-    assert all((finished / "reports" / picture["file"]).is_file() for picture in board["pictures"])
+    assert all((finished / "reports/smoke" / picture["file"]).is_file() for picture in board["pictures"])
     assert "model-index" in (finished / f"runs/smoke/{PAIR}/mgd/seed0/README.md").read_text()
 
 
 def test_nothing_to_do_is_quick(finished):
     """A second run finds everything up to date, in at most three times as long as DVC's own status takes."""
     begun = time.monotonic()
-    stale(finished)
+    assert run_stage(finished, "dvc", "status").returncode == 0
     between = time.monotonic()
-    done = run_stage(finished, "pipelines.commands.run")
+    done = run_stage(finished, "pipelines", "run")
 
     assert "nothing to do: all 19 stages are up to date" in done.stdout
     assert time.monotonic() - between < 3 * (between - begun)
 
 
 def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
-    """One method's value, or its code: its cells and the report. A recipe's prose: the report alone."""
+    """One method's value, or its code: its cells and the report. A recipe's prose: the report alone; undone: nothing."""
+    written = {}
 
     def look():
         done = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
         assert done.returncode == 0, done.stderr
 
     def after(edit, path):
-        path = finished_copy / path
-        before = path.read_text()
-        path.write_text(edit(before))
-        assert stale(finished_copy) - {"report"} == {"check"}
+        """Stages that one more edit makes stale."""
+        path, before = finished_copy / path, stale(finished_copy)
+        written[path] = path.read_text()
+        path.write_text(edit(written[path]))
+        assert stale(finished_copy) - before - {"report"} == {"check"}
         look()
-        found = stale(finished_copy)
-        path.write_text(before)
-        look()
-        assert not stale(finished_copy)
-        return found
+        return stale(finished_copy) - before
 
-    assert after(lambda text: text.replace("2.0e-5", "3.0e-5"), "methods/mgd.yaml") == {
-        f"tune@{PAIR}/mgd", f"distill@{PAIR}/mgd/seed0", f"distill@{PAIR}/mgd/tuned/seed0", "report",
-    }  # fmt: skip
-    assert after(lambda text: text + "\nunused = 1\n", "methods/pkd.py") == {f"distill@{PAIR}/crosskd+pkd/seed0", "report"}
     assert after(lambda text: text + "\n# a remark\n", "pipelines/engine/training.py") == set()
     assert after(lambda text: text + "# a remark\n", "methods/maskd.yaml") == {"report"}
+    assert after(lambda text: text + "\nunused = 1\n", "methods/pkd.py") == {f"distill@{PAIR}/crosskd+pkd/seed0"}
+    assert after(lambda text: text.replace("2.0e-5", "3.0e-5"), "methods/mgd.yaml") == {
+        f"tune@{PAIR}/mgd", f"distill@{PAIR}/mgd/seed0", f"distill@{PAIR}/mgd/tuned/seed0",
+    }  # fmt: skip
+    for path, before in written.items():
+        path.write_text(before)
+    look()
+    assert not stale(finished_copy)
 
 
 def test_an_unsupported_combination_is_a_row_and_no_stage(finished_copy):
     """CrossKD on a two-stage detector: no stage is there, its command is one line, the report has the reason."""
     pair = "faster_rcnn_r101_r50"
     edit_yaml(finished_copy / "params.yaml", grid={PAIR: ["none"], pair: ["crosskd+pkd"]}, tuning=tuning(grid={}))
-    renewed = run_stage(finished_copy, "pipelines.stages.check", "--renew")
+    renewed = run_here(finished_copy, "pipelines.stages.check", "--renew")
     listed = run_stage(finished_copy, "dvc", "stage", "list", "--name-only").stdout.split()
-    done = run_stage(finished_copy, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{pair}/crosskd+pkd/seed0")
-    run_stage(finished_copy, "pipelines.stages.report", "--out", "again")
+    done = run_here(finished_copy, "pipelines.stages.distill", "--tier", "smoke", "--cell", f"{pair}/crosskd+pkd/seed0")
+    run_here(finished_copy, "pipelines.stages.report", "--out", "again")
     (row,) = read(finished_copy / "again/leaderboard.json")["tables"][1]["rows"]
 
     assert renewed.returncode == 0, renewed.stderr
     assert [name for name in listed if pair in name] == []
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(
-        f"error: crosskd+pkd cannot run on {pair}: needs 'dense_head': a two-stage detector has no towers"
-    )
+    assert re.match(f"error: crosskd\\+pkd .*{pair}: .*'dense_head'", done.stderr), done.stderr
     assert row["status"] == "impossible"
-    assert row["reason"].startswith("needs 'dense_head'")
+    assert "'dense_head'" in row["reason"]
 
 
 def test_a_row_taken_out_of_the_grid_is_not_shown_and_costs_nothing_to_put_back(finished_copy):
@@ -278,8 +278,8 @@ def test_a_row_taken_out_of_the_grid_is_not_shown_and_costs_nothing_to_put_back(
         edit_yaml(
             finished_copy / "params.yaml", grid={PAIR: methods}, tuning=tuning(grid={PAIR: ["mgd"]} if "mgd" in methods else {})
         )
-        done = run_stage(finished_copy, "pipelines.commands.run")
-        rows = [row["method"] for row in read(finished_copy / "reports/mini/leaderboard.json")["tables"][0]["rows"]]
+        done = run_stage(finished_copy, "pipelines", "run")
+        rows = [row["method"] for row in read(finished_copy / "reports/smoke/leaderboard.json")["tables"][0]["rows"]]
 
         assert done.returncode == 0, done.stdout + done.stderr
         assert "iteration" not in done.stdout.replace("warmup_iterations", "").replace("iterations as", "")
@@ -290,16 +290,15 @@ def test_a_grid_file_that_lags_behind_is_refused_by_plain_dvc(finished_copy):
     """With the command that renews it; after that command dvc runs what is new, and no more."""
     edit_yaml(finished_copy / "params.yaml", seeds=2)
     refused = run_stage(finished_copy, "dvc", "repro", f"distill@{PAIR}/none/seed0")
-    renewed = run_stage(finished_copy, *["pipelines.stages.check", "--renew"])
+    renewed = run_here(finished_copy, "pipelines.stages.check", "--renew")
     look = run_stage(finished_copy, "dvc", "repro", "--single-item", "check")
     new = {f"{stage}@{PAIR}/{row}/seed1" for stage in ("distill", "evaluate") for row in (*METHODS, "mgd/tuned")}
 
     assert refused.returncode != 0
-    assert (
-        "error: grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m pipelines.stages.check --renew"
-        in (refused.stdout + refused.stderr)
-    )
-    assert renewed.stdout == "[check] grid.yaml is written anew\n"
+    said = refused.stdout + refused.stderr
+    assert re.search(r"^error: grid\.yaml: .*python -m pipelines\.stages\.check --renew", said, re.MULTILINE), said
+    assert renewed.returncode == 0, renewed.stderr
+    assert "grid.yaml" in renewed.stdout
     assert look.returncode == 0, look.stderr
     assert stale(finished_copy) == {*new, "report"}
 
@@ -381,18 +380,16 @@ def test_killed_training_goes_on_and_ends_where_it_would_have(finished_copy):
 
 def test_a_held_directory_is_not_written(finished_copy):
     """While one process holds a run's directory, another says who and leaves it alone."""
-    done = distill(finished_copy, out="first")
-    assert done.returncode == 0, done.stderr
-    lock_file = next(iter((finished_copy / f"work/smoke/{PAIR}/mgd/seed0").glob("*/lock")))
+    (lock_file,) = (finished_copy / f"work/smoke/{PAIR}/mgd/seed0").glob("*/lock")
     with lock_file.open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate()
         lock.write("process 4711 on n1, job 12")
         lock.flush()
-        second = distill(finished_copy, out="second")
+        second = run_here(finished_copy, *distill_arguments(out="second"))
 
     assert second.returncode == 2
-    assert re.search(r"error: work/\S+ is being written by process 4711 on n1, job 12; wait for it, or stop it\n", second.stderr)
+    assert re.search(r"^error: work/\S+ .*process 4711 on n1, job 12", second.stderr), second.stderr
     assert not (finished_copy / "second/student.pth").exists()
 
 
@@ -411,12 +408,12 @@ def test_loss_that_is_no_number_stops_the_run(finished_copy):
     state = torch.load(kept, weights_only=False)["state_dict"]
 
     assert done.returncode == 2
-    assert re.search(r"error: .*loss_mgd.* is not finite at iteration 13; the last checkpoint in work/\S+ is kept", done.stderr)
+    assert re.search(r"^error: .*loss_mgd.*iteration 13\b.*work/\S+", done.stderr, re.MULTILINE), done.stderr
     assert all(value.isfinite().all() for value in state.values())
     assert not (finished_copy / "out/student.pth").exists()
 
     note = finished_copy / f"work/smoke/{PAIR}/mgd/seed0/failed.txt"
-    assert "loss_mgd is not finite at iteration 13" in note.read_text()
+    assert re.search(r"loss_mgd.*iteration 13\b", note.read_text())
     method.write_text(code)
     check(finished_copy)
     assert distill(finished_copy).returncode == 0
@@ -439,20 +436,20 @@ def test_damage_is_one_line_before_training(finished_copy, damage):
     """A changed image, a truncated teacher, an output folder that is none."""
     if damage == "data":
         (finished_copy / "data/smoke/train/000003.png").write_bytes(b"no image")
-        line = r"data/smoke/train/000003\.png is altered; make the data set again with: dvc repro -f prepare"
+        line = r"data/smoke/train/000003\.png .*dvc repro -f prepare"
     elif damage == "teacher":
         path = finished_copy / f"runs/smoke/{PAIR}/teacher/weights.pth"
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content[: len(content) // 2])
-        line = r"weights runs/smoke/\S+ \(\d+ bytes\) have sha256 .* truncated or another one; remove it and run dvc repro"
+        line = rf"weights runs/smoke/{PAIR}/teacher/weights\.pth \(\d+ bytes\) have sha256 .*dvc repro"
     else:
         (finished_copy / "file").write_text("")
-        line = r"cannot write to file/out: Not a directory; make it writable or free its disk"
-    done = distill(finished_copy, out="file/out" if damage == "out" else "out")
+        line = r"cannot write to file/out: Not a directory"
+    done = run_here(finished_copy, *distill_arguments(out="file/out" if damage == "out" else "out"))
 
     assert done.returncode == 2
-    assert re.search(rf"error: {line}\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"error: {line}.*\n", done.stderr), done.stderr
     assert "iteration" not in done.stdout
 
 
@@ -463,7 +460,7 @@ def test_full_disk_is_one_line(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 100 * 2**20})
     monkeypatch.setattr(workdir.shutil, "disk_usage", lambda _: usage)
 
-    with pytest.raises(ValueError, match=r"only 100 MiB are free on the disk of .*, at least 512 are needed"):
+    with pytest.raises(ValueError, match=r"100 MiB .*512"):
         workdir.check_writable(tmp_path / "out")
 
 
@@ -495,7 +492,7 @@ def training_process(work):
 
 
 def ends(process, within_s=20):
-    """Whether a process ends in time; one that nobody has waited for yet has ended too."""
+    """Tell if a process ends in time; one that nobody has waited for yet has ended too."""
 
     def runs():
         try:
@@ -537,12 +534,12 @@ def test_killed_runner_takes_everything_along(finished_copy, start):
     """While the coordinator works another is refused; kill -9 ends the run behind it."""
     longer(finished_copy, epochs=200)
     shutil.rmtree(finished_copy / "work")
-    runner = start(finished_copy, "pipelines.commands.run")
+    runner = start(finished_copy, "pipelines", "run")
     training = training_process(finished_copy / f"work/smoke/{PAIR}/none/seed0")
-    second = run_stage(finished_copy, "pipelines.commands.run")
+    second = run_stage(finished_copy, "pipelines", "run")
     runner.kill()
     runner.wait()
 
     assert ends(training)
     assert second.returncode == 2
-    assert "another make repro is at work here (process " in second.stderr
+    assert re.match(rf"error: .*process {runner.pid} ", second.stderr), second.stderr

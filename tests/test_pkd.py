@@ -5,7 +5,7 @@ import torch
 
 from methods.contract import View
 from methods.pkd import Method, correlation_error
-from tests.views import CASES, Case, assert_exact
+from tests.views import CASES, Case, assert_exact, rand
 
 VARIANTS = {"all levels": {"loss_weight": 6.0, "num_levels": 5}, "the finest": {"loss_weight": 10.0, "num_levels": 1}}
 
@@ -25,11 +25,6 @@ def naive(method, student, teacher, batch):
         if level < method.num_levels:
             total = total + ((standardised(pair[0]) - standardised(pair[1])) ** 2).mean() / 2
     return {"loss_pkd": method.loss_weight * total}
-
-
-def rand(*shape, seed=0):
-    """Standard normal numbers in float64."""
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,6 +1,7 @@
-"""What a grid will cost, against cases reckoned by hand."""
+"""Estimates of a grid's cost, against cases reckoned by hand."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,15 @@ import yaml
 
 from benchmarks.pair import Model, Pair
 from benchmarks.throughput import Complexity, Throughput
-from pipelines.commands import estimate
-from pipelines.estimation import completed, lengths, workload
+from pipelines.commands.app import main
+from pipelines.estimation import completed, lengths
+from pipelines.estimation.estimate import make_estimate
 from pipelines.estimation.lengths import Images, Length, length_at, num_images, published_images, published_length
 from pipelines.estimation.throughput import Speed, Speeds, known_speeds
-from pipelines.grid import Grid, write_stages
+from pipelines.grid import Grid
 from pipelines.params import load_grid, load_tier
 from pipelines.runner.record import Record
+from pipelines.stage_list import write_stages
 from tests.conftest import METHODS, PAIR, ROOT, committed, copy_project, edit_yaml, renew
 from tests.conftest import tuning as small_tuning
 
@@ -83,12 +86,11 @@ def write(path, content):
 
 def run(monkeypatch, *arguments):
     """The command in this process."""
-    monkeypatch.setattr(sys, "argv", ["plan", *arguments])
-    estimate.main()
+    main(["estimate", *arguments])
 
 
 def as_json(monkeypatch, project, *arguments):
-    """What the command writes."""
+    """The command's JSON."""
     run(monkeypatch, "--json", "plan.json", *arguments)
     return json.loads((project / "plan.json").read_text())
 
@@ -147,7 +149,7 @@ def test_unknown_config_is_one_line():
     """Named, with its package."""
     model = Model(name="S", config="mmdet::gfl/gfl_r7_fpn_1x_coco.py")
 
-    with pytest.raises(ValueError, match=r"no config gfl/gfl_r7_fpn_1x_coco\.py in the installed package mmdet; correct"):
+    with pytest.raises(ValueError, match=r"gfl/gfl_r7_fpn_1x_coco\.py .*mmdet"):
         published_length(model, 16, {}, COCO)
 
 
@@ -178,7 +180,7 @@ def test_estimate_by_hand():
     assert speeds.student("alpha", "none").images_per_s == pytest.approx(10e12 / 300e9)
     assert speeds.student("alpha", "mgd").images_per_s == pytest.approx(20)
     assert speeds.teacher("alpha").images_per_s == pytest.approx(10e12 / 600e9)
-    assert speeds.prior("alpha", "maskd").images_per_s == pytest.approx(10e12 / 600e9)
+    assert speeds.auxiliary("alpha", "maskd").images_per_s == pytest.approx(10e12 / 600e9)
     assert speeds.forward("alpha", "student").images_per_s == pytest.approx(100)
     assert not speeds.student("alpha", "mgd").measured
     assert speeds.student("gamma", "mgd") is None
@@ -242,7 +244,7 @@ def test_finished_cells_are_measurements(project):
     assert speeds.student("alpha", "none") == Speed(10, measured=True, source="runs/", whole=True)
     assert not speeds.student("alpha", "mgd").measured
     assert speeds.teacher("alpha").measured
-    assert speeds.prior("alpha", "maskd").images_per_s == 10
+    assert speeds.auxiliary("alpha", "maskd").images_per_s == 10
 
 
 def test_students_with_tuned_values_are_as_fast(project):
@@ -291,7 +293,7 @@ def test_totals_by_hand(project, monkeypatch):
     assert content["hours"]["estimated"] == pytest.approx(sum(item["hours"] for item in content["work"]))
     assert content["hours"]["measured"] == 0
     assert content["money"]["amount"] == pytest.approx(2.5 * content["hours"]["estimated"])
-    assert content["cells"]["impossible"][0]["reason"] == "needs 'logits': a detector has no logits of pixels"
+    assert content["cells"]["unsupported"][0]["reason"] == "needs 'logits': a detector has no logits of pixels"
     assert (content["cells"]["total"], len(content["cells"]["to_run"])) == (6, 4)
 
 
@@ -370,14 +372,14 @@ def test_a_baseline_with_seeds_of_its_own(project, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "gamma"], r"--pairs: unknown pair 'gamma'; benchmarks/pairs/ has: alpha, beta"),
-        (["--methods", "none", "mgd+mdg"], r"--methods: unknown method 'mdg'; methods/ has: .*mgd.*"),
-        (["--methods", "none+mgd"], r"--methods: method 'none\+mgd' joins the control, which is no distillation"),
-        (["--tier", "huge"], r"--tier: unknown tier 'huge'; benchmarks/tiers/ has: .*mini, .*own, .*paper, .*smoke.*"),
-        (["--price", "-1"], r"--price is -1\.0; give a number of 0 or more"),
-        (["--price", "nan"], r"--price is nan; give a number of 0 or more"),
-        (["--gpus", "0"], r"--gpus is 0; give a number above 0"),
-        (["--tflops", "0"], r"--tflops is 0\.0; give a number above 0"),
+        (["--pairs", "gamma"], r"--pairs: .*'gamma'.*alpha, beta"),
+        (["--methods", "none", "mgd+mdg"], r"--methods: .*'mdg'.*mgd.*"),
+        (["--methods", "none+mgd"], r"--methods: .*'none\+mgd'.*"),
+        (["--tier", "huge"], r"--tier: .*'huge'.*mini, .*own, .*paper, .*smoke.*"),
+        (["--price", "-1"], r"--price .*-1\.0\b.*"),
+        (["--price", "nan"], r"--price .*nan\b.*"),
+        (["--gpus", "0"], r"--gpus .*\b0\b.*"),
+        (["--tflops", "0"], r"--tflops .*\b0\.0\b.*"),
     ],
 )
 def test_bad_input(project, monkeypatch, arguments, message):
@@ -392,7 +394,7 @@ def test_a_wrong_record_is_named(project, monkeypatch):
     """The file and the key."""
     write(project / "benchmarks/throughput.json", {"about": "", "records": [RECORD | {"images_per_s": 0}]})
 
-    with pytest.raises(ValueError, match=r"throughput\.json: records\.0\.images_per_s: .* greater than 0, got 0"):
+    with pytest.raises(ValueError, match=r"throughput\.json: records\.0\.images_per_s: .*\b0$"):
         run(monkeypatch)
 
 
@@ -414,7 +416,7 @@ def test_output_fits_and_nothing_is_changed(project, monkeypatch, capsys):
         "at 10 TFLOP/s",
     ):
         assert part.replace("at 10", "10") in shown
-    assert "EUR at 2.5 an hour" in shown
+    assert "EUR at 2.5 per hour" in shown
     assert "Wall time with 4 GPUs" in shown
 
 
@@ -423,7 +425,7 @@ def test_a_cpu_tier_has_no_price(project, monkeypatch, capsys):
     run(monkeypatch, "--tier", "mini", "--price", "2.5")
     shown = capsys.readouterr().out
 
-    assert "In no sum, as nothing tells their time: 12 pieces." in shown
+    assert re.search(r"In no sum.*: 12 pieces", shown)
     assert "USD" not in shown
     assert "GPU-hours" not in shown
 
@@ -437,7 +439,7 @@ def test_cached_by_record(project, monkeypatch, capsys):
 
     assert content["cells"]["cached"] == [{"pair": "alpha", "method": "none", "seed": 1, "tuned": False}]
     assert [(cell["method"], cell["seed"]) for cell in content["cells"]["to_run"]] == [("none", 0), ("mgd", 0), ("mgd", 1)]
-    assert "whether with today's code and recipes is not checked" in content["cells"]["cached_means"]
+    assert "whether by the present code and recipes is not checked" in content["cells"]["cached_means"]
 
 
 def saying_stale(monkeypatch, *units):
@@ -446,7 +448,7 @@ def saying_stale(monkeypatch, *units):
 
 
 def test_cached_by_dvc(project, monkeypatch):
-    """Of params.yaml's own grid DVC says what is stale; of another one the records are all there is."""
+    """DVC decides what is stale in params.yaml's own grid; for another one there are the records alone."""
     grid = Grid(tier="paper", rows={"alpha": ["none", "crosskd+pkd"]}, seeds=[0])
     for method in grid.methods:
         finish(project / f"runs/paper/alpha/{method}/seed0", method=method)
@@ -455,26 +457,30 @@ def test_cached_by_dvc(project, monkeypatch):
     (project / "dvc.lock").write_text("")
     write_stages(grid)
     saying_stale(monkeypatch, "alpha/crosskd+pkd/seed0", "masks/alpha/crosskd+pkd", "report")
-    by_dvc = completed.find_finished(grid, grid)
-    by_record = completed.find_finished(grid, grid.model_copy(update={"seeds": [0, 1]}))
+    by_dvc = completed.find_completed(grid, grid)
+    by_record = completed.find_completed(grid, grid.model_copy(update={"seeds": [0, 1]}))
 
-    assert "DVC says" in by_dvc.means
-    assert ({cell.method for cell in by_dvc.cells}, by_dvc.teachers, by_dvc.priors) == ({"none"}, {"alpha"}, {("alpha", "none")})
+    assert "up to date by DVC" in by_dvc.means
+    assert ({cell.method for cell in by_dvc.cells}, by_dvc.teachers, by_dvc.auxiliaries) == (
+        {"none"},
+        {"alpha"},
+        {("alpha", "none")},
+    )
     assert {cell.method for cell in by_record.cells} == {"none", "crosskd+pkd"}
 
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_dvc_is_not_asked_about_another_grid_s_stages(project, is_there):
-    """Where grid.yaml lags behind, or is not there, records are all there is; said is what to do."""
+    """With an old grid.yaml, or none, there are the records alone, and the remedy is printed."""
     grid = load_grid()
     finish(project / "runs/paper/alpha/none/seed0")
     (project / "dvc.lock").write_text("")
     if is_there:
         write_stages(grid.model_copy(update={"seeds": [0]}))
-    found = completed.find_finished(grid, grid)
+    found = completed.find_completed(grid, grid)
 
     assert [cell.key for cell in found.cells] == ["alpha/none/seed0"]
-    assert "is not checked (grid.yaml: does not list the stages that params.yaml asks for; renew it: python -m" in found.means
+    assert re.search(r"not checked \(grid\.yaml: .*python -m pipelines\.stages\.check --renew", found.means)
 
 
 def test_units_are_called_so_by_dvc(tmp_path, monkeypatch):
@@ -489,13 +495,13 @@ def test_units_are_called_so_by_dvc(tmp_path, monkeypatch):
     for method in METHODS:
         finish(runs / f"{PAIR}/{method}/seed0", pair=PAIR, method=method)
     write(runs / f"{PAIR}/mgd/tuned/study.json", {"status": "done"})
-    recorded = completed.find_finished(grid, grid)
-    assert all((recorded.cells, recorded.teachers, recorded.priors, recorded.backbones, recorded.tuned, recorded.studies))
+    recorded = completed.find_completed(grid, grid)
+    assert all((recorded.cells, recorded.teachers, recorded.auxiliaries, recorded.backbones, recorded.tuned, recorded.studies))
     (at / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    by_dvc, units = completed.find_finished(grid, grid), Record().units
+    by_dvc, units = completed.find_completed(grid, grid), Record().units
 
-    assert by_dvc == completed.Finished(by_dvc.means)
-    assert "DVC says" in by_dvc.means
+    assert by_dvc == completed.Completed(by_dvc.means)
+    assert "up to date by DVC" in by_dvc.means
     assert {
         "pretrain/resnet50", f"{PAIR}/teacher", f"masks/{PAIR}/maskd", f"tune/{PAIR}/mgd", f"{PAIR}/mgd/tuned/seed0",
         *(f"{PAIR}/{method}/seed0" for method in METHODS),
@@ -583,7 +589,7 @@ def test_cached_studies_by_dvc(project, monkeypatch):
     (project / "dvc.lock").write_text("")
     write_stages(load_grid())
     saying_stale(monkeypatch, "tune/alpha/mgd", "alpha/mgd/tuned/seed0")
-    found = completed.find_finished(load_grid(), load_grid())
+    found = completed.find_completed(load_grid(), load_grid())
 
     assert found.studies == {("alpha", "crosskd")}
     assert {cell.method for cell in found.tuned} == {"crosskd"}
@@ -602,7 +608,7 @@ def test_trials_are_as_long_as_stage_tune_makes_them(share, epochs):
     model = Model(name="S", config="mmseg::pspnet/pspnet_r101-d8_4xb2-40k_cityscapes-512x1024.py")
 
     assert config.train_cfg.max_epochs == lengths._part(12, share) == epochs
-    assert published_length(model, 16, {}, published_images("cityscapes"), share=share).iterations == share * 40000
+    assert published_length(model, 16, {}, published_images("cityscapes"), fraction=share).iterations == share * 40000
 
 
 def test_trials_find_as_many_images_as_are_held_out():
@@ -617,7 +623,7 @@ def test_validation_is_counted_once(project):
     """A whole training's time has its validations in it: the test is left."""
     finish(project / "runs/paper/alpha/none/seed7")
     grid = Grid(tier="paper", rows={"alpha": ["none", "mgd"]}, seeds=[0])
-    items = workload.make_plan(grid, completed.Finished(""), device="", tflops=10, downloads=project).work
+    items = make_estimate(grid, completed.Completed(""), device="", tflops=10, downloads=project).work
     images = {item.what: item.images for item in items if item.kind == "evaluation"}
 
     assert images == {"teacher": 5000, "none": 5000, "mgd": 13 * 5000}
@@ -652,7 +658,10 @@ def test_multiply_adds_are_counted_as_mmengine_counts_them():
 
 def test_lengths_are_read_without_the_framework():
     """A plan needs no model code: a config's file is found without importing its package."""
-    script = "import sys; from pipelines.estimation import lengths; lengths._published('mmdet::gfl/gfl_r50_fpn_1x_coco.py'); "
+    script = (
+        "import sys; from pipelines.estimation import lengths; "
+        "from pipelines.engine.published_schedule import published_schedule; published_schedule('mmdet::gfl/gfl_r50_fpn_1x_coco.py', {}); "
+    )
     done = subprocess.run(
         [sys.executable, "-c", script + "print(sorted({'torch', 'mmdet', 'mmcv'} & sys.modules.keys()))"],
         cwd=ROOT, capture_output=True, text=True, check=True,

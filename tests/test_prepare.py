@@ -1,5 +1,6 @@
 """Stage ``prepare``: scenes as ever, published data and a user's own checked before anything depends on them."""
 
+import re
 import shutil
 import sys
 
@@ -66,7 +67,7 @@ def test_scenes_are_drawn_as_ever(grid, monkeypatch, tmp_path):
 
 
 def test_published_data_leave_a_manifest(grid, monkeypatch, tmp_path, capsys):
-    """Of the data sets that the grid's pairs need, and of no other; so do their digests, a file each."""
+    """The manifest lists the data sets that the grid's pairs need and no other; their digests have a file each."""
     monkeypatch.setenv("KD_COCO", str(trees.coco(tmp_path / "coco")))
     run(monkeypatch, "paper")
     manifest = read(grid / "data/paper/manifest.json")
@@ -92,7 +93,7 @@ def test_all_that_is_missing_in_one_line(grid, monkeypatch, tmp_path):
     pair(grid, "on_imagenet", dataset="imagenet", not_run="no such code here")
     line = refused(run, monkeypatch, "paper")
     assert "export KD_COCO=" in line
-    assert "; also: where data set 'voc' lies is not said" in line
+    assert "data set 'voc'" in line
 
     edit_yaml(grid / "params.yaml", data={"coco": str(tmp_path / "coco"), "voc": str(trees.voc(tmp_path / "voc"))})
     trees.coco(tmp_path / "coco")
@@ -110,7 +111,7 @@ def test_download_is_asked_for_explicitly(grid, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr("pipelines.engine.archives.complete", lambda name, root: asked.append(name) or trees.coco(root))
     edit_yaml(grid / "params.yaml", data={"coco": str(tmp_path / "coco")})
-    assert "let prepare do it: add --download" in refused(run, monkeypatch, "paper")
+    assert "add --download" in refused(run, monkeypatch, "paper")
     assert asked == []
 
     run(monkeypatch, "paper", "--download")
@@ -134,9 +135,7 @@ def test_published_data_that_change(grid, monkeypatch, tmp_path):
 def test_a_users_own_data(grid, monkeypatch, tmp_path):
     """Named in params.yaml; edited data give another digest and are no fault."""
     edit_yaml(grid / "benchmarks/tiers/paper.yaml", data="own")
-    assert "params.yaml: the tier's data are your own, and 'own:' does not say what they are" in refused(
-        run, monkeypatch, "paper"
-    )
+    assert re.match("params.yaml: .*'own:'", refused(run, monkeypatch, "paper"))
 
     own = trees.own_coco(tmp_path / "own")
     edit_yaml(grid / "params.yaml", own=own.model_dump())
@@ -156,6 +155,4 @@ def test_a_users_own_data_and_a_pair_of_another_task(grid, monkeypatch, tmp_path
     edit_yaml(grid / "params.yaml", own=trees.own_coco(tmp_path / "own").model_dump())
     pair(grid, "segmenter", task="segmentation", metric="mIoU")
 
-    assert "own.format coco serves detection and instance, and a pair of the grid is of task segmentation" in refused(
-        run, monkeypatch, "paper"
-    )
+    assert re.search(r"own\.format coco .*segmentation", refused(run, monkeypatch, "paper"))

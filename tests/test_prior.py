@@ -1,14 +1,16 @@
-"""What a prior learns from: the losses of the frozen teacher, as its own training would compute them."""
+"""The losses that an auxiliary module is trained on: the frozen teacher's, as its own training would compute them."""
 
 import pytest
 import torch
 from torch import nn
 
-from pipelines.engine.compose import Weights, compose_prior, compose_training
-from pipelines.engine.dummy_batches import made_up_batch
-from pipelines.engine.training import prepare_process, save_weights
-from pipelines.engine.weights import file_sha256
-from pipelines.params import load_parts
+from pipelines.engine.auxiliary import compose_auxiliary
+from pipelines.engine.compose import compose_training
+from pipelines.engine.dummy_batches import dummy_batch
+from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.setting import Weights
+from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.recipes import load_parts
 from tests.conftest import build, setting
 
 
@@ -22,20 +24,20 @@ class Unchanged(nn.Module):
 # Heads whose output depends on the mode, and one whose does not.
 @pytest.mark.parametrize("pair", ["fcos_r101_r50_upgraded", "reppoints_x101dcn_r50", "solo_r101_r50", "retinanet_r101_r50"])
 def test_losses_are_those_of_a_training(pair, tmp_path):
-    """Of the teacher with its head in training mode; the heads have no batch norms, which would differ in it."""
+    """Losses of the teacher with its head in training mode; the heads have no batch norms, which would differ in it."""
     prepare_process()
     at, path = setting(pair), tmp_path / "teacher.pth"
     torch.manual_seed(0)
     save_weights(build(compose_training(at, "teacher", seed=0)), path)
     part = load_parts("maskd")[0]
-    training = part.prior_training(pair, at.pair.head, "smoke").model_dump()
-    config = compose_prior(
+    training = part.auxiliary_training(pair, at.pair.head, "smoke")
+    config = compose_auxiliary(
         at, Weights(path, file_sha256(path)), code="maskd", hparams=part.recipe.prior.hparams, training=training, seed=0
     )
     learner = build(config).train()
-    learner.prior = Unchanged()
+    learner.auxiliary = Unchanged()
     teacher = learner.teacher
-    batch = learner.data_preprocessor(made_up_batch(config, (at.tier.scenes.image_px,) * 2, 2), training=True)
+    batch = learner.data_preprocessor(dummy_batch(config, (at.tier.scenes.image_px,) * 2, 2), training=True)
 
     found = learner(**batch, mode="loss")
     head = teacher.mask_head if at.pair.head == "solo" else teacher.bbox_head

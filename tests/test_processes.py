@@ -57,7 +57,7 @@ def here(tmp_path, monkeypatch):
 
 
 def ended(child):
-    """How a child ended, once it has."""
+    """The result of a child, once it has ended."""
     while (found := child.poll(1.0)) is None:
         pass
     return found
@@ -78,7 +78,7 @@ def test_a_result_comes_back():
 
 
 def test_environment_and_log_are_its_own():
-    """What it prints goes to the end of its log, both streams; this process's environment stays."""
+    """Both output streams go to the end of its log; this process's environment stays."""
     log = Path("deep/log.txt")
     log.parent.mkdir()
     log.write_text("before\n")

@@ -10,7 +10,7 @@ from pipelines.engine.training import _difference_kj
 
 
 class NVMLError(Exception):
-    """What pynvml raises."""
+    """The exception that pynvml raises."""
 
 
 def test_energy_is_the_counter_of_this_gpu(monkeypatch):

@@ -8,7 +8,7 @@ import yaml
 from benchmarks.tier import Tier
 from pipelines.commands import quick
 from pipelines.params import load_grid
-from tests.conftest import ROOT, copy_project, renew, run_stage
+from tests.conftest import ROOT, copy_project, renew, run_here
 
 
 def test_it_is_shorter_and_else_the_same():
@@ -34,7 +34,7 @@ def test_what_is_laid_out(tmp_path, monkeypatch):
     again = {path: path.read_bytes() for path in quick.FOLDER.rglob("*") if path.is_file()}
     stages = yaml.safe_load((quick.FOLDER / "dvc.yaml").read_text())["stages"]
     renew(project / quick.FOLDER)
-    laid = run_stage(project / quick.FOLDER, "pipelines.stages.check")
+    laid = run_here(project / quick.FOLDER, "pipelines.stages.check")
 
     assert first == again
     assert {path: path.read_bytes() for path in before} == before

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.pair import HeadType
 from pipelines import params
 from pipelines.conversion import converted
-from pipelines.params import cell_config, cell_parts, impossible_reason, load_pair, load_parts, load_tier, needed_roles
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts, needed_inputs
 from pipelines.stages.check import check_recipe
 from tests.conftest import ROOT
 from tests.published import RUNNABLE, changed, read_once, unknown_keys
@@ -31,7 +32,7 @@ def test_every_role_is_there_or_has_a_reason(pair_name):
     for method in METHODS:
         for tier in TIERS:
             reason = impossible_reason(pair_name, pair, method, tier)
-            missing = set(needed_roles(cell_parts(method, pair_name, pair, tier)[0])) - pair.modules.keys()
+            missing = set(needed_inputs(cell_parts(method, pair_name, pair, tier)[0])) - pair.modules.keys()
 
             assert (reason is not None) == bool(missing)
             assert reason is None or reason.split("'")[1] in missing
@@ -50,7 +51,7 @@ def test_overrides_name_what_exists(method):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_recipes_change_keys_that_exist(pair_name):
-    """What a method's authors changed fits onto the student's config."""
+    """The changes of a method's authors fit onto the student's config."""
     pair = load_pair(pair_name)
     before = changed(pair.student.config, pair.student.changes)
     for method in METHODS:
@@ -63,7 +64,7 @@ def test_recipes_change_keys_that_exist(pair_name):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_scaled_tiers_keep_their_own_schedule(pair_name):
-    """What authors changed in published schedules does not reach them."""
+    """The authors' changes to published schedules do not reach scaled tiers."""
     pair = load_pair(pair_name)
 
     assert all(cell_config(method, pair_name, pair, "mini") == {} for method in METHODS)
@@ -71,7 +72,7 @@ def test_scaled_tiers_keep_their_own_schedule(pair_name):
 
 @pytest.mark.parametrize("pair_name", RUNNABLE)
 def test_inherited_modules_are_alike(pair_name):
-    """What a student starts from is configured alike in the teacher, apart from losses: weights can be taken over."""
+    """Modules that a student starts from are configured alike in the teacher, apart from losses: weights can be copied."""
     pair = load_pair(pair_name)
     parts = {method: cell_parts(method, pair_name, pair, "paper")[0] for method in METHODS}
     inheriting = {method: [name for part in found for name in part.inherits] for method, found in parts.items()}
@@ -215,7 +216,7 @@ def test_segmentation_with_maskd_and_without(pair, decay, end):
 )
 def test_how_tokens_are_learned(method, pair, tier, expected):
     """Optimizer, rate and weight decay by pair; of all only FCOS has its gradients clipped."""
-    training = load_parts(method)[0].prior_training(pair, load_pair(pair).head, tier)
+    training = load_parts(method)[0].auxiliary_training(pair, load_pair(pair).head, tier)
 
     assert expected == (training.optimizer, training.lr, training.weight_decay)
     assert training.clip_grad_norm == (35 if pair.startswith("fcos") else None)

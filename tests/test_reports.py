@@ -33,7 +33,7 @@ def test_rows_are_judged_by_the_pairs_metric(metric):
 
 
 def test_curves_leave_the_methods_losses_out():
-    """What the control has, too, is the student's own; scores on the tune split are those of the pair's metric."""
+    """Losses that the baseline has, too, are the student's own; validation scores are those of the pair's metric."""
     points = [
         {"iteration": 1.0, "loss": 5.0, "loss_cls": 2.0, "loss_new": 3.0},
         {"iteration": 1.0, "val_mAP": 7.0, "val_mAP_50": 9.0},
@@ -114,7 +114,7 @@ def test_a_table_of_masks_without_boxes():
 
 
 def test_report_says_on_what_data_and_from_where():
-    """Which published data sets are meant, a fetched teacher's file, what a method's authors changed, digests by data set."""
+    """The published data sets, a fetched teacher's file, the changes of a method's authors, digests by data set."""
     fetched = result("mIoU", 20.0, None, cost=None, origin="deeplab.pth")
     cityscapes = result("mIoU", 1.0).run.model_copy(update={"data": Data(name="cityscapes", digest="three")})
     runs = [result("box AP", 1.0, data="one").run, result("box AP", 1.0, data="two").run, cityscapes]

@@ -1,4 +1,4 @@
-"""What is kept to be looked at: instances by hand, a method's pictures by their formulas."""
+"""Visualizations kept of a run: instances by hand, a method's maps by their formulas."""
 
 import json
 
@@ -9,7 +9,7 @@ from pycocotools import mask
 
 from methods.contract import BaseMethod, Composition
 from pipelines.engine.visualizations import _instances, write_samples
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.views import Case
 
 

@@ -138,7 +138,7 @@ def test_a_split_that_is_left_out_is_not_looked_at(root, change):
 
 
 def test_an_interrupted_writing_leaves_no_manifest(tmp_path, monkeypatch):
-    """What is half written is not taken for a data set."""
+    """A partly written folder is not taken for a data set."""
 
     def fail(*_):
         raise OSError("disk full")

@@ -14,8 +14,10 @@ from tests.cluster import Cluster, reason_without
 from tests.conftest import METHODS, PAIR, copy_project, edit_yaml, read, run_stage, tuning
 from tests.small_grid import wait_for
 
+pytestmark = pytest.mark.slow
+
 REASON = reason_without()
-SLURM = ("pipelines.commands.run", "--executor", "slurm")
+SLURM = ("pipelines", "run", "--executor", "slurm")
 # Of a row, what a machine's load does not change.
 SAME = ("method", "status", "mean", "gain", "gain_low", "gain_high", "num_seeds")
 
@@ -37,8 +39,8 @@ def started(project):
 
 
 def shown(project):
-    """What the leaderboard's rows say, and each seed's weights."""
-    (table,) = read(project / "reports/mini/leaderboard.json")["tables"]
+    """The leaderboard's rows, and the digest of each seed's weights."""
+    (table,) = read(project / "reports/smoke/leaderboard.json")["tables"]
     return [({key: row[key] for key in SAME}, [seed["weights_sha256"] for seed in row["seeds"]]) for row in table["rows"]]
 
 
@@ -72,7 +74,7 @@ def test_the_smoke_grid_on_a_cluster_that_is_not_left_in_peace(finished, cluster
     assert run_stage(project, "dvc", "status", "--json").stdout.strip() == "{}"
     recorded, expected = (yaml.safe_load((folder / "dvc.lock").read_text())["stages"].keys() for folder in (project, finished))
     assert list(recorded) == list(expected)
-    agree = run_stage(project, "pipelines.commands.verify")
+    agree = run_stage(project, "pipelines", "verify")
     assert agree.returncode == 0, agree.stdout
     assert re.search(r"^6 of 6 trainings agree", agree.stdout, re.MULTILINE), agree.stdout
     assert tracked(project) == tracked(finished)

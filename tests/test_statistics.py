@@ -24,7 +24,7 @@ T95 = {1: 6.313752, 2: 2.919986, 4: 2.131847, 8: 1.859548}  # 95th percentile of
 
 
 def test_spread_by_hand():
-    """Of 1, 2, 3: squares 1 + 0 + 1 over n - 1 = 2."""
+    """Standard deviation of 1, 2, 3: squares 1 + 0 + 1 over n - 1 = 2."""
     assert spread([1.0, 2.0, 3.0]) == pytest.approx(1.0)
     assert spread([4.0]) is None
 
@@ -91,7 +91,7 @@ def test_bootstrap_draws_from_its_generator_alone():
 
 
 def test_holm_by_hand():
-    """Of 0.01, 0.04, 0.03: times 3, then 2, then 1, never falling: 0.03, 0.06, 0.06."""
+    """Holm adjustment of 0.01, 0.04, 0.03: times 3, then 2, then 1, never falling: 0.03, 0.06, 0.06."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
     # Ties, a step that would fall below the one before, and one that stays the largest.
@@ -179,14 +179,14 @@ def test_a_difference_at_the_margin_is_seldom_called_reproduced(num):
 
 
 def test_no_difference_is_found_as_often_as_theory_says():
-    """Of 5 seeds with deviation 0.15: the chance integrated over the chi-square distribution of the sample's variance."""
+    """5 seeds with deviation 0.15: the probability integrated over the chi-square distribution of the sample's variance."""
     num, sd, margin = 5, 0.15, 0.3
     rng = np.random.default_rng(0)
     draws = rng.normal(40.0, sd, (NUM_DRAWS, num))
     found = sum(compare_mean(s, 40.0, half_digit=0.0, margin=margin, planning_sd=sd).verdict == "reproduced" for s in draws)
 
     def chance(variance_ratio):
-        """Of the mean falling where t * s / sqrt(n) leaves room, given (n - 1) s^2 / sd^2."""
+        """Probability that the mean is within the room that t * s / sqrt(n) leaves, given (n - 1) s^2 / sd^2."""
         room = margin - T95[num - 1] * sd * math.sqrt(variance_ratio / (num - 1) / num)
         return max(0.0, 2 * stats.norm.cdf(room / (sd / math.sqrt(num))) - 1) * stats.chi2.pdf(variance_ratio, num - 1)
 

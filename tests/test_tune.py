@@ -21,6 +21,8 @@ from reports.schemas.run import Run
 from reports.schemas.study import Study
 from tests.conftest import PAIR, edit_yaml, read, run_stage, tuning
 
+pytestmark = pytest.mark.slow
+
 CELL = f"runs/smoke/{PAIR}/mgd"
 WORK = f"work/smoke/{PAIR}/mgd/tuning"
 REPRO = ("dvc", "repro", "--single-item", f"tune@{PAIR}/mgd")

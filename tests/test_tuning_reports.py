@@ -48,7 +48,7 @@ def axes_of(drawn):
 
 
 def points(axis, marker):
-    """Where marks of a kind stand."""
+    """Coordinates of the marks of a kind."""
     return [
         tuple(map(float, point))
         for line in axis.lines
@@ -182,7 +182,7 @@ def test_a_clear_gain_by_tuning_is_called_one():
 
 
 def test_ranges_and_trials_in_words():
-    """Where was looked, what the recipe has and what was handed out; a pruned trial stands where it was stopped."""
+    """The ranges, the recipe's values and the selected ones; a pruned trial is drawn at the step that it reached."""
     assert [(one.name, one.looked, one.recipe, one.best, one.importance) for one in searched(study())] == [
         ("alpha", "0.1 to 10, log", "1", "0.5", "75 %"), ("kind", "one of l1, l2", "l1", "l1", "25 %"),
     ]  # fmt: skip
@@ -217,9 +217,9 @@ def test_the_boards_time_and_energy_have_the_trials():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"best": 1}, "best and front name complete trials, and 1 is none"),
-        ({"front": [7]}, "best and front name complete trials, and 7 is none"),
-        ({"objectives": ["score", "train_s"]}, "trial 0 is complete: a complete one has a value an objective"),
+        ({"best": 1}, r"best and front .*\b1\b"),
+        ({"front": [7]}, r"best and front .*\b7\b"),
+        ({"objectives": ["score", "train_s"]}, "trial 0 .*objective"),
     ],
 )
 def test_a_study_that_contradicts_itself(change, message):

@@ -1,4 +1,4 @@
-"""What may be searched: ranges of recipes and params.yaml against the values in force."""
+"""Search spaces: ranges of recipes and params.yaml against the values in force."""
 
 import math
 
@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from methods.recipe import ResolvedPart, SearchRange
 from pipelines import params
 from pipelines.grid import Grid
-from pipelines.params import impossible_reason, load_pair, load_parts, with_hparams
+from pipelines.params import load_pair
+from pipelines.recipes import impossible_reason, load_parts, with_hparams
 from pipelines.stages.check import check_tuning
-from pipelines.tuning.settings import Tuning
+from pipelines.tuning.params import TuningParams
 from pipelines.tuning.space import as_record, distribution, search_space
 from reports.schemas.study import Range as Searched
 from tests.conftest import PAIR, ROOT, tuning
@@ -28,7 +29,7 @@ def at_root(monkeypatch):
 
 def asked(**changes):
     """A ``tuning:`` of params.yaml."""
-    return Tuning(**tuning(**changes))
+    return TuningParams(**tuning(**changes))
 
 
 def grid(**changes):
@@ -97,12 +98,12 @@ def test_distributions(bounds, value, expected):
 @pytest.mark.parametrize(
     ("bounds", "value", "said"),
     [
-        ({"times": (0.5, 2)}, 0.0, "multiples of 0.0 are no range"),
-        ({"times": (0.5, 2)}, "kl", "'kl' is no number; give choices"),
-        ({"between": (0, 1)}, True, "True is no number"),
-        ({"between": (0, 1)}, 3.0, "the recipe's value 3 lies outside of 0 to 1; widen"),
-        ({"between": (1.5, 6)}, 3, "counts in whole numbers, and 1.5 to 6 are not"),
-        ({"choices": ["a", "b"]}, "c", "'c' is not among the choices"),
+        ({"times": (0.5, 2)}, 0.0, " 0.0 "),
+        ({"times": (0.5, 2)}, "kl", "'kl'"),
+        ({"between": (0, 1)}, True, "True "),
+        ({"between": (0, 1)}, 3.0, "value 3 "),
+        ({"between": (1.5, 6)}, 3, "1.5 to 6"),
+        ({"choices": ["a", "b"]}, "c", "'c'"),
     ],
 )
 def test_ranges_that_do_not_fit_a_value(bounds, value, said):
@@ -116,14 +117,14 @@ def test_ranges_that_do_not_fit_a_value(bounds, value, said):
 @pytest.mark.parametrize(
     ("bounds", "said"),
     [
-        ({}, "give one of times, between and choices"),
-        ({"times": (0.5, 2), "between": (0, 1)}, "give one of times"),
-        ({"between": (2, 1)}, "the range 2 to 1 is empty"),
+        ({}, "times, between and choices"),
+        ({"times": (0.5, 2), "between": (0, 1)}, "times, between and choices"),
+        ({"between": (2, 1)}, "2 to 1"),
         ({"between": (1, 1)}, "is empty"),
         ({"between": (0, math.inf)}, "is empty"),
         ({"between": (0, 1), "scale": "log"}, "must be above 0"),
         ({"times": (-1, 2)}, "must be above 0"),
-        ({"choices": ["a"]}, "two or more different values"),
+        ({"choices": ["a"]}, "two or more"),
         ({"choices": ["a", "b"], "scale": "log"}, "without a scale"),
         ({"between": "wide"}, "valid tuple"),
     ],
@@ -141,30 +142,29 @@ def test_ranges_that_are_none(bounds, said):
     [
         (
             {"tuning": tuning(space={"mgd": {"alfa": {"times": [0.1, 10]}}})},
-            "tuning.space.mgd.alfa: mgd has no such hyper-parameter; it has: alpha,",
+            r"tuning\.space\.mgd\.alfa: .*: alpha, share_masked",
         ),
-        ({"tuning": tuning(space={"pkd": {}})}, "tuning.space names pkd, which tuning.grid does not; add it there"),
-        ({"tuning": tuning(space={"mgd": {}})}, "mgd has nothing to tune"),
-        ({"tuning": tuning(grid={PAIR: ["none_twice"]})}, f"tuning.grid names none_twice on {PAIR}, which the grid does not; "),
+        ({"tuning": tuning(space={"pkd": {}})}, r"tuning\.space .*pkd,"),
+        ({"tuning": tuning(space={"mgd": {}})}, r"tuning.*mgd has nothing to tune"),
+        ({"tuning": tuning(grid={PAIR: ["none_twice"]})}, rf"tuning\.grid .*none_twice .*{PAIR},"),
         (
             {"tuning": tuning(grid={PAIR: ["mgd", "pkd"]})},
-            f"tuning.grid names pkd on {PAIR}, which the grid does not; take it out",
+            rf"tuning\.grid .*pkd .*{PAIR},",
         ),
-        ({"tuning": tuning(grid={"atss_r101_r50": ["mgd"]})}, "tuning.grid names mgd on atss_r101_r50, which the grid does not"),
-        ({"tuning": tuning(seed=9), "baseline_seeds": [0, 9]}, "tuning.seed 9 is one of the grid's seeds"),
-        ({"tuning": tuning(seed=0)}, "tuning.seed 0 is one of the grid's seeds"),
+        ({"tuning": tuning(grid={"atss_r101_r50": ["mgd"]})}, r"tuning\.grid .*mgd .*atss_r101_r50,"),
+        ({"tuning": tuning(seed=9), "baseline_seeds": [0, 9]}, r"tuning\.seed 9 "),
+        ({"tuning": tuning(seed=0)}, r"tuning\.seed 0 "),
         (
             {"tuning": tuning(grid={PAIR: ["crosskd"]}, space={"crosskd": {"centerness_weight": {"times": [0.1, 10]}}})},
-            "tuning.space.crosskd.centerness_weight: multiples of 0.0 are no range",
+            r"tuning\.space\.crosskd\.centerness_weight: .*0\.0",
         ),
     ],
 )
 def test_what_does_not_fit_the_grid(changes, said):
     """One line each, before anything runs."""
-    with pytest.raises(ValueError, match=r"params\.yaml: tuning") as caught:
+    with pytest.raises(ValueError, match=rf"^params\.yaml: .*{said}") as caught:
         check_tuning(grid(**changes))
 
-    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -179,8 +179,8 @@ def test_nothing_is_searched_where_nothing_is_wanted():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"objectives": ["train_s"]}, "objectives are [score] or [score, train_s]"),
-        ({"objectives": ["score", "train_s"]}, "two objectives cannot be pruned: set pruner to none"),
+        ({"objectives": ["train_s"]}, "[score, train_s]"),
+        ({"objectives": ["score", "train_s"]}, "pruner to none"),
         ({"share": 0}, "greater than 0"),
         ({"trials": 0}, "greater than or equal to 1"),
         ({"max_hours": 0}, "greater than 0"),

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +15,8 @@ from methods.recipe import ResolvedPart
 from pipelines.engine.hooks import RecorderHook, StoppedError
 from pipelines.engine.trial_schedule import ReportHook, shorten
 from pipelines.params import load_pair
-from pipelines.stages.distill import Sources
 from pipelines.tuning import trial
-from pipelines.tuning.settings import Tuning
+from pipelines.tuning.params import TuningParams
 from pipelines.tuning.space import search_space
 from pipelines.tuning.study import SharedStudy
 from pipelines.tuning.task import Task
@@ -67,7 +65,7 @@ def test_a_shorter_schedule_is_the_same_by_iterations():
 
 
 class Training:
-    """What a runner is to its hooks: iterations of a second, validations of a hundred that give these scores (shares)."""
+    """A runner as its hooks see it: iterations of a second, validations of a hundred that give these scores (fractions)."""
 
     def __init__(self, hooks, scores, num=10, begun=0):
         self.hooks, self.scores, self.max_iters = hooks, iter(scores), num
@@ -176,30 +174,30 @@ def test_a_resumed_training_reports_again_what_it_had(training):
 def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_mib):
     """With room it fails, and its outcome is left behind with the reason; without, it has no outcome."""
     monkeypatch.chdir(ROOT)
-    task = Task("smoke", PAIR, "mgd", Sources(*map(Path, "dtp")), Tuning(**tuning()), code={})
+    task = Task("smoke", PAIR, "mgd", TuningParams(**tuning()), code={})
     space, start = search_space(task.tuning, "mgd", PAIR, load_pair(PAIR), "smoke")
     study = SharedStudy(tmp_path / "study", task.study_name, task.tuning, space, start)
-    claim = study.claim()
+    assigned = study.next_trial()
 
     def no_room(*_, **__):
         raise OSError(28, "No space left on device")
 
     parts = [ResolvedPart("mgd", "mgd", start, [])]
     monkeypatch.setattr(trial, "prepare_process", lambda: None)
-    monkeypatch.setattr(trial, "trial_config", lambda *_: (None, parts, ("scenes", "0")))
+    monkeypatch.setattr(trial, "trial_config", lambda *_: SimpleNamespace(config=None, parts=parts, data=None))
     monkeypatch.setattr(trial, "train", no_room)
     monkeypatch.setattr(trial.shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * 2**20))
     if free_mib < 16:
         with pytest.raises(OSError, match="No space left on device"):
-            trial.run_trial(task, claim, study.folder, None)
+            trial.run_trial(task, assigned, study.folder, None)
 
-        assert not study.note_path(claim.number).exists()
+        assert not study.note_path(assigned.number).exists()
         return
-    outcome = trial.run_trial(task, claim, study.folder, None)
+    outcome = trial.run_trial(task, assigned, study.folder, None)
 
     assert (outcome.state, outcome.values, outcome.iterations) == ("failed", None, 0)
     assert "No space left on device" in outcome.reason
-    assert read(study.note_path(claim.number))["reason"] == outcome.reason
+    assert read(study.note_path(assigned.number))["reason"] == outcome.reason
 
 
 WORKER = """

@@ -1,10 +1,11 @@
 """Leaderboard, records, weights, lock file and MLflow: each disagreement is a line, agreement none."""
 
 import hashlib
+import re
 
 import pytest
 
-from pipelines.commands.verify import claims, disagreements, study_disagreements
+from pipelines.commands.verify import disagreements, reported_runs, study_disagreements
 from pipelines.engine.tracking_store import TrackedRun
 from reports.schemas.run import Git
 from reports.stats.rows import Cells, Result
@@ -40,7 +41,7 @@ def story(tmp_path):
         "distill@pair/mgd/seed0": {"outs": [out("student.pth"), out("run.json")]},
         "evaluate@pair/mgd/seed0": {"outs": [out("metrics.json")]},
     }
-    (claim,) = claims(board(table), tmp_path)
+    (claim,) = reported_runs(board(table), tmp_path)
     return folder, claim, lock, tracked(found)
 
 
@@ -95,7 +96,7 @@ def test_changed_weights_are_found(story):
     found = told(story)
 
     assert [line.split(": ")[1][:12] for line in found[:2]] == ["student.pth "] * 2
-    assert "student.pth is not the file that dvc.lock records" in found[2]
+    assert re.search(r"student\.pth .*dvc\.lock", found[2])
     assert len(found) == 3
 
 
@@ -104,16 +105,16 @@ def test_a_missing_file_is_one_line(story):
     (story[0] / "student.pth").unlink()
     (line,) = told(story)
 
-    assert "student.pth is not there; dvc repro evaluate@pair/mgd/seed0, or dvc checkout" in line
+    assert re.search(r"student\.pth .*dvc repro evaluate@pair/mgd/seed0, or dvc checkout", line)
 
 
 def test_what_mlflow_says_otherwise(story):
     """A figure, a tag, a parameter, an unfinished run."""
     run = story[3]
 
-    assert told(story, metrics={**run.metrics, "test/AP": 99.0}) == ["pair/mgd/seed0: AP: MLflow says 99.0, metrics.json 13.0"]
-    assert told(story, tags={**run.tags, "git_commit": "h"}) == ["pair/mgd/seed0: tag git_commit: MLflow says h, run.json g"]
-    assert told(story, params={}) == ["pair/mgd/seed0: hyper-parameter alpha: MLflow says None, run.json 0.1"]
+    assert told(story, metrics={**run.metrics, "test/AP": 99.0}) == ["pair/mgd/seed0: AP: MLflow has 99.0, metrics.json 13.0"]
+    assert told(story, tags={**run.tags, "git_commit": "h"}) == ["pair/mgd/seed0: tag git_commit: MLflow has h, run.json g"]
+    assert told(story, params={}) == ["pair/mgd/seed0: hyper-parameter alpha: MLflow has None, run.json 0.1"]
     assert told(story, status="RUNNING") == ["pair/mgd/seed0: MLflow's run is RUNNING"]
 
 
@@ -133,7 +134,7 @@ def searched(tmp_path):
 
 def test_stages_of_a_tuned_row(searched, tmp_path):
     """Are its own, and its study is at hand."""
-    (claim,) = claims(searched[1], tmp_path)
+    (claim,) = reported_runs(searched[1], tmp_path)
 
     assert claim.stages == ("distill@pair/mgd/tuned/seed0", "evaluate@pair/mgd/tuned/seed0")
     assert (claim.name, claim.folder) == ("pair/mgd/tuned/seed0", tmp_path / "pair/mgd/tuned/seed0")
@@ -143,14 +144,13 @@ def test_stages_of_a_tuned_row(searched, tmp_path):
 def test_a_tuned_training_with_other_values_than_its_study_hands_out(searched, tmp_path):
     """Is a line; with those very values none."""
     found = result("box AP", 17.0, "mgd", variant="tuned", hparams={"alpha": 0.5, "kind": "l2"})
-    (claim,) = claims(searched[1], tmp_path)
+    (claim,) = reported_runs(searched[1], tmp_path)
     write_result(claim.folder, found)
     (claim.folder / "student.pth").write_bytes(b"weights")
-    of_values = [line for line in disagreements(claim, {}, lambda _: None) if "hands out" in line]
+    of_values = [line for line in disagreements(claim, {}, lambda _: None) if "selected" in line]
 
-    assert of_values == [
-        "pair/mgd/tuned/seed0: kind was trained with l2, the study hands out l1; dvc repro evaluate@pair/mgd/tuned/seed0"
-    ]
+    (line,) = of_values
+    assert re.match(r"pair/mgd/tuned/seed0: kind .*\bl2\b.*\bl1\b.*dvc repro evaluate@pair/mgd/tuned/seed0", line), line
 
 
 def test_a_study_is_the_one_that_the_lock_holds(searched, tmp_path):
@@ -164,8 +164,8 @@ def test_a_study_is_the_one_that_the_lock_holds(searched, tmp_path):
     ]
     path.write_text(study(seed=7).model_dump_json())
     first, second = study_disagreements(found, tmp_path, lock)
-    assert first.startswith("pair/mgd/tuned: the leaderboard has another study than ")
-    assert second.endswith("is not the file that dvc.lock records; dvc checkout, or dvc repro tune@pair/mgd")
+    assert re.match(rf"pair/mgd/tuned: .*leaderboard .*{path}", first), first
+    assert re.search(r"dvc\.lock .*dvc checkout, or dvc repro tune@pair/mgd$", second), second
     path.unlink()
     (line,) = study_disagreements(found, tmp_path, lock)
     assert "study.json is not there; dvc repro tune@pair/mgd" in line

@@ -12,8 +12,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from pipelines.engine.mmlab import published_config
-from pipelines.engine.training import prepare_process, quiet
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.published import published_config
 from pipelines.engine.weights import convert_checkpoint, file_sha256, load_frozen, read_weights, rewrite_safely
 
 # ResNet-50 with an eighth of the channels: built in a moment, same keys.
@@ -130,7 +130,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name, zipped):
     path = tmp_path / "model.pth"
     torch.save({"state_dict": {"weight": torch.ones(1)}, "meta": payload}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        ValueError, match=r"cannot be read as tensors alone \([Uu]nsupported (global: )?GLOBAL .*nothing in the file was run"
+        ValueError, match=r"model\.pth .*[Uu]nsupported (global: )?GLOBAL .*nothing in the file was run"
     ) as caught:
         read_weights(path, file_sha256(path))
 
@@ -164,7 +164,7 @@ def test_what_is_no_state_dict_is_one_line(tmp_path, content):
     """A tensor, a list, nothing, arrays, numbers."""
     path, digest = write(content, tmp_path / "model.pth")
 
-    with pytest.raises(ValueError, match=r"hold no state dict but|cannot be read as tensors alone: \w+ is none"):
+    with pytest.raises(ValueError, match=r"model\.pth .*(no state dict|as tensors alone)"):
         read_weights(path, digest)
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, content):
     path = tmp_path / "model.pth"
     path.write_bytes(content)
 
-    with pytest.raises(ValueError, match=r"^weights \S+ cannot be read as tensors alone \([^\n]*$"):
+    with pytest.raises(ValueError, match=r"^weights \S+model\.pth [^\n]*$"):
         read_weights(path, file_sha256(path))
 
 
@@ -227,9 +227,7 @@ def test_what_today_computes_may_be_missing(tmp_path):
     assert found["bbox_head.integral.project"].tolist() == list(range(17))
     del old["neck.fpn_convs.0.conv.bias"]
     path, digest = write(old, tmp_path / "less.pth")
-    with pytest.raises(
-        ValueError, match=r"than GFL here: 1 tensors differ, the first is neck\.fpn_convs\.0\.conv\.bias \(the file lacks neck\."
-    ):
+    with pytest.raises(ValueError, match=r"GFL .*\b1 tensors .*neck\.fpn_convs\.0\.conv\.bias \(the file lacks neck\."):
         convert_checkpoint(path, digest, fresh(config))
 
 
@@ -239,9 +237,7 @@ def test_another_shape_is_named(tmp_path):
     path, digest = write(build_in("mmdet", config).state_dict(), tmp_path / "coco.pth")
     config.bbox_head.num_classes = 20
 
-    with pytest.raises(
-        ValueError, match=r"2 tensors differ, the first is bbox_head.gfl_cls.bias \(of another shape bbox_head.gfl_cls.weight, "
-    ):
+    with pytest.raises(ValueError, match=r"\b2 tensors .*bbox_head\.gfl_cls\.bias .*shape bbox_head\.gfl_cls\.weight, "):
         convert_checkpoint(path, digest, fresh(config))
 
 
@@ -273,7 +269,7 @@ def test_a_segmenter_of_another_project_is_refused_by_its_keys(tmp_path):
     names = {"backbone.": "pretrained.", "decode_head.": "head.", "auxiliary_head.": "auxlayer."}
     path, digest = write(renamed(model.state_dict(), names), tmp_path / "other.pth")
 
-    with pytest.raises(ValueError, match="of another architecture than EncoderDecoder here") as caught:
+    with pytest.raises(ValueError, match=r"other\.pth .*EncoderDecoder") as caught:
         convert_checkpoint(path, digest, model)
     line = str(caught.value)
     assert "the file lacks backbone." in line
@@ -312,7 +308,7 @@ def test_an_imagenet_file_that_does_not_fit_is_refused(tmp_path):
     path, digest = write(build_in("mmdet", {**RESNET, "depth": 18}).state_dict(), tmp_path / "resnet18.pth")
     out = tmp_path / "plain.pth"
 
-    with pytest.raises(ValueError, match=r"of another architecture than ResNet here: \d+ tensors differ"):
+    with pytest.raises(ValueError, match=r"resnet18\.pth .*ResNet .*\d+ tensors"):
         rewrite_safely(path, digest, out, backbone=fresh(RESNET))
     assert not out.exists()
 

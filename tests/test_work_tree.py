@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import REPORTS, ROOT, edit_yaml, git
 
+pytestmark = pytest.mark.slow
+
 # Those that read documents, results or the default grid, as far as they take seconds.
 READERS = (
     "tests/test_documents.py",

@@ -117,7 +117,7 @@ class Case:
 
     @property
     def with_objects(self) -> bool:
-        """Whether any location or proposal may be positive."""
+        """Allows positive locations and proposals."""
         return self.boxes == "some"
 
     @property
@@ -231,6 +231,11 @@ CASES = {
     "boxes outside the image": {"boxes": "outside", "seed": 4},
     "three images, five levels": {"num_images": 3, "sizes": ((9, 7), (5, 4), (3, 2), (2, 1), (1, 1)), "seed": 5},
 }
+
+
+def rand(*shape, seed=0):
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def assert_exact(method, naive, case, *, rel=1e-9):

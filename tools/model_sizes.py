@@ -20,8 +20,8 @@ from torch import nn
 
 from benchmarks.pair import Model
 from benchmarks.throughput import Complexity, PairSize, Size
-from pipelines.engine.mmlab import published_config
-from pipelines.engine.training import prepare_process, quiet
+from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.published import published_config
 from pipelines.params import load_pair
 
 ABOUT = "Published models at their input size; schema: Complexity in benchmarks/throughput.py."

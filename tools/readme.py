@@ -1,6 +1,6 @@
-"""README's table of results, made anew from a leaderboard.
+"""Compact results table of the README, from a leaderboard.
 
-    python -m tests.readme [reports/leaderboard.json] [--readme README.md]
+    python -m tools.readme [reports/mini/leaderboard.json] [--readme README.md]
 
 ``tests/test_documents.py`` compares the two as git has them, so both are staged together.
 """
@@ -9,27 +9,98 @@ import argparse
 import re
 from pathlib import Path
 
-from pipelines.reporting.collect import read_board
-from reports.formats.markdown import overview
+from pipelines.reporting.records import read_board
+from reports.formats import wording
+from reports.schemas.leaderboard import Leaderboard, Row, Table
 
+BASELINE, TWICE = "none", "none_twice"  # no distillation, for the pair's schedule and for twice as long
 BEGIN, END = "<!-- results: begin -->\n", "\n<!-- results: end -->"
-_TABLE = re.compile(f"(?<={BEGIN}).*(?={END})", re.DOTALL)
+_NOTE = (
+    "Points of AP or mIoU on the test split, mean ± standard deviation over n seeds; the best method is selected on the same split, "
+    "and all rows are in the leaderboard."
+)
+_BLOCK = re.compile(f"(?<={BEGIN}).*?(?={END})", re.DOTALL)
 
 
-def shown_table(readme: str) -> str:
-    """The table that README's text holds."""
-    (table,) = _TABLE.findall(readme)
-    return table
+def compact(board: Leaderboard) -> str:
+    """One line per pair: teacher, baseline, and the method with the largest gain; below it the baseline of twice the length.
+
+    Rows that are tuned or not finished are excluded.
+    """
+    header = "| pair | teacher | baseline | best method | its gain [95 %] |\n|---|---|---|---|---|"
+    lines = [_line(table) for table in board.tables]
+    notes = [
+        _NOTE,
+        *filter(None, map(_twice_as_long, board.tables)),
+        *_order(board),
+    ]
+    return "\n".join([header, *lines]) + "\n\n" + "\n".join(notes)
+
+
+def shown_block(readme: str) -> str:
+    """The generated block of the README's text."""
+    (block,) = _BLOCK.findall(readme)
+    return block
+
+
+def replaced(readme: str, block: str) -> str:
+    """The README's text with another generated block."""
+    return _BLOCK.sub(lambda _: block, readme)
+
+
+def _line(table: Table) -> str:
+    teacher = f"{table.teacher.score:.1f} {wording.short(table.metric)}" if table.teacher else ""
+    baseline, best = _row(table, BASELINE), _best(table)
+    cells = [
+        table.title,
+        teacher,
+        _score(baseline) if baseline else "",
+        f"{best.title}: {_score(best)}" if best else "",
+        wording.gain(best) if best else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _score(row: Row) -> str:
+    return f"{wording.mean(row)} (n={row.num_seeds})"
+
+
+def _row(table: Table, method: str) -> Row | None:
+    return next((row for row in table.rows if row.method == method and row.mean is not None), None)
+
+
+def _best(table: Table) -> Row | None:
+    rows = [row for row in table.rows if row.gain is not None and not row.is_tuned and row.method not in (BASELINE, TWICE)]
+    return max(rows, key=lambda row: row.gain or 0.0, default=None)
+
+
+def _twice_as_long(table: Table) -> str | None:
+    row, best = _row(table, TWICE), _best(table)
+    if row is None or row.gain is None:
+        return None
+    sentence = f"**The baseline trained twice as long gains {wording.gain(row)} on {table.title}"
+    if best is None or best.gain is None:
+        return sentence + ".**"
+    return sentence + (", more than any method.**" if row.gain > best.gain else f", less than {best.title}.**")
+
+
+def _order(board: Leaderboard) -> list[str]:
+    """The last prediction is over all pairs."""
+    found = [one for one in board.predictions[-1:] if one.rho is not None and one.low is not None]
+    return [
+        f"Rank correlation of the gains here with the reported ones: {one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}] over "
+        f"{one.num_rows} rows."
+        for one in found
+    ]
 
 
 def main() -> None:
-    """Put the leaderboard's table into README."""
+    """Write the leaderboard's table into the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("board", type=Path, nargs="?", default=Path("reports/leaderboard.json"))
+    parser.add_argument("board", type=Path, nargs="?", default=Path("reports/mini/leaderboard.json"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     args = parser.parse_args()
-    table = overview(read_board(args.board))
-    args.readme.write_text(_TABLE.sub(lambda _: table, args.readme.read_text()))
+    args.readme.write_text(replaced(args.readme.read_text(), compact(read_board(args.board))))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from tests.views import MAP_ROLES, Case
 
 ONE_STAGE = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))

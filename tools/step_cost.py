@@ -17,11 +17,13 @@ from typing import Any
 
 import torch
 
-from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_training
-from pipelines.engine.dummy_batches import made_up_batch
-from pipelines.engine.training import prepare_process, save_weights
-from pipelines.engine.weights import file_sha256
-from pipelines.params import cell_parts, impossible_reason, load_grid
+from pipelines.engine.compose import compose_cell, compose_training
+from pipelines.engine.dummy_batches import dummy_batch
+from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.setting import Distillation, Weights
+from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.params import load_grid
+from pipelines.recipes import cell_parts, impossible_reason
 from tests.conftest import build, setting, total
 
 IMAGES = 16
@@ -85,7 +87,7 @@ def main() -> None:
                 parts, _ = cell_parts(name, pair_name, at.pair, "mini")
                 config = compose_cell(at, Distillation(parts, weights, None), seed=0)
                 model = build(config).train()
-                batch = model.data_preprocessor(made_up_batch(config, (at.tier.scenes.image_px,) * 2, IMAGES), training=True)
+                batch = model.data_preprocessor(dummy_batch(config, (at.tier.scenes.image_px,) * 2, IMAGES), training=True)
                 row = {"pair": pair_name, "method": name} | measure(model, batch["inputs"], batch["data_samples"], args.turns)
                 rows.append(row)
                 print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)

@@ -1,16 +1,15 @@
-"""Two leaderboards side by side: ``python -m pipelines.commands.compare A B``; each a leaderboard.json or a git revision that has one."""
+"""Verb ``compare``: two leaderboards side by side."""
 
-import argparse
 import subprocess
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines import errors, layout
-from pipelines.reporting.collect import read_board
+from pipelines import layout
+from pipelines.commands.terminal import console
+from pipelines.reporting.records import read_board
 from reports.formats.wording import LEVEL
 from reports.schemas.leaderboard import Leaderboard
 from reports.stats.comparison import Change, changes, differences
@@ -20,7 +19,7 @@ _PIPE_COLUMNS = 160
 
 
 def open_board(name: str) -> Leaderboard:
-    """A leaderboard by its file, or as a git revision has it; ValueError where it is neither."""
+    """Read a leaderboard from its file or from a git revision; ValueError where there is neither."""
     if Path(name).is_file():
         return read_board(Path(name))
     done = subprocess.run(["git", "show", f"{name}:{_FILE}"], capture_output=True, text=True, check=False)  # noqa: S603, S607
@@ -36,7 +35,7 @@ def open_board(name: str) -> Leaderboard:
 
 
 def side_by_side(found: list[Change]) -> Table:
-    """One line a row of either."""
+    """Table with one line per row of either leaderboard."""
     table = Table("pair", "method", "A (n)", "B (n)", "B - A [95 %]", "moved", title="scores on the test split, points")
     for change in found:
         table.add_row(
@@ -61,24 +60,21 @@ def _difference(change: Change) -> Text:
     return Text(f"{change.difference:+.2f}{interval}")
 
 
-def main() -> None:
-    """Print what moved, and what else differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("a", metavar="A")
-    parser.add_argument("b", metavar="B")
-    args = parser.parse_args()
-    a, b = open_board(args.a), open_board(args.b)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPE_COLUMNS)
+def compare(first: str, second: str, /) -> None:
+    """Compare two leaderboards row by row.
+
+    A row has moved beyond its interval where the difference of the means is significant at 5 %.
+    Differences in data, packages, environment and hyper-parameters are listed below the table.
+
+    Args:
+        first: a leaderboard.json, or a git revision whose committed one is meant; A in the table.
+        second: the same; B in the table.
+    """
+    a, b = open_board(first), open_board(second)
     found = changes(a, b)
-    console.print(side_by_side(found))
+    console(_PIPE_COLUMNS).print(side_by_side(found))
     beyond = sum(change.moved == "beyond" for change in found)
     tested = sum(change.low is not None and change.moved in ("within", "beyond") for change in found)
     print(f"{beyond} of {tested} rows moved beyond their interval; {LEVEL * tested:.1f} would by chance")
     for line in differences(a, b):
         print(f"differs: {line}")
-
-
-if __name__ == "__main__":
-    errors.run(main)

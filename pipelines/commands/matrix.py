@@ -1,237 +1,101 @@
-"""``make smoke``: every pair with every method that fits it, two iterations each, in one table.
+"""Verb ``matrix``: every pair with every method, two iterations each, in one table.
 
-Each pair is one process: it trains the pair's teacher, then for every method its prior, its student, and evaluates,
-through the same composition, distiller, data pipelines and metrics as the stages, without DVC and MLflow around them.
-Exit code 1 where a cell fails; the table says why.
+Through the composition, distiller, data pipelines and metrics of the stages, without DVC and MLflow around them.
 """
 
-import argparse
 import json
-import math
-import subprocess
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from benchmarks.synthetic import write_scenes
-from pipelines import errors
 from pipelines.commands.names import all_methods, all_pairs
-from pipelines.params import cell_parts, impossible_reason, load_pair, load_parts, load_tier
+from pipelines.measurement.smoke import TIER, CellResult, as_table, cells_file, subset
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import impossible_reason
+from pipelines.runner.processes import Child, ProcessEnd
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
-    from torch import nn
-
-    from pipelines.engine.compose import Setting, Weights
-
-TIER = "smoke"
-_RAN = "ran"
+_AT_A_TIME = 2
+_POLL_S = 0.1
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A cell of the table: ``ran`` with its last loss and score, a reason why it cannot be, or what went wrong."""
-
-    pair: str
-    method: str
-    said: str
-    loss: float | None = None
-    score: float | None = None
-    seconds: float | None = None
-
-
-def share(
-    pairs: list[str], methods: list[str], *, of: int, runs: Callable[[str, str], bool] = lambda _pair, _method: True
-) -> dict[str, list[str]]:
-    """One cell in ``of``, spread so that every pair and every method is met; the baseline of every pair is in it.
-
-    A method that would be met only on pairs where it does not run is also in it on the first where it ``runs``.
-    """
-    met = {pair: {name for j, name in enumerate(methods) if (i + j) % of == 0 or name == "none"} for i, pair in enumerate(pairs)}
-    for name in methods:
-        if not any(name in met[pair] and runs(pair, name) for pair in pairs):
-            met[next((pair for pair in pairs if runs(pair, name)), pairs[0])].add(name)
-    return {pair: [name for name in methods if name in names] for pair, names in met.items()}
-
-
-def runs_here(pair_name: str, method: str) -> bool:
-    """Return True for a cell that can run at this tier; False where a file is wrong, which its pair's worker says."""
+def is_supported(pair_name: str, method: str) -> bool:
+    """Return True for a cell that can run at this tier; False where a file is wrong, which its pair's process reports."""
     try:
         return impossible_reason(pair_name, load_pair(pair_name), method, TIER) is None
     except ValueError:
         return False
 
 
-def main() -> None:
-    """Run the table, or as a worker one pair of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", nargs="+", default=all_pairs())
-    parser.add_argument("--methods", nargs="+", default=all_methods())
-    parser.add_argument("--one-in", type=int, default=1, help="run a share of the cells only")
-    parser.add_argument("--out", type=Path, default=Path("work/smoke"))
-    parser.add_argument("--worker", help="run this pair here, and print its outcomes as JSON")
-    args = parser.parse_args()
-    chosen = share(args.pairs, args.methods, of=args.one_in, runs=runs_here)
-    if args.worker:
-        for outcome in run_pair(args.worker, args.methods, args.out):
-            print(json.dumps(asdict(outcome)), flush=True)
-        return
-    begun = time.monotonic()
-    write_scenes(load_tier(TIER).scenes, args.out / "data")
-    outcomes = run_all(chosen, args.out)
-    table = as_table(outcomes, args.methods)
-    (args.out / "table.md").write_text(table)
-    counts = [
-        f"{sum(map(test, outcomes))} {word}" for word, test in (("ran", _ran), ("impossible", _cannot), ("failed", _failed))
-    ]
+def matrix(
+    *, pairs: list[str] | None = None, methods: list[str] | None = None, one_in: int = 1, out: Path = Path("work/smoke")
+) -> None:
+    """Run every pair with every method, two iterations each, and print one table.
+
+    Each pair is one process: it trains the pair's teacher, then for every method its auxiliary module and its student,
+    and evaluates the student. Exit code 1 where a cell fails; the table says why.
+
+    Args:
+        pairs: names of pairs; all if not given.
+        methods: names of methods; all if not given.
+        one_in: run one cell in so many, spread over all pairs and methods.
+        out: folder of data, weights and table.md.
+    """
+    if one_in < 1:
+        raise ValueError(f"--one-in is {one_in}; give 1 or more")
+    begun, columns = time.monotonic(), methods or all_methods()
+    scenes = load_tier(TIER).scenes
+    assert scenes is not None, "the tier's data are synthetic"  # noqa: S101 (a file of the project itself)
+    write_scenes(scenes, out / "data")
+    results = run_all(subset(pairs or all_pairs(), columns, one_in=one_in, runs=is_supported), out)
+    table = as_table(results, columns)
+    (out / "table.md").write_text(table)
+    num_ran, num_failed = sum(one.ran for one in results), sum(one.failed for one in results)
     print(
-        f"{table}\n{', '.join(counts)}, in {time.monotonic() - begun:.0f} s; the table is in {args.out / 'table.md'}", flush=True
+        f"{table}\n{num_ran} ran, {len(results) - num_ran - num_failed} unsupported, {num_failed} failed, in "
+        f"{time.monotonic() - begun:.0f} s; the table is in {out / 'table.md'}",
+        flush=True,
     )
-    if any(map(_failed, outcomes)):
+    if num_failed:
         sys.exit(1)
 
 
-def _ran(outcome: Outcome) -> bool:
-    return outcome.said == _RAN
+def run_all(chosen: Mapping[str, Sequence[str]], out: Path) -> list[CellResult]:
+    """Run every pair in a subprocess of its own, two at a time."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server starts
+    waiting, running, found = list(chosen), dict[str, Child](), dict[str, list[CellResult]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < _AT_A_TIME:
+                pair = waiting.pop(0)
+                (out / pair).mkdir(parents=True, exist_ok=True)
+                cells_file(out, pair).write_text("")
+                running[pair] = Child(
+                    "pipelines.engine.smoke_cells:run_pair",
+                    pair,
+                    chosen[pair],
+                    out,
+                    log=out / pair / "log.txt",
+                    trace=out / pair / "traceback.txt",
+                )
+            for pair, child in list(running.items()):
+                if (end := child.poll(_POLL_S)) is None:
+                    continue
+                del running[pair]
+                found[pair] = _results(pair, chosen[pair], end, out)
+                num_ran, num_failed = sum(one.ran for one in found[pair]), sum(one.failed for one in found[pair])
+                print(f"[smoke] {pair}: {num_ran} ran, {num_failed} failed", flush=True)
+    except BaseException:
+        for child in running.values():
+            child.kill()
+        raise
+    return [result for pair in chosen for result in found[pair]]
 
 
-def _failed(outcome: Outcome) -> bool:
-    return outcome.said.startswith("failed")
-
-
-def _cannot(outcome: Outcome) -> bool:
-    return not _ran(outcome) and not _failed(outcome)
-
-
-def run_all(chosen: dict[str, list[str]], out: Path) -> list[Outcome]:
-    """Every pair in a process of its own, two at a time."""
-
-    def run(pair: str) -> list[Outcome]:
-        command = [
-            sys.executable,
-            "-m",
-            "pipelines.commands.matrix",
-            "--worker",
-            pair,
-            "--methods",
-            *chosen[pair],
-            "--out",
-            str(out),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        found = [Outcome(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            missing = [name for name in chosen[pair] if name not in {outcome.method for outcome in found}]
-            found += [Outcome(pair, name, f"failed: {said}") for name in missing]
-        print(f"[smoke] {pair}: {sum(map(_ran, found))} ran, {sum(map(_failed, found))} failed", flush=True)
-        return found
-
-    with ThreadPoolExecutor(2) as pool:
-        return [outcome for outcomes in pool.map(run, chosen) for outcome in outcomes]
-
-
-def run_pair(name: str, methods: list[str], out: Path) -> Iterator[Outcome]:
-    """A pair's teacher, and every method's cell; what cannot be is said without training."""
-    pair = load_pair(name)
-    reasons = {method: impossible_reason(name, pair, method, TIER) for method in methods}
-    yield from (Outcome(name, method, reason) for method, reason in reasons.items() if reason)
-    possible = [method for method, reason in reasons.items() if not reason]
-    if not possible:
-        return
-
-    from pipelines.engine.compose import Weights, compose_training  # noqa: PLC0415 (seconds)
-    from pipelines.engine.stage import open_setting  # noqa: PLC0415
-    from pipelines.engine.training import prepare_process, save_weights  # noqa: PLC0415
-    from pipelines.engine.weights import file_sha256  # noqa: PLC0415
-
-    prepare_process()
-    setting, folder = open_setting(TIER, name, out / "data"), out / name
-    model, _ = _train(compose_training(setting, "teacher", seed=0), folder / "teacher")
-    save_weights(model, folder / "teacher.pth")
-    teacher = Weights(folder / "teacher.pth", file_sha256(folder / "teacher.pth"))
-    for method in possible:
-        begun = time.monotonic()
-        try:
-            loss, score = _run_cell(setting, name, method, teacher, folder / method)
-        except Exception as error:  # noqa: BLE001 (a row of the table, whatever it is)
-            said = " ".join(str(error).split()) or type(error).__name__
-            yield Outcome(name, method, f"failed: {type(error).__name__}: {said}")
-        else:
-            yield Outcome(name, method, _RAN, loss, score, time.monotonic() - begun)
-
-
-def _run_cell(setting: "Setting", name: str, method: str, teacher: "Weights", folder: Path) -> tuple[float, float | None]:
-    from pipelines.engine.compose import Distillation, Weights, compose_cell, compose_prior  # noqa: PLC0415
-    from pipelines.engine.training import save_weights  # noqa: PLC0415
-    from pipelines.engine.weights import file_sha256  # noqa: PLC0415
-    from pipelines.stages.evaluate import measure  # noqa: PLC0415
-
-    prior, pair = None, setting.pair
-    for part in load_parts(method):
-        if part.recipe.prior is not None:
-            training = part.prior_training(name, pair.head, TIER).model_dump()
-            config = compose_prior(setting, teacher, code=part.code, hparams=part.recipe.prior.hparams, training=training, seed=0)
-            learner, _ = _train(config, folder / "prior")
-            save_weights(learner.prior, folder / "prior.pth")
-            prior = Weights(folder / "prior.pth", file_sha256(folder / "prior.pth"))
-    parts, _ = cell_parts(method, name, pair, TIER)
-    model, loss = _train(compose_cell(setting, Distillation(parts, teacher, prior), seed=0), folder / "student")
-    save_weights(model.student, folder / "student.pth")
-    return loss, measure(setting, "student", folder / "student.pth", folder / "test").score
-
-
-def _train(config: "Config", folder: Path) -> tuple["nn.Module", float]:
-    """Train a config to its end; the model and its last loss. ValueError where a loss is no number."""
-    from mmengine.hooks import Hook  # noqa: PLC0415
-    from mmengine.runner import Runner  # noqa: PLC0415
-
-    from pipelines.engine.training import quiet  # noqa: PLC0415
-
-    class Watch(Hook):
-        loss = math.nan
-
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002 (MMEngine's)
-            values = {key: float(value) for key, value in outputs.items()}
-            bad = [key for key, value in values.items() if not math.isfinite(value)]
-            if bad:
-                raise ValueError(f"{', '.join(bad)} is not finite at iteration {runner.iter + 1}")
-            self.loss = values["loss"]
-
-    config.work_dir, config.experiment_name = str(folder), f"{folder}-{time.monotonic_ns()}"
-    config.default_hooks.checkpoint = None
-    config.val_dataloader = config.val_evaluator = config.val_cfg = None
-    watch = Watch()
-    with quiet():
-        runner = Runner.from_cfg(config)
-        runner.register_hook(watch)
-        runner.train()
-    return runner.model, watch.loss
-
-
-def as_table(outcomes: list[Outcome], methods: list[str]) -> str:
-    """Markdown: a row a pair, a column a method, and below it the reasons, numbered."""
-    reasons = list(dict.fromkeys(outcome.said for outcome in outcomes if not _ran(outcome)))
-    cells = {(outcome.pair, outcome.method): outcome for outcome in outcomes}
-
-    def show(pair: str, method: str) -> str:
-        outcome = cells.get((pair, method))
-        if outcome is None:
-            return "not asked"
-        if _ran(outcome):
-            return f"{outcome.score:.1f}"
-        return f"({reasons.index(outcome.said) + 1})" + (" FAILED" if _failed(outcome) else "")
-
-    pairs = list(dict.fromkeys(outcome.pair for outcome in outcomes))
-    lines = [f"| pair | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
-    lines += [f"| {pair} | {' | '.join(show(pair, method) for method in methods)} |" for pair in pairs]
-    lines += ["", "A number: it ran; what its student scored after two iterations, which means nothing. Otherwise:", ""]
-    return "\n".join([*lines, *(f"({number}) {reason}" for number, reason in enumerate(reasons, 1)), ""])
-
-
-if __name__ == "__main__":
-    errors.run(main)
+def _results(pair: str, methods: Sequence[str], end: ProcessEnd, out: Path) -> list[CellResult]:
+    """Results of a pair's process; where it failed, the cells that it did not reach have failed with it."""
+    found = [CellResult(**json.loads(line)) for line in cells_file(out, pair).read_text().splitlines()]
+    missing = [name for name in methods if name not in {result.method for result in found}]
+    return found + [CellResult(pair, name, f"failed: {end.problem or 'no result'}") for name in missing]

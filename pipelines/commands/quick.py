@@ -1,8 +1,4 @@
-"""``make quick``: the main job in small, to see in minutes what it gives: one pair, the control and two methods, one seed.
-
-The project's files are copied to ``work/quick`` and the same stages run there under DVC, with a grid and lengths of their own, so that
-nothing of the default grid is touched; what finished there is kept for the next time.
-"""
+"""Verb ``quick``: the stages on a small grid, in a copy of the project's files under ``work/quick``."""
 
 import os
 import shutil
@@ -13,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from pipelines import errors
 
 FOLDER = Path("work/quick")
 _COPIED = ("benchmarks", "methods", "pipelines", "reports", "dvc.yaml", "params.yaml", ".dvcignore")
@@ -32,7 +26,7 @@ _PRETRAINING_EPOCHS, _TEACHER_EPOCHS, _STUDENT_EPOCHS, _TEST_IMAGES = 3, 3, 1, 4
 
 
 def quick_tier(mini: dict[str, Any]) -> dict[str, Any]:
-    """The mini tier's description with everything shorter."""
+    """Return the mini tier with everything shorter."""
     tier = {**mini, "title": f"{mini['title']}, half as long", "scenes": {**mini["scenes"], "test": _TEST_IMAGES}}
     tier["pretraining"] = {**mini["pretraining"], "epochs": _PRETRAINING_EPOCHS, "least_accuracy": 30}
     tier["schedule"] = {**mini["schedule"], "teacher_epochs": _TEACHER_EPOCHS, "student_epochs": _STUDENT_EPOCHS}
@@ -40,7 +34,7 @@ def quick_tier(mini: dict[str, Any]) -> dict[str, Any]:
 
 
 def lay_out(folder: Path) -> None:
-    """Copy the project into a folder with the small grid; records of an earlier time stay."""
+    """Copy the project into a folder with the small grid; records of an earlier run stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in _COPIED:
         if Path(name).is_dir():
@@ -55,18 +49,18 @@ def lay_out(folder: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def main() -> None:
-    """Lay out, run, and say where the page is."""
+def quick() -> None:
+    """Run a small grid in minutes: one pair, the baseline and two methods, one seed.
+
+    The project's files are copied to work/quick, and the same stages run there under DVC with shorter schedules,
+    so that nothing of the grid in params.yaml is touched. Results there are kept for the next time.
+    """
     begun = time.monotonic()
     lay_out(FOLDER)
     environment = {**os.environ, "PYTHONPATH": ""}
     if not (FOLDER / ".dvc").is_dir():
         subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=FOLDER, check=True, env=environment)
-    done = subprocess.run([sys.executable, "-m", "pipelines.commands.run"], cwd=FOLDER, env=environment, check=False)
+    done = subprocess.run([sys.executable, "-m", "pipelines", "run"], cwd=FOLDER, env=environment, check=False)
     if done.returncode:
-        raise ValueError(f"the small job failed; its logs are in {FOLDER}/work/logs")
+        raise ValueError(f"the small grid failed; its logs are in {FOLDER}/work/logs")
     print(f"done in {(time.monotonic() - begun) / 60:.1f} min; open {FOLDER}/reports/quick/leaderboard.html", flush=True)
-
-
-if __name__ == "__main__":
-    errors.run(main)

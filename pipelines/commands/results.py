@@ -1,40 +1,36 @@
-"""What is claimed for a pair, and by whom: ``python -m pipelines.commands.results gfl_r101_r50``; without a pair, how much for which."""
+"""Verb ``results``: the registry of reported results, per pair."""
 
-import argparse
-import sys
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.reported import Registry, ReportedResult
-from pipelines import errors
 from pipelines.commands.names import all_pairs
+from pipelines.commands.terminal import console
 from pipelines.params import load_yaml
 
-_ORDER = ("teacher", "control", "method")
-_PIPE_COLUMNS = 250  # of a table that goes to a file or a pipe, where nothing tells how wide it may be
+_KINDS: tuple[Literal["teacher"], Literal["control"], Literal["method"]] = ("teacher", "control", "method")
+_TITLES = ("teacher", "baseline", "method")
 
 
 def overview(figures: list[ReportedResult], pairs: list[str]) -> Table:
-    """How many figures there are for each pair, and for which of the suite's methods."""
-    table = Table("pair", "figures", "teacher", "control", "method", "of the suite's methods", title="published figures")
+    """Table of the number of results per pair, and of the suite's methods among them."""
+    table = Table("pair", "results", *_TITLES, "of the suite's methods", title="reported results")
     for pair in pairs:
         found = [figure for figure in figures if _pair_of(figure) == pair]
-        counts = Counter(figure.what for figure in found)
+        counts: Counter[str] = Counter(figure.what for figure in found)
         methods = sorted({figure.place[1] for figure in found if figure.what == "method" and figure.place[1]})
-        table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _ORDER), ", ".join(methods))
+        table.add_row(pair, str(len(found)), *(str(counts[what]) for what in _KINDS), ", ".join(methods))
     elsewhere = sum(_pair_of(figure) is None for figure in figures)
-    table.caption = (
-        f"{len(figures)} in all; {elsewhere} belong to none of the suite's pairs: python -m pipelines.commands.results --other"
-    )
+    table.caption = f"{len(figures)} in all; {elsewhere} belong to none of the suite's pairs: ./kd results --other"
     return table
 
 
-def claims(figures: list[ReportedResult], title: str, *, settings: bool) -> Table:
-    """One row a figure: teachers, controls, then methods by name; what contradicts or qualifies it in the last column."""
+def results_table(figures: list[ReportedResult], title: str, *, settings: bool) -> Table:
+    """Table with one row per result: teachers, baselines, then methods by name; conflicting results in the last column."""
     where = ("setting",) if settings else ()
     table = Table(
         *where,
@@ -48,15 +44,15 @@ def claims(figures: list[ReportedResult], title: str, *, settings: bool) -> Tabl
         "source",
         "read",
         "comparable",
-        "disagrees with",
+        "conflicts with",
         title=title,
     )
     by_id = {figure.id: figure for figure in figures}
     for figure in sorted(
-        figures, key=lambda f: ((settings and f.setting) or "", _ORDER.index(f.what), f.shown_method.lower(), -f.value)
+        figures, key=lambda f: ((settings and f.setting) or "", _KINDS.index(f.what), f.shown_method.lower(), -f.value)
     ):
         gain = None if figure.baseline is None else f"{round(figure.value - figure.baseline, 4):+}"
-        rivals = "; ".join(f"{by_id[name].value} ({name})" for name in figure.disagrees_with)
+        conflicting = "; ".join(f"{by_id[name].value} ({name})" for name in figure.disagrees_with)
         cells = [
             *([figure.setting] if settings else []),
             figure.shown_method,
@@ -69,9 +65,9 @@ def claims(figures: list[ReportedResult], title: str, *, settings: bool) -> Tabl
             figure.source if figure.kind == "published" else f"{figure.source} [{figure.kind.replace('_', ' ')}]",
             figure.read,
             _comparable(figure),
-            rivals,
+            conflicting,
         ]
-        table.add_row(*(Text(cell or "") for cell in cells), style="yellow" if rivals else None)
+        table.add_row(*(Text(cell or "") for cell in cells), style="yellow" if conflicting else None)
     return table
 
 
@@ -80,31 +76,30 @@ def _pair_of(figure: ReportedResult) -> str | None:
 
 
 def _comparable(figure: ReportedResult) -> str:
-    """``yes``, or in what the suite's run at full size differs; empty where it has no such row."""
+    """``yes``, or the differences of the suite's run at paper scale; empty where it has no such row."""
     if figure.comparable is None:
         return ""
     return "yes" if figure.comparable else "; ".join(f"{difference.kind}: {difference.why}" for difference in figure.differs)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pair", nargs="?", help="a file of benchmarks/pairs, without .yaml")
-    parser.add_argument("--other", action="store_true", help="the figures that belong to none of the suite's pairs")
-    args = parser.parse_args()
+def results(pair: str | None = None, /, *, other: bool = False) -> None:
+    """Print the results reported for a pair, or how many there are per pair.
+
+    Each has its source, its baseline and gain, what it conflicts with, and how its run differs from the suite's.
+
+    Args:
+        pair: name of a file in benchmarks/pairs, without .yaml; every pair is counted if not given.
+        other: print the results that belong to none of the suite's pairs.
+    """
     figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root
-    pairs = sorted({*all_pairs()} | {pair for f in figures if (pair := _pair_of(f))})
-    if args.pair and args.other:
+    pairs = sorted({*all_pairs()} | {name for f in figures if (name := _pair_of(f))})
+    if pair and other:
         raise ValueError("give either a pair or --other")
-    if args.pair and args.pair not in pairs:
-        raise ValueError(f"unknown pair '{args.pair}'; there are: {', '.join(pairs)}")
-    if args.pair or args.other:
-        title = args.pair or "on none of the suite's pairs"
-        table = claims([f for f in figures if _pair_of(f) == args.pair], title, settings=args.other)
+    if pair and pair not in pairs:
+        raise ValueError(f"unknown pair '{pair}'; there are: {', '.join(pairs)}")
+    if pair or other:
+        title = pair or "on none of the suite's pairs"
+        table = results_table([f for f in figures if _pair_of(f) == pair], title, settings=other)
     else:
         table = overview(figures, pairs)
-    Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
-
-
-if __name__ == "__main__":
-    errors.run(main)
+    console().print(table)

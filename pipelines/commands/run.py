@@ -1,10 +1,5 @@
-"""``make repro``: what ``dvc repro`` does, several units at a time, on this machine or on a cluster.
+"""Verb ``run``: the work of ``dvc repro``, several units at a time, on this machine or on a cluster."""
 
-A unit is a student (trained, then evaluated), a teacher, an auxiliary module, a study.  Stopped at any moment, the next start
-goes on where this one was.  A plain ``dvc repro`` gives the same results, serially.
-"""
-
-import argparse
 import json
 import os
 import signal
@@ -12,20 +7,20 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipelines import errors, layout
-from pipelines.grid import write_stages
+from pipelines import layout
+from pipelines.commands.status import status as show_status
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
+from pipelines.runner.local import Local
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen, duration
-
-_EXECUTORS = ("local", "slurm")
+from pipelines.stage_list import write_stages
 
 
 def open_record() -> Record:
-    """DVC's side, once grid.yaml lists what params.yaml asks for."""
+    """Open DVC's side, once grid.yaml lists the stages that params.yaml requests."""
     if not layout.GRID.is_file():
         _renew()
     record = Record()
@@ -61,41 +56,42 @@ def expected(keys: list[str], measured: Path = layout.COMMITTED / "leaderboard.j
     return {key: (known | students).get(key, typical if "/seed" in key else 1.0) for key in keys}
 
 
-def executor_of(args: argparse.Namespace) -> Executor:
-    """Executor that the command line names; ValueError where it is unknown or not to be had."""
-    if args.executor == "local":
-        from pipelines.runner.local import Local  # noqa: PLC0415
+def _executor(name: str, jobs: int | None, gpus_per_unit: int) -> Executor:
+    """Executor of a name; ValueError where its options are wrong or there is no such cluster."""
+    if name == "slurm":
+        from pipelines.runner.slurm import Slurm  # noqa: PLC0415 (submitit is for those who have a cluster)
 
-        return Local(args.jobs, args.gpus_per_unit)
-    if args.executor == "slurm":
-        from pipelines.runner.slurm import Slurm  # noqa: PLC0415
-
-        return Slurm.of(Path("slurm.yaml"), args.jobs)
-    raise ValueError(f"--executor {args.executor} is unknown; there are: {', '.join(_EXECUTORS)}")
+        return Slurm.of(Path("slurm.yaml"), jobs)
+    return Local(jobs, gpus_per_unit)
 
 
-def main() -> None:
-    """Bring everything up to date, or say how far it is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--executor", default="local", help="local (this machine), or slurm (see slurm.yaml)")
-    parser.add_argument("--jobs", type=int, help="units at a time; one per GPU, or per core, if not given")
-    parser.add_argument("--gpus-per-unit", type=int, default=1, help="where this machine has GPUs (default: %(default)s)")
-    parser.add_argument("--status", action="store_true", help="only tell what is queued, running, done and failed")
-    args = parser.parse_args()
-    if args.status:
-        from pipelines.commands.status import show  # noqa: PLC0415
+def run(
+    *, executor: Literal["local", "slurm"] = "local", jobs: int | None = None, gpus_per_unit: int = 1, status: bool = False
+) -> None:
+    """Run everything that is out of date, several units at a time.
 
-        show()
+    A unit is a student (trained, then evaluated), a teacher, an auxiliary module or a study.
+    Stopped at any moment, the next start continues from there.
+    A plain `dvc repro` gives the same results, serially.
+
+    Args:
+        executor: where units run: on this machine, or as jobs of the cluster that slurm.yaml describes.
+        jobs: units at a time; one per GPU, or per core, if not given.
+        gpus_per_unit: GPUs of each unit, where this machine has any.
+        status: print the state of each unit instead, as verb status does.
+    """
+    if status:
+        show_status()
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     # The stages call `python`.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.monotonic()
     with alone():
-        executor = executor_of(args)
+        place = _executor(executor, jobs, gpus_per_unit)
         record = open_record()
-        screen = Screen(expected(list(record.units)), executor.slots)
-        coordinator = Coordinator(record, executor, screen)
+        screen = Screen(expected(list(record.units)), place.slots)
+        coordinator = Coordinator(record, place, screen)
         try:
             coordinator.run()
         finally:
@@ -105,12 +101,9 @@ def main() -> None:
         raise ValueError(
             f"{len(failed)} units failed ({', '.join(failed)}), {coordinator.num_waiting} behind them did not run; see work/logs/; make repro goes on from here"
         )
-    board = layout.report(load_grid().tier) / "leaderboard.md"
+    outs = [str(out) for stage in record.stages.values() for out in stage.outs]
+    board = next((out for out in outs if out.endswith("leaderboard.md")), str(layout.REPORTS))
     if not coordinator.num_done:
         print(f"nothing to do: all {len(record.stages)} stages are up to date; see {board}")
         return
     print(f"all done in {took}; see {board}", flush=True)
-
-
-if __name__ == "__main__":
-    errors.run(main)

@@ -1,4 +1,4 @@
-"""``make repro ARGS=--status``: how far a grid is, whether or not a coordinator is at work."""
+"""Verb ``status``: the state of every unit of a grid, whether or not a coordinator is at work."""
 
 import json
 import time
@@ -13,11 +13,9 @@ from pipelines.runner.record import Record
 from pipelines.runner.screen import duration, last_line
 from pipelines.runner.unit import LOCK, UNITS, Unit
 
-_SHOWN = 20  # of waiting units no more is said than their number
-
 
 def states(record: Record) -> dict[str, tuple[str, str]]:
-    """By unit its state and what is known of it: done, running, queued, failed, finished (to be recorded), stopped, waiting."""
+    """State of each unit, and a remark: done, running, queued, failed, finished (not recorded yet), stopped or waiting."""
     waiting = record.waiting()
     return {key: _state(UNITS / key) if key in waiting else ("done", "") for key in record.units}
 
@@ -40,8 +38,11 @@ def _state(folder: Path) -> tuple[str, str]:
     return "stopped", "goes on from its last checkpoint"
 
 
-def show() -> None:
-    """Print it."""
+def status() -> None:
+    """Print the state of each unit: done, running, queued, failed or waiting.
+
+    Units that are done or waiting are counted, the others listed. Jobs on a cluster are included.
+    """
     record = Record()
     found = states(record)
     console = Console(soft_wrap=True)

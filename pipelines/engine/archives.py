@@ -1,4 +1,4 @@
-"""Published data sets that anybody may download: what is missing of one is fetched and unpacked.
+"""Published data sets that anybody may download: their missing files are fetched and unpacked.
 
 Members are written by this module, not by the archive's own extraction: only regular files, only below the data set's folder,
 without owners, modes or links, and never over a file that is there.  So an archive of any kind can do no more than add files,
@@ -25,9 +25,9 @@ from pipelines.engine.workdir import held
 
 
 def complete(name: str, root: Path) -> None:
-    """Download and unpack what a published data set lacks, as far as it may be downloaded freely.
+    """Download and unpack the missing files of a published data set, as far as they may be downloaded freely.
 
-    Archives stay in ``<root>/archives``: a tree that is damaged later is mended from there.
+    Archives stay in ``<root>/archives``: a tree that is damaged later is repaired from there.
 
     Raises:
         ValueError: the disk has no room for archives and data, or an archive cannot be fetched or unpacked.
@@ -36,23 +36,23 @@ def complete(name: str, root: Path) -> None:
     if not archives:
         return
     with held(root / "archives") as folder:
-        jobs = [_job(archive, folder) for archive in archives]
-        _check_room(folder, list(zip(archives, jobs, strict=True)))
-        for archive, path in zip(archives, fetch_many(jobs), strict=True):
+        downloads = [_download(archive, folder) for archive in archives]
+        _check_room(folder, list(zip(archives, downloads, strict=True)))
+        for archive, path in zip(archives, fetch_many(downloads), strict=True):
             unpack(path, root, wanted=archive.wanted)
     print(f"{root / 'archives'} is not needed any more and may be removed", flush=True)
 
 
-def _job(archive: Archive, folder: Path) -> Download:
+def _download(archive: Archive, folder: Path) -> Download:
     return Download(archive.url, folder, sha256=archive.sha256, md5=archive.md5, size=archive.size)
 
 
 def _check_room(folder: Path, work: list[tuple[Archive, Download]]) -> None:
-    """Room for what is not downloaded yet and for what it will unpack to; what is downloaded is measured when unpacked."""
+    """Check the room for missing archives and for their content; of the others the room is checked when they are unpacked."""
     needed = 0
-    for archive, job in work:
-        if not job.target.exists():
-            part = job.target.with_name(f"{job.target.name}.part")
+    for archive, download in work:
+        if not download.target.exists():
+            part = download.target.with_name(f"{download.target.name}.part")
             needed += archive.size - (part.stat().st_size if part.exists() else 0) + archive.unpacked
     _room(folder, needed)
 
@@ -120,7 +120,7 @@ def _check_name(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _members(path: Path) -> Iterator[list[_Member]]:
-    """The files of an archive, which stays open meanwhile; ValueError for links and devices."""
+    """Yield the files of an archive, which stays open meanwhile; ValueError for links and devices."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             files = [info for info in archive.infolist() if not info.is_dir()]

@@ -1,4 +1,4 @@
-"""Which backbones start from ImageNet where they are published, and what each is at a tier's scale.
+"""Backbones that start from ImageNet where they are published, and their form at a tier's scale.
 
 A backbone is known by its published name (``resnet50``, ``resnetv1c101``, ``resnet101_caffe``): two pairs that start from the same
 published weights start from the same ones here.
@@ -11,13 +11,13 @@ from mmengine.config import Config, ConfigDict
 
 from benchmarks.pair import Pair
 from benchmarks.tier import ModelScale
-from pipelines.engine.mmlab import published_config
+from pipelines.engine.published import published_config
 from pipelines.engine.scaling import plain_norms, scaled_backbone
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A shrunk backbone as it is trained alone.
+    """A reduced backbone as it is trained alone.
 
     Args:
         scope: MMLab's package that it is of.
@@ -37,13 +37,13 @@ class Backbone:
 
 
 def is_pretrained(model: ConfigDict) -> bool:
-    """Whether a published model's backbone starts from weights of ImageNet."""
+    """Return True for a published model whose backbone starts from weights of ImageNet."""
     init = model.backbone.get("init_cfg") or {}
     return bool(model.get("pretrained")) or (isinstance(init, dict) and init.get("type") == "Pretrained")
 
 
 def published_side(pair: Pair, side: Literal["teacher", "student"]) -> Config:
-    """The published config of one side with what the pair's authors changed in it."""
+    """Return the published config of one side with the changes of the pair's authors."""
     published = getattr(pair, side)
     config = published_config(published.config)
     config.merge_from_dict(published.changes)
@@ -51,26 +51,26 @@ def published_side(pair: Pair, side: Literal["teacher", "student"]) -> Config:
 
 
 def backbone_of(pair: Pair, side: Literal["teacher", "student"], scale: ModelScale) -> tuple[str, Backbone] | None:
-    """Name and shrunk form of what one side of a pair starts from; None where it starts from random weights.
+    """Return name and reduced form of the backbone that one side of a pair starts from; None where it starts from random weights.
 
     Raises:
-        ValueError: the tier does not say what replaces the backbone.
+        ValueError: the tier has no replacement for the backbone.
     """
     config = published_side(pair, side)
     if not is_pretrained(config.model):
         return None
     published = config.model.backbone
-    shrunk, widths = scaled_backbone(published, scale, is_pretrained=False)
-    shrunk.pop("init_cfg", None)
+    reduced, widths = scaled_backbone(published, scale, is_pretrained=False)
+    reduced.pop("init_cfg", None)
     if published.type.startswith("ResN"):
         # A segmenter's last stages keep their resolution; what a stage's weights are does not depend on it.
-        shrunk.update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), out_indices=(3,))
-        shrunk.pop("contract_dilation", None)
-        shrunk.setdefault("norm_cfg", ConfigDict(type="BN", requires_grad=True))  # as where nothing is said
-    plain_norms(shrunk)
+        reduced.update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), out_indices=(3,))
+        reduced.pop("contract_dilation", None)
+        reduced.setdefault("norm_cfg", ConfigDict(type="BN", requires_grad=True))  # as where nothing is said
+    plain_norms(reduced)
     given = config.model.data_preprocessor
     preprocessing = {key: given[key] for key in ("mean", "std", "bgr_to_rgb") if key in given}
-    found = Backbone(config.default_scope, shrunk.to_dict(), widths[-1], preprocessing)
+    found = Backbone(config.default_scope, reduced.to_dict(), widths[-1], preprocessing)
     return backbone_name(published), found
 
 
@@ -82,10 +82,10 @@ def backbone_name(published: ConfigDict) -> str:
 
 
 def backbones_of(pairs: dict[str, Pair], scale: ModelScale) -> dict[str, tuple[Backbone, str]]:
-    """All that the pairs start from, by name, and the first side that does, in words.
+    """Return all backbones that the pairs start from, by name, and the first side that does, in words.
 
     Raises:
-        ValueError: two sides mean different models by one name.
+        ValueError: two sides call different models by one name.
     """
     found: dict[str, tuple[Backbone, str]] = {}
     for pair_name, pair in pairs.items():

@@ -1,4 +1,4 @@
-"""A backbone trained as a classifier: the model, its images and its accuracy.
+"""A backbone trained as a classifier: the model, its images, its accuracy and its config.
 
 What is learned here takes the place of ImageNet's weights; the linear layer behind the backbone is thrown away.
 """
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
@@ -15,6 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from benchmarks.synthetic import CLASSES, SceneSpec, draw_scene
+from benchmarks.tier import Pretraining
+from pipelines.engine.backbones import Backbone
+from pipelines.engine.compose import set_hooks
+from pipelines.engine.schedules import set_schedule
+
+_EVAL_BATCH = 200
 
 
 @MODELS.register_module()
@@ -33,7 +40,7 @@ class BackboneClassifier(BaseModel):  # type: ignore[misc]
         self.head = nn.Linear(channels, len(CLASSES))
 
     def forward(self, inputs: Tensor, data_samples: list[int], mode: str = "tensor") -> Any:
-        """Logits (N, K), or the loss, or as predictions a list of ``{right}`` an image; ``data_samples`` are classes."""
+        """Return logits (N, K), or the loss, or as predictions a list of ``{right}`` per image; ``data_samples`` are classes."""
         levels = self.backbone(inputs)
         last_NCHW = levels[-1] if isinstance(levels, (tuple, list)) else levels
         logits_NK = self.head(last_NCHW.mean(dim=(2, 3)))
@@ -71,8 +78,8 @@ class OneDigitScenes(Dataset[dict[str, Any]]):
 
 
 @METRICS.register_module()
-class ShareRight(BaseMetric):  # type: ignore[misc]
-    """Share of images whose class is named, as ``scenes/accuracy``."""
+class DigitAccuracy(BaseMetric):  # type: ignore[misc]
+    """Fraction of images whose class is named, as ``scenes/accuracy``."""
 
     def process(self, data_batch: Any, data_samples: Any) -> None:  # noqa: ARG002 (MMEngine's)
         """Keep which were right."""
@@ -86,3 +93,36 @@ class ShareRight(BaseMetric):  # type: ignore[misc]
 def scenes_digest(spec: SceneSpec) -> str:
     """Digest of what the scenes are a function of, but for the code that draws them."""
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+def compose_pretraining(backbone: Backbone, wanted: Pretraining, *, seed: int) -> Config:
+    """Return the config that trains a backbone as a classifier of one-digit scenes."""
+
+    def loader(split: str, batch_size: int) -> ConfigDict:
+        return ConfigDict(
+            batch_size=batch_size,
+            num_workers=0,
+            sampler=ConfigDict(type="DefaultSampler", shuffle=split == "train"),
+            dataset=ConfigDict(type="OneDigitScenes", spec=wanted.scenes.model_dump(mode="json"), split=split),
+            drop_last=split == "train",
+        )
+
+    config = Config(
+        {
+            "default_scope": backbone.scope,
+            "model": {
+                "type": "BackboneClassifier",
+                "backbone": backbone.config,
+                "channels": backbone.channels,
+                "data_preprocessor": {"type": "ImgDataPreprocessor", **backbone.preprocessing},
+            },
+            "train_dataloader": loader("train", wanted.batch_size),
+            "val_dataloader": loader("tune", _EVAL_BATCH),
+            "val_evaluator": {"type": "DigitAccuracy"},
+            "val_cfg": {"type": "ValLoop"},
+            "randomness": {"seed": seed},
+        }
+    )
+    set_schedule(config, wanted, epochs=wanted.epochs, lr=wanted.lr)
+    set_hooks(config)
+    return config

@@ -1,7 +1,7 @@
-"""Where a pair's images and labels are read from, and the data part of a config.
+"""Sources of a pair's images and labels, and the data part of a config.
 
-Three kinds: the generated scenes and a user's own data, both read by one plain pipeline at a scaled tier;
-and the published data sets, read as the published config does, from where the user says that they lie.
+Three kinds: the generated scenes and a user's own data, both read by one plain pipeline at a tier with reduced models;
+and the published data sets, read as the published config does, from the folder that the user names.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +20,11 @@ from benchmarks.synthetic import CLASSES
 from benchmarks.tier import Tier
 
 _META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-_EVAL_BATCH = 50  # images at a time while a shrunk model is evaluated
+_EVAL_BATCH = 50  # images at a time while a reduced model is evaluated
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data set as one pair reads it.
 
     Args:
@@ -53,8 +53,10 @@ class Source:
         return self.root / self.splits[split][1]
 
 
-def source(pair: Pair, tier: Tier, data: Path, *, own: OwnData | None = None, roots: Mapping[str, str] | None = None) -> Source:
-    """What a pair reads at a tier.
+def data_source(
+    pair: Pair, tier: Tier, data: Path, *, own: OwnData | None = None, roots: Mapping[Any, str] | None = None
+) -> DataSource:
+    """Return the data that a pair reads at a tier.
 
     Args:
         pair: whose task and data set decide.
@@ -70,7 +72,7 @@ def source(pair: Pair, tier: Tier, data: Path, *, own: OwnData | None = None, ro
     if tier.scenes is not None:
         files = {split: (split, f"{split}_labels" if of_pixels else f"{split}.json") for split in ("train", "tune", "test")}
         classes = ("background", *CLASSES) if of_pixels else CLASSES
-        return Source("scenes", data, classes, files, image_px=tier.scenes.image_px)
+        return DataSource("scenes", data, classes, files, image_px=tier.scenes.image_px)
     if tier.data == "own":
         if own is None:
             raise ValueError("params.yaml: this tier reads your own data; name them under 'own:' (README, Your own data)")
@@ -80,14 +82,14 @@ def source(pair: Pair, tier: Tier, data: Path, *, own: OwnData | None = None, ro
                 f"params.yaml: own.format is {own.format}, but pair '{pair.title}' needs {wanted}; leave the pair out"
             )
         files = {split: (getattr(own, split).images, getattr(own, split).annotations) for split in ("train", "tune", "test")}
-        return Source("own", own.folder, tuple(own.classes), files, image_px=own.image_px)
+        return DataSource("own", own.folder, tuple(own.classes), files, image_px=own.image_px)
     name = pair.dataset
     root = data_root(name, roots or {})
-    return Source(name, root, None, {"test": ("", datasets()[name].truth)}, datasets()[name].label_suffix)
+    return DataSource(name, root, None, {"test": ("", datasets()[name].truth)}, datasets()[name].label_suffix)
 
 
-def is_of_test(origin: Source) -> Callable[[str], bool]:
-    """Whether an annotation file, named from the data set's root, is of the test split and of no other.
+def is_of_test(origin: DataSource) -> Callable[[str], bool]:
+    """Return a test of whether an annotation file, named from the data set's root, is of the test split and of no other.
 
     Reads what belongs to the other splits only.
     """
@@ -110,8 +112,8 @@ def is_of_test(origin: Source) -> Callable[[str], bool]:
     return lambda path: path not in kept and any(path == file or path.startswith(f"{file}/") for file in files)
 
 
-def set_data(config: Config, pair: Pair, origin: Source, *, batch_size: int) -> None:
-    """Make a published config read a source; see :class:`Source`."""
+def set_data(config: Config, pair: Pair, origin: DataSource, *, batch_size: int) -> None:
+    """Make a published config read a source; see :class:`DataSource`."""
     if origin.published is not None:
         _move(config, origin.published.config_root, f"{origin.root}/")
         return
@@ -147,7 +149,7 @@ def plain_pipeline(pair: Pair, image_px: int, *, masks: bool, training: bool) ->
     return [image, labels, resize, ConfigDict(type="PackDetInputs", meta_keys=_META)]
 
 
-def _coco(origin: Source, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
+def _coco(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
     images, annotations = origin.splits[split]
     dataset = ConfigDict(
         type="CocoDataset",
@@ -163,7 +165,7 @@ def _coco(origin: Source, split: str, pipeline: list[ConfigDict], training: bool
     return dataset
 
 
-def _label_maps(origin: Source, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
+def _label_maps(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
     images, labels = origin.splits[split]
     return ConfigDict(
         type="BaseSegDataset",
@@ -190,7 +192,7 @@ def dicts(value: Any) -> Iterator[Any]:
 
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:
-    """The data set inside of wrappers that repeat or join."""
+    """Return the data set inside of wrappers that repeat or concatenate."""
     while "dataset" in dataset or "datasets" in dataset:
         dataset = dataset.dataset if "dataset" in dataset else dataset.datasets[0]
     return dataset

@@ -1,4 +1,4 @@
-"""The digest of a file's bytes."""
+"""Digest of a file's bytes."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +8,7 @@ _BLOCK = 1 << 20
 
 
 def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> str:
-    """The digest of a file, as hex digits, read a mebibyte at a time."""
+    """Return the digest of a file, as hex digits, read a mebibyte at a time."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -1,4 +1,4 @@
-"""The model of a cell: mmrazor's distillation of a student under a frozen teacher, with one of our methods."""
+"""The model of a cell: mmrazor's distillation of a student under a frozen teacher, by one of our methods."""
 
 import importlib
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from methods.recipe import ResolvedPart
 from pipelines.engine import heads
 from pipelines.engine.mmlab import import_mmrazor
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights, untrained
-from pipelines.params import needed_roles
+from pipelines.recipes import needed_inputs
 
 import_mmrazor()
-from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402
-from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402
+from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402 (importable only now)
+from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402 (as above)
 
-# Roles that are no recorded feature maps.
+# Inputs that are no recorded feature maps.
 _HANDLES = ("dense_head", "predictions", "box_distributions", "roi_head", "anchors")
 
 
 def _in_full_precision(records: list[Any]) -> tuple[Tensor, ...]:
-    """A role's record as a tuple of levels, half precision widened to float32.
+    """Return an input's record as a tuple of levels, half precision widened to float32.
 
-    A module gives all its levels in one call, or one a call.
+    A module gives all its levels in one call, or one per call.
     """
     output = records[0] if len(records) == 1 else records
     levels = output if isinstance(output, (tuple, list)) else (output,)
@@ -44,15 +44,15 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
     """mmrazor's distiller with one of our methods in place of its losses and connectors.
 
     Args:
-        parts: the combined methods.
-        taps: role -> path of the module whose output plays it.
+        parts: ``{name, code, hparams, inherits}`` of each method that is combined.
+        hook_points: input -> path of the module whose output it is.
         seed: seed of the methods' own parameters and draws.
     """
 
-    def __init__(self, parts: list[ResolvedPart], taps: dict[str, str], seed: int) -> None:
-        self.needs = needed_roles(parts)
-        self._maps = {role: taps[role] for role in self.needs if role not in _HANDLES}
-        recorders = {role: {"type": "ModuleOutputs", "source": path} for role, path in self._maps.items()}
+    def __init__(self, parts: list[ResolvedPart], hook_points: dict[str, str], seed: int) -> None:
+        self.needs = needed_inputs(parts)
+        self._maps = {name: hook_points[name] for name in self.needs if name not in _HANDLES}
+        recorders = {name: {"type": "ModuleOutputs", "source": path} for name, path in self._maps.items()}
         super().__init__(student_recorders=recorders, teacher_recorders=dict(recorders))
         self._parts, self._seed = parts, seed
 
@@ -61,13 +61,13 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
         built = {}
         with torch.random.fork_rng(devices=[]):
             for part in self._parts:
-                torch.manual_seed(self._seed)  # a method starts from the same parameters alone and joined
+                torch.manual_seed(self._seed)  # a method starts from the same parameters alone and combined
                 module = importlib.import_module(f"methods.{part.code}")
                 built[part.name] = module.Method(channels, **part.hparams)
         self.method = next(iter(built.values())) if len(built) == 1 else Composition(built)
 
-    def run_maps(self, model: nn.Module, inputs: Tensor) -> Any:
-        """Run what of a model must run for the recorders; return the neck's levels where it came to that."""
+    def run_maps(self, model: Any, inputs: Tensor) -> Any:
+        """Run the part of a model that the recorders need; return the neck's levels where it came to that."""
         modules = {path.split(".")[0] for path in self._maps.values()}
         if modules == {"backbone"} and len(self._maps) == len(self.needs):
             return model.backbone(inputs)
@@ -77,9 +77,9 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
         return features
 
     def maps(self, *, of_student: bool) -> dict[str, tuple[Tensor, ...]]:
-        """What the recorders hold."""
+        """Return the recorded feature maps by input."""
         recorders = self.student_recorders if of_student else self.teacher_recorders
-        return {role: _in_full_precision(recorders.get_recorder(role).data_buffer) for role in self._maps}
+        return {name: _in_full_precision(recorders.get_recorder(name).data_buffer) for name in self._maps}
 
     def clear(self) -> None:
         """Drop the recorded tensors: they would keep the graph in memory and forbid copies of the model."""
@@ -88,7 +88,7 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
                 recorder.reset_data_buffer()
 
     def generator(self, device: torch.device, iteration: int) -> torch.Generator:
-        """One stream a step: a resumed training draws what an uninterrupted one would have drawn."""
+        """Return the generator of a step: a resumed training draws what an uninterrupted one would have drawn."""
         return torch.Generator(device=device).manual_seed((self._seed << 32) + iteration)
 
 
@@ -100,14 +100,15 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         student: config of the student.
         teacher: config of the teacher, without initialisation.
         teacher_weights: file of the teacher's weights, with its ``teacher_sha256``.
-        taps: role -> module path, valid in both models.
-        head: head family of both.
-        parts: fields of a :class:`ResolvedPart` for each combined method; with ``teacher: untrained`` the teacher's weights are random.
-        prior_weights: file of what the method's prior learned, with its ``prior_sha256``, or None.
+        hook_points: input -> module path, valid in both models.
+        head: head type of both.
+        parts: fields of a :class:`ResolvedPart` per combined method; with ``teacher: untrained`` the teacher's weights are
+            random.
+        auxiliary_weights: file of the method's auxiliary module, with its ``auxiliary_sha256``, or None.
         seed: the cell's seed.
 
     Raises:
-        ValueError: teacher or prior weights are missing, not the recorded ones, or do not fit; a method asks for
+        ValueError: teacher's or auxiliary module's weights are missing, not the recorded ones, or do not fit; a method asks for
             what this pair's models cannot give.
     """
 
@@ -117,11 +118,11 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         teacher: dict[str, Any],
         teacher_weights: str,
         teacher_sha256: str,
-        taps: dict[str, str],
+        hook_points: dict[str, str],
         head: str,
         parts: list[dict[str, Any]],
-        prior_weights: str | None,
-        prior_sha256: str | None,
+        auxiliary_weights: str | None,
+        auxiliary_sha256: str | None,
         seed: int,
     ) -> None:
         combined = [ResolvedPart(**part) for part in parts]
@@ -129,11 +130,11 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             teaches = all(part.teacher != "untrained" for part in combined)
             frozen = load_frozen(teacher, teacher_weights, teacher_sha256) if teaches else untrained(teacher, seed)
-        distiller = {"type": "MethodDistiller", "parts": combined, "taps": taps, "seed": seed}
+        distiller = {"type": "MethodDistiller", "parts": combined, "hook_points": hook_points, "seed": seed}
         with DefaultScope.overwrite_default_scope("mmrazor"):  # where its recorders are registered
             super().__init__(architecture=built_student, teacher=frozen, distiller=distiller)
         self._keep_outside(frozen)
-        self._seed, self._head, self._taps = seed, head, taps
+        self._seed, self._head, self._hook_points = seed, head, hook_points
         self._inherits = list(dict.fromkeys(name for part in combined for name in part.inherits))
         try:
             self.distiller.build_method(self._probe())
@@ -142,8 +143,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
                 heads.check_position(model, head, self.distiller.method.tower_position)
         except ValueError as error:
             raise UnfitError(str(error)) from error
-        if prior_weights and prior_sha256:
-            self.distiller.method.load_prior(read_weights(prior_weights, prior_sha256))
+        if auxiliary_weights and auxiliary_sha256:
+            self.distiller.method.load_prior(read_weights(auxiliary_weights, auxiliary_sha256))
 
     def init_weights(self) -> None:
         """Initialise the student alone, from the seed alone: every method starts from the same student."""
@@ -158,20 +159,20 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         return nn.Module.train(self, mode)
 
     def loss(self, batch_inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
-        """The student's own losses and the method's; of the teacher only what the method needs is run."""
-        losses, tap = self.run_student(batch_inputs, data_samples)
+        """Return the student's own losses and the method's; only the part of the teacher that the method needs is run."""
+        losses, recorded = self.run_student(batch_inputs, data_samples)
         if self.distiller.needs:
             features = self.run_teacher(batch_inputs)
-            losses.update(self.distil(batch_inputs, data_samples, tap, features))
+            losses.update(self.distil(batch_inputs, data_samples, recorded, features))
             self.distiller.clear()
         return losses
 
-    def run_student(self, batch_inputs: Tensor, data_samples: list[Any]) -> tuple[dict[str, Tensor], heads.Tap]:
-        """The student's own losses, and what recorded its heads meanwhile."""
+    def run_student(self, batch_inputs: Tensor, data_samples: list[Any]) -> tuple[dict[str, Tensor], heads.HeadRecorder]:
+        """Return the student's own losses, and the recorder of its heads meanwhile."""
         distiller = self.distiller
-        tap = heads.tap_student(self.student, self._head, distiller.needs, distiller.method.tower_position)
-        with distiller.student_recorders, tap:
-            return dict(self.student(batch_inputs, data_samples, mode="loss")), tap
+        recorder = heads.HeadRecorder(self.student, self._head, distiller.needs, distiller.method.tower_position)
+        with distiller.student_recorders, recorder:
+            return dict(self.student(batch_inputs, data_samples, mode="loss")), recorder
 
     def run_teacher(self, batch_inputs: Tensor) -> Any:
         """Fill the teacher's recorders; return its neck's levels."""
@@ -179,9 +180,9 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
             return self.distiller.run_maps(self.teacher, batch_inputs)
 
     def distil(
-        self, batch_inputs: Tensor, data_samples: list[Any], tap: heads.Tap, features: tuple[Tensor, ...]
+        self, batch_inputs: Tensor, data_samples: list[Any], recorded: heads.HeadRecorder, features: tuple[Tensor, ...]
     ) -> dict[str, Tensor]:
-        """The method's losses on what was recorded of both, in full precision; ``features`` are the teacher's neck's."""
+        """Return the method's losses on the recorded inputs of both, in full precision; ``features`` are the teacher's neck's."""
         distiller, device = self.distiller, batch_inputs.device
         needs, position = distiller.needs, distiller.method.tower_position
         iteration = int(MessageHub.get_current_instance().get_info("iter", 0))
@@ -189,7 +190,7 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         anchors = None
         if "anchors" in needs:
             sizes = [(level.shape[2], level.shape[3]) for level in features]
-            anchors = heads.anchors(self.teacher.get_submodule(self._taps["anchors"]), sizes, device)
+            anchors = heads.anchors(self.teacher.get_submodule(self._hook_points["anchors"]), sizes, device)
         objects = [sample.gt_instances for sample in data_samples if "gt_instances" in sample]  # none where pixels are labelled
         batch = Batch(
             iteration=iteration,
@@ -200,19 +201,19 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
             anchors_xyxy=anchors,
         )
         with torch.autocast(device.type, enabled=False):
-            student = View(distiller.maps(of_student=True), *tap.handles())
+            student = View(distiller.maps(of_student=True), *recorded.handles())
             handles = heads.teacher_handles(self.teacher, self._head, needs, position, features, data_samples, generator)
             return dict(distiller.method(student, View(distiller.maps(of_student=False), *handles), batch))
 
-    def look(self, batch_inputs: Tensor) -> dict[str, Picture]:
-        """The method's pictures of preprocessed images, both models in evaluation; see :meth:`BaseMethod.pictures`."""
+    def visualize(self, batch_inputs: Tensor) -> dict[str, Picture]:
+        """Return the method's visualizations of preprocessed images, both models in evaluation; see :meth:`BaseMethod.pictures`."""
         student, teacher = (View(maps) for maps in self._both_maps(batch_inputs))
         with torch.no_grad():
             generator = self.distiller.generator(batch_inputs.device, 0)
             return dict(self.distiller.method.pictures(student, teacher, generator))
 
     def _both_maps(self, images: Tensor) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, tuple[Tensor, ...]]]:
-        """The tapped maps of student and teacher, in evaluation."""
+        """Return the recorded maps of student and teacher, in evaluation."""
         with _evaluating(self.student), torch.no_grad():
             with self.distiller.student_recorders:
                 self.distiller.run_maps(self.student, images)
@@ -223,17 +224,17 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         return found
 
     def _probe(self) -> Channels:
-        """Channels of every role's levels, seen by running both models on one blank image."""
+        """Return the channels of every input's levels, found by running both models on one blank image."""
         students, teachers = self._both_maps(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
-        for role, levels in students.items():
-            if len(levels) != len(teachers[role]):
+        for name, levels in students.items():
+            if len(levels) != len(teachers[name]):
                 raise ValueError(
-                    f"role '{role}' has {len(levels)} levels in the student and {len(teachers[role])} in the teacher; "
+                    f"input '{name}' has {len(levels)} levels in the student and {len(teachers[name])} in the teacher; "
                     "choose a pair with equal numbers"
                 )
         return {
-            role: tuple((s.shape[1], t.shape[1]) for s, t in zip(students[role], teachers[role], strict=True))
-            for role in students
+            name: tuple((s.shape[1], t.shape[1]) for s, t in zip(students[name], teachers[name], strict=True))
+            for name in students
         }
 
 
@@ -252,7 +253,7 @@ def _check_inheritance(student: nn.Module, teacher: nn.Module, names: list[str])
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while: statistics of batch norms are not touched."""
+    """Keep a model in evaluation mode for a while: statistics of batch norms are not touched."""
     model.eval()
     try:
         yield

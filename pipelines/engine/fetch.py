@@ -1,6 +1,6 @@
 """Published files by URL: fetched once, verified, shared by all processes.
 
-A file lies at ``<folder>/<first digits of its digest>-<its name>``: two files of one name do not collide, and one
+A file is stored as ``<folder>/<first digits of its digest>-<its name>``: two files of one name do not collide, and one
 file that several pairs use is fetched once.
 Once its digest has been computed, a note beside it keeps size and time of change, and as long as these hold the
 file is trusted: an archive of 18 GB is not read again for every stage.  (Weights are hashed whenever they are read,
@@ -63,13 +63,13 @@ class Download:
 
     @property
     def target(self) -> Path:
-        """Where the file lies once it is there."""
+        """Path of the file once it is there."""
         digits = self.sha256 or self.md5 or hashlib.sha256(self.url.encode()).hexdigest()
         return self.folder / f"{digits[:_SHOWN_DIGITS]}-{self.name}"
 
     @property
     def algorithm(self) -> Literal["sha256", "md5"]:
-        """What the file's digest is computed by."""
+        """Algorithm of the file's digest."""
         return "md5" if self.md5 and not self.sha256 else "sha256"
 
 
@@ -103,21 +103,21 @@ def fetch(
     return _fetch(Download(url, folder, sha256, md5, size, label), patience, live=True, stop=threading.Event())
 
 
-def fetch_many(jobs: Sequence[Download], parallel: int = MOST_CONNECTIONS, patience: Patience = Patience()) -> list[Path]:  # noqa: B008
+def fetch_many(downloads: Sequence[Download], parallel: int = MOST_CONNECTIONS, patience: Patience = Patience()) -> list[Path]:  # noqa: B008
     """Fetch several files, at most two at a time; one that fails does not stop the others.
 
     Returns:
-        The files, in the order of the jobs.
+        The files, in the order of the downloads.
 
     Raises:
         ValueError: the files of known size do not all fit on a disk (nothing is fetched then), or some could not be
             fetched (one line for all).
     """
-    _check_room_for_all(jobs)
+    _check_room_for_all(downloads)
     stop = threading.Event()
-    live = len(jobs) == 1
+    live = len(downloads) == 1
     with ThreadPoolExecutor(max(1, min(parallel, MOST_CONNECTIONS))) as pool:
-        futures = [pool.submit(_fetch, job, patience, live=live, stop=stop) for job in jobs]
+        futures = [pool.submit(_fetch, download, patience, live=live, stop=stop) for download in downloads]
         try:
             errors = [error for error in (future.exception() for future in futures) if error]
         except BaseException:  # the user interrupts: what is under way ends at its next block
@@ -132,59 +132,59 @@ def fetch_many(jobs: Sequence[Download], parallel: int = MOST_CONNECTIONS, patie
     return [future.result() for future in futures]
 
 
-def _fetch(job: Download, patience: Patience, *, live: bool, stop: threading.Event) -> Path:
-    target = job.target
-    progress = Progress(job.label or job.name, live=live)
+def _fetch(download: Download, patience: Patience, *, live: bool, stop: threading.Event) -> Path:
+    target = download.target
+    progress = Progress(download.label or download.name, live=live)
     try:
-        job.folder.mkdir(parents=True, exist_ok=True)
+        download.folder.mkdir(parents=True, exist_ok=True)
         with _held(target, progress, stop):
             if target.exists():
-                if problem := _problem(target, job):
+                if problem := _problem(target, download):
                     raise ValueError(
-                        f"{target} is not the file of {job.url}: {problem}; remove it to have it downloaded, "
+                        f"{target} is not the file of {download.url}: {problem}; remove it to have it downloaded, "
                         "or put the right one there, and run again"
                     )
                 return target
-            return _download(job, patience, progress, stop)
+            return _download(download, patience, progress, stop)
     except RefusedError as error:
         remedy = error.remedy or f"download it by hand to this path: {target}, then run again"
-        raise ValueError(f"cannot fetch {job.url}: {error}; {remedy}") from error
+        raise ValueError(f"cannot fetch {download.url}: {error}; {remedy}") from error
     except OSError as error:
         raise ValueError(
-            f"cannot write {target} for {job.url}: {error.strerror or error}; make room or the folder writable, then run again"
+            f"cannot write {target} for {download.url}: {error.strerror or error}; make room or the folder writable, then run again"
         ) from error
 
 
-def _download(job: Download, patience: Patience, progress: Progress, stop: threading.Event) -> Path:
-    part = job.target.with_name(f"{job.target.name}.part")
-    transfer = Transfer(job.url, part, job.size, patience, progress, stop)
+def _download(download: Download, patience: Patience, progress: Progress, stop: threading.Event) -> Path:
+    part = download.target.with_name(f"{download.target.name}.part")
+    transfer = Transfer(download.url, part, download.size, patience, progress, stop)
     for is_last in (False, True):
         transfer.run()
         progress.end()
-        problem = _problem(part, job)
+        problem = _problem(part, download)
         if problem is None:
             break
         transfer.discard()
         if is_last or not transfer.continued:
             raise RefusedError(f"what came is not the recorded file: {problem}")
         progress.say(f"{problem}; it was put together from several answers, so once more from the start")
-    part.replace(job.target)
-    _note_file(part).replace(_note_file(job.target))
+    part.replace(download.target)
+    _note_file(part).replace(_note_file(download.target))
     transfer.forget()
-    return job.target
+    return download.target
 
 
-def _problem(path: Path, job: Download) -> str | None:
-    """Why a file is not the recorded one; None if it is, and then a note is left beside it."""
+def _problem(path: Path, download: Download) -> str | None:
+    """Return the reason why a file is not the recorded one; None if it is, and then a note is left beside it."""
     stat = path.stat()
-    if job.size is not None and stat.st_size != job.size:
-        return f"it has {stat.st_size} bytes, recorded are {job.size}"
-    note = {"bytes": stat.st_size, "changed_ns": stat.st_mtime_ns, "algorithm": job.algorithm}
+    if download.size is not None and stat.st_size != download.size:
+        return f"it has {stat.st_size} bytes, recorded are {download.size}"
+    note = {"bytes": stat.st_size, "changed_ns": stat.st_mtime_ns, "algorithm": download.algorithm}
     known = _read_note(path)
-    found = known["digest"] if {**known, "digest": None} == {**note, "digest": None} else file_digest(path, job.algorithm)
-    recorded = job.sha256 or job.md5 or ""
+    found = known["digest"] if {**known, "digest": None} == {**note, "digest": None} else file_digest(path, download.algorithm)
+    recorded = download.sha256 or download.md5 or ""
     if not found.startswith(recorded.lower()):
-        return f"its {job.algorithm} is {found}, recorded is {recorded}"
+        return f"its {download.algorithm} is {found}, recorded is {recorded}"
     _note_file(path).write_text(json.dumps({**note, "digest": found}) + "\n", encoding="utf-8")
     return None
 
@@ -223,20 +223,20 @@ def _is_ours(lock: IO[str]) -> bool:
     return True
 
 
-def _check_room_for_all(jobs: Sequence[Download]) -> None:
+def _check_room_for_all(downloads: Sequence[Download]) -> None:
     """ValueError where the files whose sizes are known do not fit together."""
     needed: dict[int, tuple[Path, int]] = {}
-    for job in jobs:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        if job.size is None or job.target.exists():
+    for download in downloads:
+        download.folder.mkdir(parents=True, exist_ok=True)
+        if download.size is None or download.target.exists():
             continue
-        part = job.target.with_name(f"{job.target.name}.part")
-        rest = max(0, job.size - (part.stat().st_size if part.exists() else 0))
-        disk = job.folder.stat().st_dev
-        folder, so_far = needed.get(disk, (job.folder, 0))
+        part = download.target.with_name(f"{download.target.name}.part")
+        rest = max(0, download.size - (part.stat().st_size if part.exists() else 0))
+        disk = download.folder.stat().st_dev
+        folder, so_far = needed.get(disk, (download.folder, 0))
         needed[disk] = (folder, so_far + rest)
     for folder, total in needed.values():
         try:
             check_room(folder, total)
         except RefusedError as error:
-            raise ValueError(f"{len(jobs)} files: {error}; {error.remedy}") from error
+            raise ValueError(f"{len(downloads)} files: {error}; {error.remedy}") from error

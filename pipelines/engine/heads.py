@@ -1,14 +1,14 @@
-"""MMDetection's heads as a method sees them; what one family of heads does otherwise than another stands here alone.
+"""MMDetection's heads as a method sees them; the differences between head types are here alone.
 
-Of a student is shown what its own losses computed, recorded while :func:`tap_student` is open; nothing stays
-attached to it.  Of a teacher only what is looked at is run; it is frozen, so that its own outputs carry no graph.
-Shapes: N images, C channels, H x W positions of a level, A anchors a position, P locations, K classes, D box outputs.
+A student's handles give what its own losses computed, recorded while a :class:`HeadRecorder` is open; nothing stays
+attached to it.  A teacher's run only what is read; it is frozen, so that its own outputs carry no graph.
+Shapes: N images, C channels, H x W positions of a level, A anchors per position, P locations, K classes, D box outputs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmdet.models.utils import unpack_gt_instances
@@ -20,13 +20,13 @@ from methods.contract import DensePrediction, DenseTargets, Levels, Proposals, R
 
 
 @dataclass(frozen=True)
-class Family:
-    """What tells one family of dense heads from the others.
+class HeadType:
+    """Differences of one type of dense heads from the others.
 
     Args:
         convs: names of the convolutions that give class scores, boxes and centerness (or None).
-        decode: boxes of a head, its box outputs, priors and strides, a row a location.
-        targets: what was assigned, of a head, the result of its ``get_targets`` and the number of images.
+        decode: boxes of a head, its box outputs, priors and strides, a row per location.
+        targets: assigned targets, of a head, the result of its ``get_targets`` and the number of images.
         distributions: whether the box outputs are logits of distances.
     """
 
@@ -37,15 +37,16 @@ class Family:
 
 
 def _decode_deltas(head: Any, deltas: Tensor, anchors: Tensor, _: Tensor) -> Tensor:
-    return head.bbox_coder.decode(anchors, deltas)
+    return cast("Tensor", head.bbox_coder.decode(anchors, deltas))
 
 
 def _decode_distributions(head: Any, logits: Tensor, anchors: Tensor, strides: Tensor) -> Tensor:
-    return head.bbox_coder.decode(head.anchor_center(anchors), head.integral(logits) * strides)
+    return cast("Tensor", head.bbox_coder.decode(head.anchor_center(anchors), head.integral(logits) * strides))
 
 
 def _decode_distances(head: Any, distances: Tensor, points: Tensor, strides: Tensor) -> Tensor:
-    return head.bbox_coder.decode(points, distances.clamp(min=0) * strides if head.norm_on_bbox else distances.exp())
+    distances = distances.clamp(min=0) * strides if head.norm_on_bbox else distances.exp()
+    return cast("Tensor", head.bbox_coder.decode(points, distances))
 
 
 def _anchor_targets(head: Any, assigned: Any, _: int) -> DenseTargets:
@@ -65,10 +66,10 @@ def _point_targets(head: Any, assigned: Any, num_images: int) -> DenseTargets:
 
 
 DENSE = {
-    "gfl": Family(("gfl_cls", "gfl_reg", None), _decode_distributions, _anchor_targets, distributions=True),
-    "retinanet": Family(("retina_cls", "retina_reg", None), _decode_deltas, _anchor_targets),
-    "atss": Family(("atss_cls", "atss_reg", "atss_centerness"), _decode_deltas, _anchor_targets),
-    "fcos": Family(("conv_cls", "conv_reg", "conv_centerness"), _decode_distances, _point_targets),
+    "gfl": HeadType(("gfl_cls", "gfl_reg", None), _decode_distributions, _anchor_targets, distributions=True),
+    "retinanet": HeadType(("retina_cls", "retina_reg", None), _decode_deltas, _anchor_targets),
+    "atss": HeadType(("atss_cls", "atss_reg", "atss_centerness"), _decode_deltas, _anchor_targets),
+    "fcos": HeadType(("conv_cls", "conv_reg", "conv_centerness"), _decode_distances, _point_targets),
 }
 
 
@@ -77,26 +78,26 @@ class DenseHandle:
 
     Args:
         head: MMDetection's.
-        family: a key of :data:`DENSE`.
+        head_type: a key of :data:`DENSE`.
         position: tower convolution whose outputs ``towers`` are.
         towers: class tower's and box tower's kept features; none where a method has no use for them.
         assigned: of a student, the result of ``get_targets``.
-        outputs: of a student, what its prediction convolutions gave, a map per level: classes, boxes and (where the head
+        outputs: of a student, its prediction convolutions' outputs, a map per level: classes, boxes and (where the head
             has that branch) centerness; None where they were not recorded.
     """
 
     def __init__(
-        self, head: Any, family: str, position: int, towers: tuple[Levels, Levels], assigned: Any = None,
+        self, head: Any, head_type: str, position: int, towers: tuple[Levels, Levels], assigned: Any = None,
         outputs: Sequence[Levels] | None = None,
     ) -> None:  # fmt: skip
-        self._head, self._family, self._position, self.towers, self._assigned = head, DENSE[family], position, towers, assigned
+        self._head, self._type, self._position, self.towers, self._assigned = head, DENSE[head_type], position, towers, assigned
         self._outputs = outputs
         self._levels = (outputs or towers)[0]
 
     @cached_property
     def targets(self) -> DenseTargets:
         """The targets that the student's own losses assigned."""
-        return self._family.targets(self._head, self._assigned, len(self._levels[0]))
+        return self._type.targets(self._head, self._assigned, len(self._levels[0]))
 
     @cached_property
     def prediction(self) -> DensePrediction:
@@ -107,8 +108,8 @@ class DenseHandle:
         return self._prediction(classes, boxes, (lambda: centerness[0]) if centerness else None)
 
     def finish(self, class_levels: Levels, box_levels: Levels) -> DensePrediction:
-        """The head's outputs on given features, from the activation behind the kept ones on."""
-        head, (class_conv, box_conv, centerness_conv) = self._head, self._family.convs
+        """Return the head's outputs on given features, from the activation behind the kept ones on."""
+        head, (class_conv, box_conv, centerness_conv) = self._head, self._type.convs
         class_features, box_features = self._finish(head.cls_convs, class_levels), self._finish(head.reg_convs, box_levels)
         centerness_features = box_features if getattr(head, "centerness_on_reg", True) else class_features
         return self._prediction(
@@ -125,14 +126,14 @@ class DenseHandle:
 
         def boxes() -> Tensor:
             places = (place.repeat(len(outputs_NPD), 1) for place in self._places)
-            decoded: Tensor = self._family.decode(head, outputs_NPD.flatten(0, 1), *places)
+            decoded: Tensor = self._type.decode(head, outputs_NPD.flatten(0, 1), *places)
             return decoded.view(*outputs_NPD.shape[:2], 4)
 
         return DensePrediction(
             self._rows(class_maps),
             tuple(level_NCHW[0, 0].numel() * head.num_base_priors for level_NCHW in class_maps),
             boxes,
-            (lambda: outputs_NPD.unflatten(-1, (4, -1))) if self._family.distributions else None,
+            (lambda: outputs_NPD.unflatten(-1, (4, -1))) if self._type.distributions else None,  # type: ignore[no-untyped-call]
             (lambda: self._rows(centerness_maps()).squeeze(-1)) if centerness_maps else None,
         )
 
@@ -144,9 +145,10 @@ class DenseHandle:
         return levels
 
     def _rows(self, maps: Levels) -> Tensor:
-        """A convolution's outputs (N, P, D), a row per location."""
+        """Return a convolution's outputs (N, P, D), a row per location."""
         width = maps[0].shape[1] // self._head.num_base_priors
-        return torch.cat([level_NCHW.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width)) for level_NCHW in maps], dim=1)
+        rows = [level_NCHW.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width)) for level_NCHW in maps]  # type: ignore[no-untyped-call]
+        return torch.cat(rows, dim=1)
 
     @cached_property
     def _places(self) -> tuple[Tensor, Tensor]:
@@ -158,7 +160,7 @@ class DenseHandle:
 
 
 class RoiHandle:
-    """The contract's ``RoiHead`` on a RoI head (a cascade's first stage), the neck's output, its proposals and what it said."""
+    """The contract's ``RoiHead`` on a RoI head (a cascade's first stage), the neck's output, its proposals and its own prediction."""
 
     def __init__(self, roi_head: Any, levels: Levels, draw: Callable[[], Proposals], own: RoiPrediction | None = None) -> None:
         self._roi_head, self._levels, self._draw, self._own = roi_head, levels, draw, own
@@ -169,7 +171,7 @@ class RoiHandle:
         return self._draw()
 
     def predict(self, proposals: Proposals) -> RoiPrediction:
-        """What the head says; on its own proposals what it said."""
+        """Return the head's prediction; on its own proposals the recorded one."""
         if self._own is not None and proposals is self.proposals:
             return self._own
         stage = [0] if isinstance(self._roi_head.bbox_head, nn.ModuleList) else []
@@ -179,9 +181,10 @@ class RoiHandle:
 
 @torch.no_grad()
 def _draw(model: Any, levels: Levels, samples: list[Any], generator: torch.Generator) -> Proposals:
-    """A detector's proposals, assigned and sampled as in its own training; the generator seeds the draws."""
-    parts = (getattr(model.roi_head, name) for name in ("bbox_assigner", "bbox_sampler", "bbox_head", "train_cfg"))
-    assigner, sampler, head, config = (part[0] if isinstance(part, (list, nn.ModuleList)) else part for part in parts)
+    """Return a detector's proposals, assigned and sampled as in its own training; the generator seeds the draws."""
+    parts: Iterator[Any] = (getattr(model.roi_head, name) for name in ("bbox_assigner", "bbox_sampler", "bbox_head", "train_cfg"))
+    firsts: Iterator[Any] = (part[0] if isinstance(part, (list, nn.ModuleList)) else part for part in parts)  # of a cascade
+    assigner, sampler, head, config = firsts
     objects, ignored, metas = unpack_gt_instances(samples)
     regions = model.rpn_head.predict_by_feat(*model.rpn_head(levels), batch_img_metas=metas, cfg=model.train_cfg.rpn_proposal)
     seed, sampled = int(torch.randint(2**62, (), generator=generator, device=generator.device)), []
@@ -203,22 +206,22 @@ def _wide(levels: Sequence[Tensor]) -> Levels:
 _DENSE_INPUTS = {"dense_head", "predictions", "box_distributions"}
 
 
-class Tap:
-    """Records what a student's heads do while it is open, as far as the roles ask for it, and then has their handles."""
+class HeadRecorder:
+    """Recorder of a student's heads while it is open, as far as the inputs need it; then it gives their handles."""
 
-    def __init__(self, student: Any, family: str, roles: Sequence[str], position: int | None) -> None:
-        self._student, self._family, self._position = student, family, position or 0
+    def __init__(self, student: Any, head_type: str, inputs: Sequence[str], position: int | None) -> None:
+        self._student, self._type, self._position = student, head_type, position or 0
         self._methods: dict[str, tuple[Any, str]] = {}
-        if _DENSE_INPUTS & set(roles):
+        if _DENSE_INPUTS & set(inputs):
             head = student.bbox_head
             self._methods["targets"] = (head, "get_targets")
-            if "dense_head" in roles:
+            if "dense_head" in inputs:
                 owners = [convs[position - 1].activate for convs in (head.cls_convs, head.reg_convs)] if position else [head]
                 self._methods |= {f"tower {number}": (owner, "forward") for number, owner in enumerate(owners)}
-            if _DENSE_INPUTS & set(roles) - {"dense_head"}:
-                convs = filter(None, DENSE[family].convs)
+            if _DENSE_INPUTS & set(inputs) - {"dense_head"}:
+                convs = filter(None, DENSE[head_type].convs)
                 self._methods |= {f"output {name}": (getattr(head, name), "forward") for name in convs}
-        if "roi_head" in roles:
+        if "roi_head" in inputs:
             self._methods |= {"rois": (student.roi_head, "_bbox_forward"), "labels": (student.roi_head.bbox_head, "get_targets")}
         self._calls: dict[str, list[tuple[Any, Any]]] = {name: [] for name in self._methods}
 
@@ -226,7 +229,7 @@ class Tap:
         self._calls[name].append((args, method(*args, **kwargs)))
         return self._calls[name][-1][1]
 
-    def __enter__(self) -> "Tap":  # noqa: PYI034 (Self is not in Python 3.10)
+    def __enter__(self) -> "HeadRecorder":  # noqa: PYI034 (Self is not in Python 3.10)
         for name, (owner, attribute) in self._methods.items():
             # A ReLU that works in place would change what is kept of a tower.
             method = torch.relu if self._position and name.startswith("tower") else getattr(owner, attribute)
@@ -238,15 +241,17 @@ class Tap:
             delattr(owner, attribute)
 
     def handles(self) -> tuple[DenseHandle | None, RoiHandle | None]:
-        """The student's dense head and RoI head, None where the role was not asked for; once its losses are computed."""
+        """Return the student's dense head and RoI head, None where no input needs it; once its losses are computed."""
         calls, dense, roi = self._calls, None, None
         if "targets" in calls:
             kept = [[args[0] for args, _ in calls[name]] for name in calls if name.startswith("tower")]
             # At 0 the head saw all levels in one call.
-            towers = tuple(map(_wide, kept if self._position or not kept else kept[0] * 2))
+            class_tower, box_tower = kept if self._position else kept[0] * 2 if kept else ((), ())
             outputs = [_wide([output for _, output in calls[name]]) for name in calls if name.startswith("output")] or None
             assigned = calls["targets"][0][1]
-            dense = DenseHandle(self._student.bbox_head, self._family, self._position, towers, assigned, outputs)
+            dense = DenseHandle(
+                self._student.bbox_head, self._type, self._position, (_wide(class_tower), _wide(box_tower)), assigned, outputs
+            )
         if "rois" in calls:
             (((levels, rois_R5), said),), ((_, assigned),) = calls["rois"], calls["labels"]
             proposals, own = Proposals(rois_R5, assigned[0]), RoiPrediction(*_wide((said["cls_score"], said["bbox_pred"])))
@@ -254,20 +259,17 @@ class Tap:
         return dense, roi
 
 
-tap_student = Tap
-
-
 def teacher_handles(
-    teacher: Any, family: str, roles: Sequence[str], position: int | None,
+    teacher: Any, head_type: str, inputs: Sequence[str], position: int | None,
     features: Sequence[Tensor], samples: list[Any], generator: torch.Generator,
 ) -> tuple[DenseHandle | None, RoiHandle | None]:  # fmt: skip
-    """Handles on a frozen teacher's heads, from its neck's output, the batch's data samples and generator."""
+    """Return handles on a frozen teacher's heads, from its neck's output, the batch's data samples and generator."""
     dense, roi, number = None, None, position or 0
-    if _DENSE_INPUTS & set(roles):
+    if _DENSE_INPUTS & set(inputs):
         head = teacher.bbox_head
-        towers = tuple(_kept(convs, number, _wide(features)) for convs in (head.cls_convs, head.reg_convs))
-        dense = DenseHandle(head, family, number, towers)
-    if "roi_head" in roles:
+        class_tower, box_tower = (_kept(convs, number, _wide(features)) for convs in (head.cls_convs, head.reg_convs))
+        dense = DenseHandle(head, head_type, number, (class_tower, box_tower))
+    if "roi_head" in inputs:
         levels = _wide(features)
         roi = RoiHandle(teacher.roi_head, levels, partial(_draw, teacher, levels, samples, generator))
     return dense, roi
@@ -279,14 +281,14 @@ def _kept(convs: nn.ModuleList, position: int, levels: Levels) -> Levels:
     return levels
 
 
-def check_position(model: Any, family: str, position: int | None) -> None:
+def check_position(model: Any, head_type: str, position: int | None) -> None:
     """ValueError where a head's towers have no convolution of that number."""
     count = 0 if position is None else min(len(model.bbox_head.cls_convs), len(model.bbox_head.reg_convs))
     if not 0 <= (position or 0) <= count:
-        raise ValueError(f"no position {position} in a {family} head with {count} convolutions a tower; choose 0 to {count}")
+        raise ValueError(f"no position {position} in a {head_type} head with {count} convolutions a tower; choose 0 to {count}")
 
 
 def anchors(head: Any, sizes: Sequence[tuple[int, int]], device: torch.device) -> Levels:
-    """A head's anchors (H, W, A, 4) on levels of the given heights and widths."""
+    """Return a head's anchors (H, W, A, 4) on levels of the given heights and widths."""
     priors = head.prior_generator.grid_priors(sizes, device=device)
     return tuple(prior.view(*size, -1, 4) for prior, size in zip(priors, sizes, strict=True))

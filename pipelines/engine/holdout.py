@@ -1,8 +1,8 @@
-"""What trials of stage ``tune`` are measured on where data are published: a fixed part of the *training* images.
+"""The validation split of trials where data are published: a fixed part of the *training* images.
 
 A published data set has no split to choose hyper-parameters by but the one that is reported, and that one no trial may see.
 So some training images are held out, the same ones for every pair, method and trial, and trials train on the rest; the
-trainings that are reported use all training images, as published.
+runs that are reported use all training images, as published.
 
 COCO and VOC: images in the order of the sha256 of seed and name, the first so many.
 No random generator, no order of files and no version of a library can change that choice.
@@ -12,7 +12,7 @@ Frames of one city show the same streets by the same light, sometimes seconds ap
 remember it would look good.  The published val split is of three cities of its own, so here, too, it is three cities: of all
 threes the one whose images come nearest to the wanted number, and among equals the one of the least sha256.
 
-What this cannot mend: a published teacher has learned the held-out images, as has a method's prior.
+A limitation: a published teacher was trained on the held-out images, as was a method's auxiliary module.
 Both are equal for all trials of a study, and what a study finds is measured on the test split afterwards, once.
 """
 
@@ -29,11 +29,11 @@ from mmengine.config import Config, ConfigDict
 
 from benchmarks.dataset import datasets
 from benchmarks.manifest import file_sha256, listing
-from pipelines.engine.compose import Setting
 from pipelines.engine.data_configs import dicts
+from pipelines.engine.setting import Setting
 from pipelines.engine.workdir import check_writable
 
-_LEAST_REST = 5  # an image is held out of at least so many: of a small copy a fifth
+_LEAST_REST = 5  # an image is held out of at least so many
 _SEED = 0
 
 Contents = Callable[[], dict[str, str]]
@@ -43,7 +43,7 @@ def hold_out(config: Config, setting: Setting, folder: Path) -> None:
     """Make a training on published data learn from all training images but the held-out ones, and be measured on those.
 
     Nothing in the config names the test split any more.  How often it is measured is the caller's business.
-    A config on other data has a tune split and is left alone.
+    A config on other data has a validation split and is left as it is.
 
     Args:
         config: of :func:`compose_training` or :func:`compose_cell`; changed in place.
@@ -102,7 +102,7 @@ def _coco(parts: list[ConfigDict], folder: Path, name: str) -> list[tuple[Path, 
 
 
 def _voc(parts: list[ConfigDict], folder: Path, name: str) -> list[tuple[Path, Path]]:
-    """Lists by year; where little is held out, a year may have no list of it."""
+    """Write lists by year; where little is held out, a year may have no list of it."""
     sources = {Path(part.data_prefix.sub_data_root).name: Path(part.data_root + part.ann_file) for part in parts}
     names = {year: path.read_text().split() for year, path in sources.items()}
 
@@ -143,8 +143,8 @@ _PARTS = {"coco": _coco, "voc": _voc, "label_maps": _label_maps}
 
 
 def _number(source: Path, num_images: int, data_set: str) -> int:
-    """How many images are held out."""
-    if num_images < 2:  # noqa: PLR2004
+    """Return the number of held-out images."""
+    if num_images < 2:  # noqa: PLR2004 (a part and a rest)
         raise ValueError(
             f"{source}: {num_images} training images, of which none can be held out for tuning; put the data set back"
         )
@@ -152,13 +152,13 @@ def _number(source: Path, num_images: int, data_set: str) -> int:
 
 
 def _first(source: Path, names: list[str], data_set: str) -> set[str]:
-    """The names that come first in the order of their digests."""
+    """Return the names that come first in the order of their digests."""
     return set(sorted(names, key=_digest)[: _number(source, len(names), data_set)])
 
 
 def _cities(source: Path, num_images: Counter[str], data_set: str) -> set[str]:
-    """The cities whose images come nearest to the wanted number, as many as the record says or all but one."""
-    if len(num_images) < 2:  # noqa: PLR2004
+    """Return the cities whose images come nearest to the wanted number, as many as the record says or all but one."""
+    if len(num_images) < 2:  # noqa: PLR2004 (a part and a rest)
         raise ValueError(
             f"{source}: images of {len(num_images)} cities, of which none can be held out for tuning; put the data set back"
         )
@@ -179,7 +179,7 @@ def _lines(names: Iterable[str]) -> str:
 
 
 def _write_once(folder: Path, data_set: str, made_of: str, contents: Contents) -> Path:
-    """A folder with these files, named by what they are made of, which ``contents`` is asked for only where it is not there."""
+    """Return a folder with these files, named by a digest of their origin; ``contents`` is called only where it is missing."""
     target = folder / f"{data_set}-{_digest(f'{datasets()[data_set].held_out} {made_of}')[:12]}"
     if target.is_dir():
         return target

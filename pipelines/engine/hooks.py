@@ -1,4 +1,4 @@
-"""What happens around the iterations of every training: seeds, curve, progress, and the end on a NaN."""
+"""Hooks around the iterations of every training: seeds, curve, progress, and the end on a NaN."""
 
 import math
 import operator
@@ -27,7 +27,7 @@ _MAIN_SCORES = [
 
 
 class StoppedError(Exception):
-    """A hook's word that a training has run far enough: it ends there, and in order."""
+    """Raised by a hook to end a training in order."""
 
 
 def duration(seconds: float) -> str:
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 @HOOKS.register_module()
-class InitialisationHook(Hook):
+class InitialisationHook(Hook):  # type: ignore[misc]
     """Starts a part of the model from a verified file, read as tensors alone, once the rest of the model is initialised.
 
     MMEngine's own loader of initial weights compares no digest, and unpickles what it cannot read safely.
@@ -65,7 +65,20 @@ class InitialisationHook(Hook):
         load_whole(operator.attrgetter(self._part)(model), read_weights(self._path, self._sha256), self._path)
 
 
-class ReseedHook(Hook):
+class LossWatchHook(Hook):  # type: ignore[misc]
+    """Keeps the last loss in :attr:`loss`; ValueError where one is not finite."""
+
+    loss = math.nan
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002, D102 (MMEngine's)
+        values = {key: float(value) for key, value in outputs.items()}
+        bad = [key for key, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"{', '.join(bad)} is not finite at iteration {runner.iter + 1}")
+        self.loss = values["loss"]
+
+
+class ReseedHook(Hook):  # type: ignore[misc]
     """Seeds every epoch from the run's seed and the epoch's number.
 
     A resumed training then draws what an uninterrupted one would have drawn.
@@ -79,11 +92,11 @@ class ReseedHook(Hook):
         set_random_seed(self._seed * 10_000 + runner.epoch)
 
 
-class RecorderHook(Hook):
-    """Keeps a training's curve in its checkpoints, reports progress, and stops on a loss that is no number.
+class RecorderHook(Hook):  # type: ignore[misc]
+    """Keeps a training's curve in its checkpoints, reports progress, and stops on a loss that is not finite.
 
     The curve is a list of points ``{iteration, epoch, lr, loss, loss_...}``: means since the point
-    before; and of validations ``{iteration, epoch, val_...}`` on the tune split.
+    before; and of validations ``{iteration, epoch, val_...}`` on the validation split.
     """
 
     def __init__(self, label: str, tracker: Tracker) -> None:
@@ -106,14 +119,14 @@ class RecorderHook(Hook):
             if runner.val_loop is not None and not validated:
                 runner.val_loop.run()
 
-    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002
+    def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002 (MMEngine's)
         """Start the clock; loading counts, validation does not."""
         self._tick = time.monotonic()
 
-    def after_train_iter(  # noqa: D102
+    def after_train_iter(  # noqa: D102 (MMEngine's)
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002 (MMEngine's)
         data_batch: Any = None,
         outputs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -143,9 +156,9 @@ class RecorderHook(Hook):
             self._close_point(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
-        """Note the validation on the tune split, in points."""
+        """Note the scores on the validation split, in points."""
         values = {
-            # MMDetection gives shares, MMSegmentation percents.
+            # MMDetection gives fractions, MMSegmentation percents.
             f"val_{key.rsplit('/', 1)[-1].removeprefix('bbox_')}": round(float(value) * (100 if "/" in key else 1), 3)
             for key, value in (metrics or {}).items()
             if float(value) >= 0
@@ -156,7 +169,7 @@ class RecorderHook(Hook):
         main = next((key for key in _MAIN_SCORES if key in values), None)
         said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
         where = f"epoch {runner.epoch}" if self._iteration == runner.iter else f"iteration {self._iteration}"
-        print(f"{self._label} {where}: {said} on the tune split", flush=True)
+        print(f"{self._label} {where}: {said} on the validation split", flush=True)
         # Within an epoch, too, validating is no time of training.
         self._line_at = self._tick = time.monotonic()
 

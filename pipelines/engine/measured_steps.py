@@ -1,4 +1,4 @@
-"""Training steps of a published model on made-up images: no data, no downloads, the composition that a real run has.
+"""Training steps of a published model on dummy images: no data, no downloads, the composition that a real run has.
 
 Images are random bytes of the size that the published pipeline makes, with boxes, masks or label maps as the loader
 would give them; all that follows (normalisation, model, losses, optimizer) is the training's own.
@@ -8,7 +8,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -18,13 +18,16 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from benchmarks.pair import Pair
-from pipelines.engine.compose import Distillation, Setting, Weights, compose_cell, compose_prior, compose_training
-from pipelines.engine.data_configs import Source, dicts
-from pipelines.engine.dummy_batches import made_up_batch
+from pipelines.engine.auxiliary import compose_auxiliary
+from pipelines.engine.compose import compose_cell, compose_training
+from pipelines.engine.data_configs import DataSource, dicts
+from pipelines.engine.dummy_batches import dummy_batch
+from pipelines.engine.mmlab import prepare_process, quiet
 from pipelines.engine.provenance import environment, peak_memory_mib
-from pipelines.engine.training import prepare_process, quiet, save_weights
-from pipelines.engine.weights import file_sha256
-from pipelines.params import cell_config, cell_parts, load_pair, load_parts, load_tier
+from pipelines.engine.setting import Distillation, Setting, Weights
+from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.params import load_pair, load_tier
+from pipelines.recipes import cell_config, cell_parts, load_parts
 
 TIER = "paper"
 Precision = Literal["float32", "bf16"]
@@ -32,7 +35,7 @@ Precision = Literal["float32", "bf16"]
 
 @dataclass(frozen=True)
 class Steps:
-    """How a cell is tried: ``batch`` images of ``size`` (height, width; pixels) a step, so many steps after a warm-up."""
+    """Size of a measurement: ``batch`` images of ``size`` (height, width; pixels) per step, so many steps after a warm-up."""
 
     size: tuple[int, int]
     batch: int
@@ -44,7 +47,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Seen:
-    """What training steps were like.
+    """Measurements of training steps.
 
     ``losses`` are the last step's; ``finite`` tells whether they and all weights after it are numbers.
     Parameters are millions, ``matmul`` is the precision of the matrix products.
@@ -62,8 +65,8 @@ class Seen:
 
 
 def bare_setting(pair: Pair, batch: int) -> Setting:
-    """The pair at its published scale, on data that are never opened; the learning rate follows the batch."""
-    return Setting(pair, load_tier(TIER), Source(pair.dataset, Path(), None, {}), batch)
+    """Return the pair at its published scale, on data that are never opened; the learning rate follows the batch."""
+    return Setting(pair, load_tier(TIER), DataSource(pair.dataset, Path(), None, {}), batch)
 
 
 def make_teacher(name: str, path: Path) -> None:
@@ -74,23 +77,23 @@ def make_teacher(name: str, path: Path) -> None:
 
 
 def train_teacher(name: str, steps: Steps) -> Seen:
-    """The teacher's own training, as in stage ``teachers``."""
+    """Measure the teacher's own training, as in stage ``teachers``."""
     return try_steps(compose_training(bare_setting(load_pair(name), steps.batch), "teacher", seed=0), steps)
 
 
 def learn_prior(name: str, method: str, steps: Steps, teacher: Path, out: Path) -> Seen:
-    """A method's prior on the teacher, as in stage ``masks``; what it learned is written to ``out``."""
+    """Measure a method's auxiliary module on the teacher, as in stage ``masks``; its weights are written to ``out``."""
     pair = load_pair(name)
     part, recipe = next((part, part.recipe.prior) for part in load_parts(method) if part.recipe.prior)
-    training = part.prior_training(name, pair.head, TIER).model_dump()
+    training = part.auxiliary_training(name, pair.head, TIER)
     setting, weights = bare_setting(pair, steps.batch), Weights(teacher, file_sha256(teacher))
     return try_steps(
-        compose_prior(setting, weights, code=part.code, hparams=recipe.hparams, training=training, seed=0), steps, prior=out
+        compose_auxiliary(setting, weights, code=part.code, hparams=recipe.hparams, training=training, seed=0), steps, prior=out
     )
 
 
 def train_student(name: str, method: str, steps: Steps, teacher: Path, prior: Path | None) -> Seen:
-    """The student under a method, as in stage ``distill``."""
+    """Measure the student under a method, as in stage ``distill``."""
     pair = load_pair(name)
     parts, _ = cell_parts(method, name, pair, TIER)
     changes = cell_config(method, name, pair, TIER)
@@ -103,17 +106,17 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
     """Train a composed model for a few steps.
 
     Args:
-        config: of a side's own training, a distillation or a prior; its learning rate is taken down to the published
+        config: of a side's own training, a distillation or an auxiliary module; its learning rate is taken down to the published
             warm-up's first, for random weights bear no more.
         steps: how many, on what.
-        prior: where to write what a prior learned.
+        prior: where to write an auxiliary module.
     """
     prepare_process()
     _set_size(config.model, steps.size)
     _begin_warm_up(config)
     if steps.precision == "bf16":
         config.optim_wrapper.update(type="AmpOptimWrapper", dtype="bfloat16")
-    data = made_up_batch(config, steps.size, steps.batch)
+    data = dummy_batch(config, steps.size, steps.batch)
     model = _built(config).to(steps.device).train()
     with DefaultScope.overwrite_default_scope(config.default_scope):
         optimizer = build_optim_wrapper(model, config.optim_wrapper)
@@ -124,7 +127,7 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
             said = model.train_step(data, optimizer)
         seconds = (_now(steps.device) - begun) / steps.iterations
     if prior:
-        save_weights(model.prior, prior)
+        save_weights(model.auxiliary, prior)
     losses = {key: float(value.detach()) for key, value in said.items() if "loss" in key}
     weights_finite = all(bool(weight.isfinite().all()) for weight in model.parameters())
     teacher, student = (getattr(model, side, None) for side in ("teacher", "student"))
@@ -136,13 +139,13 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
         s_per_iteration=seconds,
         images_per_s=steps.batch / seconds,
         peak_mib=peak_memory_mib(),
-        device=environment()["device"],
+        device=environment().device,
         matmul="bf16" if steps.precision == "bf16" else _full_precision(steps.device),
     )
 
 
-def _built(config: Config) -> nn.Module:
-    """The model with its initial weights, as the Runner makes it."""
+def _built(config: Config) -> Any:
+    """Build the model with its initial weights, as the Runner does."""
     MMLogger.get_current_instance().setLevel("ERROR")  # it would tell how each weight is initialised
     with quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
         torch.manual_seed(0)

@@ -15,6 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from reports.schemas.run import Ap, Reading, Segmentation
 
@@ -83,7 +86,7 @@ def label_map_scores(made: Predictions) -> dict[str, Any]:
 def coco_ap(
     ground_truth: Path, detections: Sequence[dict[str, Any]], area_px2: tuple[int, int], kind: Literal["bbox", "segm"]
 ) -> tuple[Ap, dict[str, float | None]]:
-    """COCO's AP overall, by size and by class.
+    """Compute COCO's AP overall, by size and by class.
 
     Args:
         ground_truth: annotation file in COCO's format; an object's size is its ``area`` there.
@@ -94,9 +97,6 @@ def coco_ap(
     Returns:
         AP in points (0-100), None where there is no such object; and AP by class name.
     """
-    from pycocotools.coco import COCO  # noqa: PLC0415 (a second, and most stages that import this need none of it)
-    from pycocotools.cocoeval import COCOeval  # noqa: PLC0415
-
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(ground_truth))
         for annotation in truth.anns.values():
@@ -114,7 +114,7 @@ def coco_ap(
         evaluation.params.maxDets = [1, 10, _MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, detections an image)
+    precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, detections per image)
 
     def mean(threshold: slice = slice(None), *, area: int = 0, classes: slice = slice(None)) -> float | None:
         values = precision[threshold, :, classes, area, -1]
@@ -129,18 +129,15 @@ def coco_ap(
 
 
 def reading(ground_truth: Path, detections: Sequence[dict[str, Any]], kind: Literal["bbox", "segm"]) -> Reading | None:
-    """How many objects are found, and of how many of those the class is right; None without objects.
+    """Compute the fraction of objects that are found, and of those the fraction with the right class; None without objects.
 
-    AP mixes both with how sure the model is; these two tell at a glance a model that finds from one that can read.
+    AP mixes both with the scores' ranking; these two tell a detector that finds from one that classifies.
 
     Args:
-        ground_truth: annotation file in COCO's format; crowds are left out.
+        ground_truth: annotation file in COCO's format; crowds are excluded.
         detections: as for :func:`coco_ap`; what the model's own score threshold lets through.
         kind: what is compared, ``bbox`` or ``segm``.
     """
-    from pycocotools import mask as coco_mask  # noqa: PLC0415
-    from pycocotools.coco import COCO  # noqa: PLC0415
-
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(ground_truth))
     by_image: dict[int, list[dict[str, Any]]] = {}
@@ -168,16 +165,16 @@ def reading(ground_truth: Path, detections: Sequence[dict[str, Any]], kind: Lite
 
 
 def _rle(truth: Any, one: dict[str, Any]) -> Any:
-    """A mask run-length encoded, of an annotation (which may be a polygon) or a detection."""
+    """Return a mask run-length encoded, of an annotation (which may be a polygon) or a detection."""
     return truth.annToRLE(one) if "area" in one else one["segmentation"]
 
 
 def segmentation_iou(
     maps: Iterable[tuple[Path, Path]], classes: Sequence[str], ignore: int = 255
 ) -> tuple[Segmentation, dict[str, float | None]]:
-    """IoU and accuracy over a whole split, from one confusion matrix of all its pixels.
+    """Compute IoU and accuracy over a whole split, from one confusion matrix of all its pixels.
 
-    A class that neither truth nor prediction has is left out of mIoU, and one that the truth lacks of mAcc.
+    A class that neither truth nor prediction has is excluded from mIoU, and one that the truth lacks from mAcc.
 
     Args:
         maps: of each image the true and the predicted label map, images (H, W) of class indices.
@@ -231,5 +228,5 @@ def _confusion(truth: Path, prediction: Path, num_classes: int, ignore: int) -> 
     return np.bincount(labels_P * num_classes + found_P, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def _points(share: Any) -> float:
-    return round(100 * float(share), 4)
+def _points(fraction: Any) -> float:
+    return round(100 * float(fraction), 4)

@@ -1,21 +1,27 @@
-"""MMLab as this suite uses it: mmrazor made importable, and published configs found.
+"""MMLab as this suite uses it: mmrazor made importable, a process prepared, models built, standard output kept quiet.
 
 mmrazor 1.0.0 (June 2023) is the last release and predates the torch and mmcv of today.
-What stands in its way is all in its version check and in its quantization part; the four changes below
+All obstacles are in its version check and in its quantization part; the four changes below
 let the unmodified package import.
 They make mmrazor's *quantization* meaningless (the suite does not use it) and leave distillation as it is.
 """
 
+import contextlib
 import importlib
+import io
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mmcv
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 
 def _ignore_setter(self: object, name: str) -> Callable[..., object]:
@@ -29,8 +35,8 @@ def _ignore_setter(self: object, name: str) -> Callable[..., object]:
 def import_mmrazor() -> ModuleType:
     """Import mmrazor with its distillation components registered, and return it."""
     import torch.ao.quantization.backend_config.utils  # noqa: F401, PLC0415 (an attribute mmrazor expects to be there)
-    from torch.ao.quantization import fuser_method_mappings as fusers  # noqa: PLC0415
-    from torch.ao.quantization.backend_config import BackendPatternConfig  # noqa: PLC0415
+    from torch.ao.quantization import fuser_method_mappings as fusers  # noqa: PLC0415 (only mmrazor needs it)
+    from torch.ao.quantization.backend_config import BackendPatternConfig  # noqa: PLC0415 (as above)
 
     # Made private or dropped by torch; mmrazor takes their absence for an old torch and refuses.
     # It calls them only to fill its table of fused quantized operators.
@@ -39,7 +45,7 @@ def import_mmrazor() -> ModuleType:
             setattr(fusers, name, lambda *_: None)
     # Private setters that torch dropped one by one, chained while mmrazor fills that table.
     if not hasattr(BackendPatternConfig, "__getattr__"):
-        BackendPatternConfig.__getattr__ = _ignore_setter
+        BackendPatternConfig.__getattr__ = _ignore_setter  # type: ignore[attr-defined]
     # mmrazor accepts mmcv up to 2.1.0 and looks once, while it is imported.
     true_version, mmcv.__version__ = mmcv.__version__, "2.1.0"
     try:
@@ -52,23 +58,61 @@ def import_mmrazor() -> ModuleType:
     return mmrazor
 
 
-def published_config(name: str) -> Config:
-    """Return a config of an installed package, such as ``mmdet::gfl/gfl_r50_fpn_1x_coco.py``; its text is not laid out.
+def prepare_process() -> None:
+    """Fix the number of threads (``OMP_NUM_THREADS``, 1 by default) and register MMLab's components.
 
-    Raises:
-        ValueError: no such config in the installed package, or no such package.
+    Small models do not scale over threads, and the number of threads changes the last digits.
     """
-    package, _, path = name.partition("::")
-    found = find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise ValueError(f"config {name} needs the package {package}, which is not installed here; leave the pair out")
-    # MMEngine's get_config reads all of a package's meta files first, half a second each time.
-    try:
-        config = Config.fromfile(Path(found.submodule_search_locations[0]) / ".mim/configs" / path)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"no config {name} in the installed package; see ls .venv/lib/python*/site-packages/mmdet/.mim/configs"
-        ) from error
-    # MMEngine writes the config into every checkpoint, and laying out its text takes half a second each time.
-    super(Config, config).__setattr__("_format_python_code", False)
-    return config
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    warnings.filterwarnings("ignore", module=r"mmdet|mmseg|mmengine|torch\.utils\.checkpoint")
+    with quiet():
+        for package in ("mmdet", "mmseg"):
+            importlib.import_module(f"{package}.utils").register_all_modules(init_default_scope=False)
+
+
+def build_model(config: Config) -> nn.Module:
+    """Build a config's model with random weights; the process's own random numbers stay as they were."""
+    with quiet(), torch.random.fork_rng(devices=[]), DefaultScope.overwrite_default_scope(config.default_scope):
+        model: nn.Module = MODELS.build(config.model)
+    return model
+
+
+class _DropCocoChatter(io.TextIOBase):
+    """Standard output without pycocotools' lines, which it prints at every index and evaluation."""
+
+    _CHATTER = (
+        "loading annotations",
+        "Done (t=",
+        "creating index",
+        "index created",
+        "Loading and preparing",
+        "DONE (t=",
+        "Running per image",
+        "Evaluate annotation",
+        "Accumulating evaluation",
+        " Average",
+    )
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._line = stream, ""
+
+    def write(self, text: str) -> int:
+        self._line += text
+        while "\n" in self._line:
+            line, self._line = self._line.split("\n", 1)
+            if line.strip() and not line.startswith(self._CHATTER):
+                self._stream.write(line + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def quiet_coco() -> contextlib.AbstractContextManager[Any]:
+    """Filter pycocotools' chatter out of standard output."""
+    return contextlib.redirect_stdout(_DropCocoChatter(sys.stdout))
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """Suppress standard output while MMLab builds things."""
+    return contextlib.redirect_stdout(io.StringIO())

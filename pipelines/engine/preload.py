@@ -1,10 +1,10 @@
-"""Imports of stages, trials and bench, made once: each is forked from a process that has imported this and done no more."""
+"""Imports of stages, trials and measurements, made once: each is forked from a process that has imported this and done no more."""
 
 import pipelines.engine.tracking  # noqa: I001 (it tells MLflow, before it is imported, to be quiet)
-import mlflow  # noqa: F401
+import mlflow  # noqa: F401 (imported for those that are forked)
 
 import pipelines.stages.evaluate
-import pipelines.tuning.trial  # noqa: F401
-from pipelines.engine.training import prepare_process
+import pipelines.tuning.trial  # noqa: F401 (as above)
+from pipelines.engine.mmlab import prepare_process
 
 prepare_process()

@@ -1,4 +1,4 @@
-"""How far a download is: a live line on a terminal, now and then a line in a log."""
+"""Progress of a download: a live line on a terminal, now and then a line in a log."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ class Progress:
     """Bytes of one file as they arrive.
 
     Args:
-        label: what the user calls the file.
+        label: name of the file for the user.
         live: overwrite one line (on a terminal); several downloads side by side write lines instead.
     """
 
@@ -24,20 +24,20 @@ class Progress:
         self._began_s = self._shown_s = 0.0
 
     def begin(self, start: int, total: int | None) -> None:
-        """An answer has come: ``start`` bytes are there already, of ``total`` where it is known."""
+        """Begin with ``start`` bytes that are there already, of ``total`` where it is known."""
         self._start = self._done = start
         self._total = total
         self._began_s = time.monotonic()
         self._show()
 
     def advance(self, num_bytes: int) -> None:
-        """Bytes have arrived."""
+        """Count bytes that have arrived."""
         self._done += num_bytes
         if time.monotonic() - self._shown_s >= (_LIVE_EVERY_S if self._live else _LINE_EVERY_S):
             self._show()
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line of its own."""
         print(f"{_CLEAR if self._live else ''}{self._label}: {text}", flush=True)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, configuration, packages, machine."""
+"""Provenance of a number: commit, packages, machine, memory and energy."""
 
 import os
 import platform
@@ -6,7 +6,10 @@ import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+
+import torch
+
+from reports.schemas.run import Environment, Git
 
 # What a run itself rewrites; a change of these alone is no change of the code.
 _WRITTEN_BY_RUNS = (":!dvc.lock", ":!reports/*/leaderboard.*", ":!reports/*/runs.csv", ":!reports/*/figures")
@@ -20,15 +23,15 @@ _MMLAB = {
 }
 
 
-def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; None each outside a repository."""
+def git_state() -> Git:
+    """Return the commit and whether tracked files differ from it."""
 
     def git(*arguments: str) -> str | None:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
         return done.stdout.strip() if done.returncode == 0 else None
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_WRITTEN_BY_RUNS)
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+    return Git(commit=git("rev-parse", "HEAD"), dirty=None if changed is None else bool(changed))
 
 
 def _installed(name: str) -> str | None:
@@ -38,31 +41,27 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def environment() -> dict[str, Any]:
-    """Interpreter, machine, device, threads and the packages that decide a training's numbers."""
-    import torch  # noqa: PLC0415
-
+def environment() -> Environment:
+    """Interpreter, machine, device, threads and the packages that decide a run's numbers."""
     packages = {name: _installed(name) for name in _DECISIVE}
     mmlab = {}
     for original, fork in _MMLAB.items():
         name = fork if _installed(fork) else original
         mmlab[original] = f"{name} {_installed(name)}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "num_cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "packages": packages,
-        "mmlab": mmlab,
-    }
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=device,
+        num_cpus=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        packages=packages,
+        mmlab=mmlab,
+    )
 
 
 def peak_memory_mib() -> float:
     """Highest memory so far: the GPU's allocations where there is one, else the process's resident set."""
-    import torch  # noqa: PLC0415
-
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -70,15 +69,13 @@ def peak_memory_mib() -> float:
 
 
 def gpu_energy_j() -> float | None:
-    """What the current GPU has used since its driver was loaded, joules; None without a GPU or its counter.
+    """Return the energy that the current GPU has used since its driver was loaded, joules; None without a GPU or its counter.
 
-    The counter is the whole device's: it tells a training's share only where nothing else runs there.
+    The counter is the whole device's: it is a run's own only where nothing else runs there.
     """
-    import torch  # noqa: PLC0415
-
     if not torch.cuda.is_available():
         return None
-    import pynvml  # noqa: PLC0415
+    import pynvml  # noqa: PLC0415 (only where there is a GPU)
 
     try:
         pynvml.nvmlInit()

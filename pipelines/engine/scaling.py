@@ -1,4 +1,4 @@
-"""A published model shrunk to a tier's scale: the same kind of model, narrower and shallower.
+"""A published model reduced to a tier's scale: the same kind of model, narrower and shallower.
 
 Sizes that a published config states in pixels of COCO's images (anchors, ranges of regression and of masks) shrink by
 one factor, as the tier's objects are smaller: ``octave_base_scale`` over the 8 of GFL and ATSS.
@@ -22,7 +22,7 @@ _FAR = 1e8  # the upper end of FCOS's last range, pixels
 
 
 def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None, is_pretrained: bool = False) -> ConfigDict:
-    """The published model at a tier's scale; the number of its classes stays.
+    """Return the published model at a tier's scale; the number of its classes stays.
 
     Args:
         model: as published.
@@ -31,7 +31,7 @@ def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None, 
         is_pretrained: the backbone starts from weights, as published: what the published config then freezes stays frozen.
 
     Raises:
-        ValueError: the tier does not say what replaces its backbone.
+        ValueError: the tier has no replacement for its backbone.
     """
     scaled = copy.deepcopy(model)
     scaled.backbone, widths = scaled_backbone(model.backbone, scale, is_pretrained=is_pretrained)
@@ -54,7 +54,7 @@ def scaled_model(model: ConfigDict, scale: ModelScale, *, image_px: int | None, 
 
 
 def scaled_backbone(published: ConfigDict, scale: ModelScale, *, is_pretrained: bool) -> tuple[ConfigDict, list[int]]:
-    """The tier's backbone, and the widths of the levels that it gives; see :func:`scaled_model`."""
+    """Return the tier's backbone, and the widths of the levels that it gives; see :func:`scaled_model`."""
     name = published_name(published)
     if name not in scale.backbones:
         known = ", ".join(sorted(scale.backbones))
@@ -82,7 +82,7 @@ def _resnet(backbone: ConfigDict, asked: ResNetScale, *, is_pretrained: bool) ->
         backbone.pop(key, None)
     backbone.type = "ResNet" if backbone.type == "ResNeXt" else backbone.type
     backbone.update(depth=asked.depth, base_channels=asked.base_channels)
-    if not is_pretrained:  # frozen stages, norms and batch statistics belong to a backbone that has learned something
+    if not is_pretrained:  # frozen stages, norms and batch statistics belong to a pre-trained backbone
         backbone.update(frozen_stages=-1, norm_eval=False)
         if "norm_cfg" in backbone:
             backbone.norm_cfg = ConfigDict(backbone.norm_cfg, requires_grad=True)

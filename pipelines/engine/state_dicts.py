@@ -32,7 +32,7 @@ def with_versions(state: State, versions: dict[str, Any] | None) -> State:
 
 
 def _stripped(state: State, prefix: str) -> State:
-    """Keys and versions that begin with the prefix without it; the other keys are left out."""
+    """Return keys and versions that begin with the prefix without it; the other keys are excluded."""
 
     def strip(key: str) -> str:
         return f"{key}.".removeprefix(prefix).removesuffix(".")
@@ -80,7 +80,7 @@ def load_whole(model: nn.Module, state: State, source: str | Path) -> None:
         missing.extend(key for key in keys.missing_keys if not key.endswith(_COMPUTED))
         left_over.extend(key for key in keys.unexpected_keys if not key.startswith(_UNWANTED))
 
-    handle = model.register_load_state_dict_post_hook(note)
+    handle = model.register_load_state_dict_post_hook(note)  # type: ignore[no-untyped-call]
     try:
         model.load_state_dict(_in_todays_names(state, model), strict=False)
     except RuntimeError as error:  # strict or not, torch refuses other shapes

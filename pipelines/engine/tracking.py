@@ -30,7 +30,7 @@ _SYSTEM_METRICS_S = 10  # seconds between two samples of processor, memory and G
 
 
 def tracking_uri() -> str:
-    """The tracking store: the environment's, or this project's SQLite file by absolute path."""
+    """Return the tracking store: the environment's, or this project's SQLite file by absolute path."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
 
 
@@ -82,14 +82,14 @@ class Tracker:
             return
         try:
             import mlflow  # noqa: PLC0415 (seconds)
-            from mlflow import MlflowClient  # noqa: PLC0415
+            from mlflow import MlflowClient  # noqa: PLC0415 (as above)
 
             uri = tracking_uri()
             mlflow.set_tracking_uri(uri)
             with _alone():
-                self._client = MlflowClient(tracking_uri=uri)
+                self._client: Any = MlflowClient(tracking_uri=uri)  # its methods are not called before there is a run
                 self.run_id = resume if resume and self._exists(resume) else self._create(experiment, name, uri)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 (as above)
             _warn("cannot be reached", error)
 
     def _exists(self, run_id: str) -> bool:
@@ -102,7 +102,7 @@ class Tracker:
     def _create(self, experiment: str, name: str, uri: str) -> str:
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
-            # A server knows where its artifacts go; the local store would put them wherever we stand.
+            # A server knows where its artifacts go; the local store would put them in the current folder.
             local = uri.startswith("sqlite:")
             location = (STORE / "artifacts" / experiment).resolve().as_uri() if local else None
             experiment_id = self._client.create_experiment(experiment, artifact_location=location)
@@ -113,9 +113,9 @@ class Tracker:
     @_guarded
     def start_system_metrics(self) -> None:
         """Sample processor, memory and GPU until :meth:`finish`."""
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: PLC0415
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: PLC0415 (as above)
 
-        self._monitor = SystemMetricsMonitor(self.run_id, sampling_interval=_SYSTEM_METRICS_S)
+        self._monitor = SystemMetricsMonitor(self.run_id, sampling_interval=_SYSTEM_METRICS_S)  # type: ignore[no-untyped-call]
         self._monitor.start()
 
     @_guarded
@@ -134,8 +134,8 @@ class Tracker:
 
     @_guarded
     def dataset(self, name: str, digest: str, source: str) -> None:
-        """Record the data set by name, digest and where it lies."""
-        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
+        """Record the data set by name, digest and source."""
+        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415 (as above)
 
         entity = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset=entity)])
@@ -143,7 +143,7 @@ class Tracker:
     @_guarded
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at an iteration."""
-        from mlflow.entities import Metric  # noqa: PLC0415
+        from mlflow.entities import Metric  # noqa: PLC0415 (as above)
 
         now = int(time.time() * 1000)
         batch = [Metric(key, float(value), now, step) for key, value in values.items()]

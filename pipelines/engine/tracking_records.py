@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from pipelines.engine.stage import write_json
+from pipelines import layout
+from pipelines.engine.records import RunSpec, write_json
 from pipelines.engine.tracking import Tracker
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
@@ -14,17 +15,16 @@ def enter(records: list[str]) -> None:
     for path in map(Path, records):
         content = json.loads(path.read_text())
         if content["mlflow_run_id"] is None:
-            run_id = _study(path) if path.name == "study.json" else _run(path)
+            run_id = _study(path) if path.name == layout.STUDY else _run(path)
             if run_id is not None:
                 write_json(path, content | {"mlflow_run_id": run_id})
 
 
 def _run(path: Path) -> str | None:
-    """A run with its parameters, tags, curve, costs and, where it was evaluated, results; its id."""
+    """Enter a run with its parameters, tags, curve, costs and, where it was evaluated, results; return its id."""
     run = Run.model_validate_json(path.read_text())
-    parts = [run.pair, run.row or run.stage, *([f"seed{run.seed}"] if run.stage == "distill" else [])]
-    name = f"backbones/{run.pair}" if run.stage == "pretrain" else "/".join(parts)
-    tracker = Tracker(f"kd-{run.tier}", f"{run.stage}/{name}")
+    spec = RunSpec(run.stage, run.tier, run.pair, run.method, run.seed, is_tuned=run.variant == "tuned")
+    tracker = Tracker(f"kd-{run.tier}", f"{run.stage}/{spec.name}")
     known = {"stage": run.stage, "tier": run.tier, "pair": run.pair, "method": run.method or "-", "seed": run.seed}
     known |= {"variant": run.variant}
     tracker.params(known | {f"hparams.{key}": value for key, value in run.hparams.items()})
@@ -39,7 +39,7 @@ def _run(path: Path) -> str | None:
     if run.cost:
         costs = {key: value for key, value in run.cost.model_dump().items() if isinstance(value, int | float)}
         tracker.metrics(costs, 0)
-    result = path.with_name("metrics.json")
+    result = path.with_name(layout.METRICS)
     if result.is_file():
         named = {key.replace(" ", "_"): value for key, value in Metrics.model_validate_json(result.read_text()).flat().items()}
         tracker.metrics({f"test/{key}": value for key, value in named.items() if value is not None}, 0)
@@ -50,7 +50,7 @@ def _run(path: Path) -> str | None:
 
 
 def _study(path: Path) -> str | None:
-    """A study's run with a nested one per trial; its id."""
+    """Enter a study's run with a nested one per trial; return its id."""
     study = Study.model_validate_json(path.read_text())
     parent = Tracker(f"kd-{study.tier}", f"tune/{study.pair}/{study.method}")
     known = {"stage": "tune", "tier": study.tier, "pair": study.pair, "method": study.method}

@@ -1,4 +1,4 @@
-"""What MLflow holds of a run, for those who check it."""
+"""MLflow's record of a run, read back to be checked."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ class TrackedRun:
 
 
 class Store:
-    """The tracking store that the trainings wrote to."""
+    """The tracking store that the runs wrote to."""
 
     def __init__(self) -> None:
         from mlflow import MlflowClient  # noqa: PLC0415 (seconds)
@@ -25,8 +25,8 @@ class Store:
         self._client: Any = MlflowClient(tracking_uri=tracking_uri())
 
     def run(self, run_id: str) -> TrackedRun | None:
-        """A run by its id; None where the store has none of that id."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        """Return a run by its id; None where the store has none of that id."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 (as above)
 
         try:
             found = self._client.get_run(run_id)

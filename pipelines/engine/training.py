@@ -1,14 +1,9 @@
-"""Run one composed config to its end, resuming where an earlier attempt was cut off."""
+"""Training of one composed config to its end, resumed where an earlier attempt was cut off, and its record."""
 
 import contextlib
 import hashlib
-import importlib
-import io
 import json
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,50 +11,104 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
-import pipelines.engine.auxiliary
-import pipelines.engine.distiller  # noqa: F401  (both register a model)
-from pipelines.engine.hooks import RecorderHook, ReseedHook, StoppedError
+import pipelines.engine.distiller  # noqa: F401  (registers the model of a cell)
+from pipelines import layout
+from pipelines.engine.distiller import UnfitError
+from pipelines.engine.hooks import LossWatchHook, RecorderHook, ReseedHook, StoppedError, duration
+from pipelines.engine.mmlab import quiet, quiet_coco
 from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib
+from pipelines.engine.records import RunSpec, open_tracker, write_json
+from pipelines.engine.setting import VerifiedData
 from pipelines.engine.tracking import Tracker
-from pipelines.engine.workdir import held, newest_checkpoint, noting_failure
+from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.engine.workdir import check_writable, held, newest_checkpoint, noting_failure
+from reports.schemas.run import Cost
 
-WORK = Path("work")
+Export = Callable[[Any], nn.Module]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished training leaves, beside its weights."""
+    """Results of a finished training beside its weights."""
 
     config_sha256: str
     curve: list[dict[str, float]]
-    wall_s: float  # of this process; a resumed training's earlier part is not in it
-    train_s: float  # in training iterations, earlier attempts included
-    num_images: int
-    images_per_s: float
-    peak_memory_mib: float
-    resumed_after_iteration: int
-    energy_kj: float | None
-    mlflow_run_id: str | None
+    cost: Cost
+    tracker: Tracker
 
 
-def prepare_process() -> None:
-    """Fix the number of threads (``OMP_NUM_THREADS``, 1 by default) and register MMLab's components.
+def run_training(
+    spec: RunSpec,
+    config: Config,
+    data: VerifiedData,
+    *,
+    export: Export,
+    weights: Path,
+    learned: Path | None = None,
+    judge: Callable[[Trained], dict[str, Any]] = lambda _trained: {},
+) -> None:
+    """Train, write weights and beside them ``run.json``, and record both in MLflow.
 
-    Small models do not scale over threads, and the number of threads changes the last digits.
+    Args:
+        spec: of the run.
+        config: of the training.
+        data: that is trained on.
+        export: the trained part of the model, whose state dict goes to ``weights``.
+        weights: file.
+        learned: file for the method's own parameters, which it learned beside its student.
+        judge: further fields of the record; a ValueError of it leaves none.
+
+    Raises:
+        ValueError: see :func:`train`; or a folder cannot be written, or the pair does not fit the method.
     """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.filterwarnings("ignore", module=r"mmdet|mmseg|mmengine|torch\.utils\.checkpoint")
-    with quiet():
-        for package in ("mmdet", "mmseg"):
-            importlib.import_module(f"{package}.utils").register_all_modules(init_default_scope=False)
+    check_writable(weights.parent)
+    if data.name == "own":
+        _check_batch(config, data.folder / layout.MANIFEST)
+    # The data's digest is no part of the config but decides the result.
+    config.data_digest = data.digest
+    exports = {weights: export}
+    if learned is not None:
+        exports[learned] = lambda model: model.distiller.method
+    try:
+        trained = train(
+            config, name=f"{spec.tier}/{spec.name}", label=spec.label, code=spec.code,
+            tracker_for=lambda resume: open_tracker(spec, data, resume), exports=exports,
+        )  # fmt: skip
+    except UnfitError as error:
+        raise ValueError(f"benchmarks/pairs/{spec.pair}.yaml under {spec.method}: {error}") from error
+    judged, tracker, record = judge(trained), trained.tracker, weights.with_name(layout.RUN)
+    run = spec.record(
+        data, weights, tracker, processes=get_world_size(), config_sha256=trained.config_sha256, cost=trained.cost, curve=trained.curve,
+        method_sha256=file_sha256(learned) if learned else None, **judged,
+    )  # fmt: skip
+    write_json(record, run.model_dump())
+    tracker.tags({"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256})
+    curve = record.with_name("curve.json")
+    write_json(curve, {"curve": trained.curve})
+    tracker.artifact(curve)
+    tracker.artifact(record)
+    curve.unlink()
+    tracker.finish()
+    print(f"{spec.label} done in {duration(trained.cost.wall_s)}, peak memory {trained.cost.peak_memory_mib:.0f} MiB", flush=True)
+
+
+def _check_batch(config: Config, manifest: Path) -> None:
+    """ValueError where a user's data make no whole batch: an epoch would have no step."""
+    found, wanted = json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"], config.train_dataloader.batch_size
+    if found < wanted:
+        raise ValueError(
+            f"params.yaml: own.train has {found} images, fewer than a batch of {wanted}; add images, or lower "
+            "batch_size in params.yaml, or in the tier's schedule where it has one"
+        )
 
 
 def config_sha256(config: Config, code: Mapping[str, str]) -> str:
-    """Digest of all that decides a run: its resolved config, and the digests of its modules of code."""
+    """Return the digest of all that decides a run: its resolved config, and the digests of its modules of code."""
     text = f"{config.pretty_text}\n{json.dumps(code, sort_keys=True)}\n{torch.__version__}\n{torch.get_num_threads()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -71,18 +120,18 @@ def train(
     label: str,
     code: Mapping[str, str],
     tracker_for: Callable[[str | None], Tracker],
-    exports: Mapping[Path, Callable[[nn.Module], nn.Module]],
+    exports: Mapping[Path, Export],
     hooks: Sequence[Hook] = (),
 ) -> Trained:
-    """Train, and write the weights of what is picked from the model.
+    """Train, and write the weights of the exported parts of the model.
 
     Args:
         config: composed config; its work directory is set here.
         name: path of the work directory under ``work/``, above the configuration's own.
-        label: what the lines of progress begin with.
+        label: beginning of the lines of progress.
         code: digest of each module that decides the result.
         tracker_for: opens the tracker, given the MLflow run id of an earlier attempt or None.
-        exports: file for a state dict, written whole or not at all -> what part of the model it is of.
+        exports: file for a state dict, written whole or not at all -> the part of the model that it is of.
         hooks: further ones; they come after the recorder and may end the training with :class:`StoppedError`.
 
     Raises:
@@ -90,7 +139,7 @@ def train(
     """
     digest = config_sha256(config, code)
     begun, energy_j = time.monotonic(), gpu_energy_j()
-    with held(WORK / name / digest[:16]) as directory, noting_failure(WORK / name):
+    with held(layout.WORK / name / digest[:16]) as directory, noting_failure(layout.WORK / name):
         config.work_dir = str(directory)
         checkpoint = newest_checkpoint(directory)
         config.resume, config.load_from = checkpoint is not None, checkpoint and str(checkpoint)
@@ -122,9 +171,7 @@ def train(
             model.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
         for out, export in exports.items():
             save_weights(export(model), out)
-        trained = Trained(
-            config_sha256=digest,
-            curve=recorder.curve,
+        cost = Cost(
             wall_s=round(time.monotonic() - begun, 1),
             train_s=round(recorder.train_s, 1),
             num_images=recorder.num_images,
@@ -132,64 +179,29 @@ def train(
             peak_memory_mib=round(peak_memory_mib()),
             resumed_after_iteration=recorder.first_iteration,
             energy_kj=_difference_kj(energy_j, gpu_energy_j()),
-            mlflow_run_id=tracker.run_id,
         )
         tracker.metrics(
-            {"wall_s": trained.wall_s, "images_per_s": trained.images_per_s, "peak_memory_mib": trained.peak_memory_mib},
-            runner.iter,
+            {"wall_s": cost.wall_s, "images_per_s": cost.images_per_s, "peak_memory_mib": cost.peak_memory_mib}, runner.iter
         )
-    return trained
+    return Trained(digest, recorder.curve, cost, tracker)
+
+
+def train_unrecorded(config: Config, folder: Path) -> tuple[Any, float]:
+    """Train a config to its end without checkpoints, validation or record; return the model and its last loss.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    config.work_dir, config.experiment_name = str(folder), f"{folder}-{time.monotonic_ns()}"
+    config.default_hooks.checkpoint = None
+    config.val_dataloader = config.val_evaluator = config.val_cfg = None
+    watch = LossWatchHook()
+    with quiet():
+        runner = Runner.from_cfg(config)
+        runner.register_hook(watch)
+        runner.train()
+    return runner.model, watch.loss
 
 
 def _difference_kj(before_j: float | None, after_j: float | None) -> float | None:
     return None if before_j is None or after_j is None else round((after_j - before_j) / 1000, 3)
-
-
-def save_weights(model: nn.Module, out: Path) -> None:
-    """Write a state dict, tensors on the CPU, so that the file is there whole or not at all."""
-    state: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(out)
-
-
-class _DropCocoChatter(io.TextIOBase):
-    """Standard output without pycocotools' lines, which it prints at every index and evaluation."""
-
-    _CHATTER = (
-        "loading annotations",
-        "Done (t=",
-        "creating index",
-        "index created",
-        "Loading and preparing",
-        "DONE (t=",
-        "Running per image",
-        "Evaluate annotation",
-        "Accumulating evaluation",
-        " Average",
-    )
-
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._line = stream, ""
-
-    def write(self, text: str) -> int:
-        self._line += text
-        while "\n" in self._line:
-            line, self._line = self._line.split("\n", 1)
-            if line.strip() and not line.startswith(self._CHATTER):
-                self._stream.write(line + "\n")
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
-def quiet_coco() -> contextlib.AbstractContextManager[Any]:
-    """Standard output without pycocotools' chatter."""
-    return contextlib.redirect_stdout(_DropCocoChatter(sys.stdout))
-
-
-def quiet() -> contextlib.AbstractContextManager[Any]:
-    """No standard output while MMLab builds things."""
-    return contextlib.redirect_stdout(io.StringIO())

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _PASSING = (408, 425, 429)  # of the client errors, those that a later try may n
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for.
+    """Time-outs, attempts and waits.
 
     ``attempts`` counts tries in a row that brought nothing new; the wait between two doubles from ``wait_s``.
     A server's ``Retry-After`` is kept to, up to ``longest_wait_s``.
@@ -142,9 +143,9 @@ class Transfer:
             raise RefusedError(_plain(error)) from error
 
     def _judge(self, response: requests.Response, start: int, validator: str | None) -> tuple[int, int | None]:
-        """Where the answer's bytes begin, and how many the whole file has."""
+        """Return the first byte of the answer, and the number of bytes of the whole file."""
         status = response.status_code
-        if status in _PASSING or status >= requests.codes.server_error:
+        if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _CutError(f"the server answers {status} {response.reason}", _retry_after_s(response))
         if status not in {requests.codes.ok, requests.codes.partial_content, requests.codes.requested_range_not_satisfiable}:
             raise RefusedError(f"the server answers {status} {response.reason}")
@@ -206,7 +207,7 @@ class Transfer:
 
 
 def _validator(response: requests.Response) -> str | None:
-    """What tells this version of the file from others; a weak ETag does not do for ranges."""
+    """Return the identifier of this version of the file; a weak ETag is none for ranges."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
@@ -227,7 +228,7 @@ def _web_page() -> RefusedError:
 
 
 def _plain(error: Exception) -> str:
-    """A network error without the nesting of its libraries."""
+    """Return a network error without the nesting of its libraries."""
     if isinstance(error, (requests.Timeout, ReadTimeoutError)):
         return "the server did not answer in time"
     if isinstance(error, HTTPError):

@@ -1,7 +1,8 @@
-"""A cell's training as a trial runs it: shorter, and measured on the tune split on the way."""
+"""A cell's training as a trial runs it: shorter, and measured on the validation split on the way."""
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -9,25 +10,68 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from benchmarks.metrics import METRICS
-from pipelines.engine.compose import stretch
+from methods.recipe import ResolvedPart
+from pipelines.engine.compose import compose_cell
+from pipelines.engine.holdout import hold_out
 from pipelines.engine.hooks import StoppedError
+from pipelines.engine.schedules import stretch
+from pipelines.engine.setting import Setting, VerifiedData, recorded_distillation
 
 _NEVER = 10**9
 
 
-def shorten(config: Config, share: float) -> None:
-    """Train a share of the schedule: warm-up, steps and decay all as much earlier; whole epochs, one at least.
+@dataclass(frozen=True)
+class TrialConfig:
+    """A composed trial, the parts that it combines, and its data."""
+
+    config: Config
+    parts: list[ResolvedPart]
+    data: VerifiedData
+
+
+def compose_trial(
+    setting: Setting,
+    tier: str,
+    pair: str,
+    method: str,
+    parts: list[ResolvedPart],
+    data: VerifiedData,
+    *,
+    seed: int,
+    fraction: float,
+) -> TrialConfig:
+    """Return the config of a trial: of a cell with these parts, shortened and without the test split.
+
+    Args:
+        setting: the pair at the tier.
+        tier: its name.
+        pair: its name.
+        method: name of the method.
+        parts: of the method, with the values of the trial.
+        data: that is trained on.
+        seed: of the trial.
+        fraction: of the student's schedule.
+    """
+    config = compose_cell(setting, recorded_distillation(setting, tier, pair, method, parts), seed=seed)
+    hold_out(config, setting, data.folder / "tuning")
+    shorten(config, fraction)
+    config.data_digest = data.digest
+    return TrialConfig(config, parts, data)
+
+
+def shorten(config: Config, fraction: float) -> None:
+    """Train a fraction of the schedule: warm-up, steps and decay all as much earlier; whole epochs, one at least.
 
     The loop no longer validates by itself; :class:`ReportHook` does.
     """
-    stretch(config, share)
+    stretch(config, fraction)
     config.train_cfg.val_begin = _NEVER
     # The last state is what is measured; nothing is kept of others but to go on from.
     config.default_hooks.checkpoint.pop("save_best", None)
 
 
-class ReportHook(Hook):
-    """Validates at evenly spaced iterations, hands the score on, and ends the training where it is told to.
+class ReportHook(Hook):  # type: ignore[misc]
+    """Validates at evenly spaced iterations, reports the score, and ends the training where the report's answer is True.
 
     Args:
         metric: the pair's.
@@ -49,12 +93,12 @@ class ReportHook(Hook):
         for iteration, score in runner.message_hub.get_info("reports", []):
             self._hand_on(runner, iteration, score)
 
-    def after_train_iter(  # noqa: D102
+    def after_train_iter(  # noqa: D102 (MMEngine's)
         self,
         runner: Runner,
-        batch_idx: int,  # noqa: ARG002
-        data_batch: Any = None,  # noqa: ARG002
-        outputs: Mapping[str, Any] | None = None,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002 (MMEngine's)
+        data_batch: Any = None,  # noqa: ARG002 (MMEngine's)
+        outputs: Mapping[str, Any] | None = None,  # noqa: ARG002 (MMEngine's)
     ) -> None:
         self.iterations = runner.iter + 1
         if self.iterations in self._marks:
@@ -64,7 +108,7 @@ class ReportHook(Hook):
             runner.model.train()
             self._hand_on(runner, self.iterations, self._score)
 
-    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002 (MMEngine's)
         """Take the score from the point that the recorder has just made of it; a model that finds nothing has none."""
         if self._is_measuring:
             point = runner.message_hub.get_info("curve")[-1]

@@ -1,6 +1,6 @@
-"""What a reader may look at: a model's predictions, and what its method has to show, on the first images of the test split.
+"""Visualizations: a model's predictions and its method's maps on the first images of the test split.
 
-The first ones, so that nobody chose them.  One ``samples.npz`` a model; arrays, where N images are shown:
+The first ones, so that nobody chose them.  One ``samples.npz`` per model; arrays, where N images are shown:
 ``paths`` (N,) file names; ``classes`` (K,) names; ``boxes`` (D, 6) of image number, xyxy in pixels of the image
 file and score, ``box_labels`` (D,) class indices; ``labels_<n>`` (H, W) predicted class of each pixel, or for
 instance masks the number of the instance from 1, the surest first; ``map/<picture>/<column>/<level>`` (N, H, W) a map
@@ -13,19 +13,25 @@ The teacher's also holds ``image_<n>`` (H, W, 3) RGB, and the truth as ``true_bo
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS
 from PIL import Image
+from pycocotools import mask
 
 from benchmarks.metrics import METRICS
-from pipelines.params import cell_parts, load_parts, with_hparams
+from methods.contract import BaseMethod, Picture
+from pipelines import layout
+from pipelines.engine.compose import compose_cell, compose_test
+from pipelines.engine.mmlab import quiet
+from pipelines.engine.setting import Distillation, Setting, Side, Weights
+from pipelines.engine.weights import read_weights
+from pipelines.recipes import cell_parts, load_parts, with_hparams
 from reports.schemas.run import Run
-
-if TYPE_CHECKING:  # MMLab takes seconds, which a cell that cannot be need not wait for
-    from methods.contract import Picture
-    from pipelines.engine.compose import Setting, Side
 
 Arrays = dict[str, npt.NDArray[Any]]
 NUM_IMAGES = 4
@@ -37,12 +43,12 @@ def write_samples(path: Path, arrays: Arrays) -> None:
     """Write the file, whole or not at all; the same arrays give the same bytes."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:  # a name without .npz would get it from numpy
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take its flag for one of the arrays
     partial.replace(path)
 
 
-def predicted(setting: "Setting", side: "Side", predictions: Path, changes: dict[str, Any]) -> Arrays:
-    """What one side found on the shown images, from the files that :func:`pipelines.stages.evaluate.measure` left."""
+def predicted(setting: Setting, side: Side, predictions: Path, changes: dict[str, Any]) -> Arrays:
+    """Return one side's predictions on the shown images, from the files that :func:`pipelines.engine.evaluation.measure` left."""
     dataset = _dataset(setting, side, changes)
     infos = [dataset.get_data_info(index) for index in range(min(NUM_IMAGES, len(dataset)))]
     arrays: Arrays = {
@@ -70,46 +76,36 @@ def predicted(setting: "Setting", side: "Side", predictions: Path, changes: dict
     }
 
 
-def shown_by_method(setting: "Setting", run: Run, folder: Path, teacher: Path, prior: Path) -> Arrays:
-    """A method's pictures of the shown images; nothing where it has none.
+def method_visualizations(setting: Setting, run: Run, folder: Path, teacher: Path, auxiliary: Path) -> Arrays:
+    """Return a method's visualizations of the shown images; nothing where it has none.
 
     Args:
         setting: the pair at its tier.
         run: of the cell.
         folder: where its ``student.pth`` and ``method.pth`` are.
         teacher: file of the teacher's weights.
-        prior: file of the method's prior, if it has one.
+        auxiliary: file of the method's auxiliary module, if it has one.
     """
-    from methods.contract import BaseMethod  # noqa: PLC0415 (torch takes a second)
-
     parts = with_hparams(cell_parts(str(run.method), run.pair, setting.pair, run.tier)[0], run.hparams)
     if all(part.method.pictures is BaseMethod.pictures for part in load_parts(str(run.method))):
         return {}
-    import torch  # noqa: PLC0415 (seconds)
-    from mmengine.dataset import pseudo_collate  # noqa: PLC0415
-    from mmengine.registry import MODELS  # noqa: PLC0415
-
-    from pipelines.engine.compose import Distillation, Weights, compose_cell  # noqa: PLC0415
-    from pipelines.engine.training import quiet  # noqa: PLC0415
-    from pipelines.engine.weights import read_weights  # noqa: PLC0415
-
-    learned = Weights(prior, run.prior_sha256) if run.prior_sha256 else None
+    learned = Weights(auxiliary, run.prior_sha256) if run.prior_sha256 else None
     cell = Distillation(parts, Weights(teacher, str(run.teacher_sha256)), learned, run.config_changes)
     with quiet():
         model = MODELS.build(compose_cell(setting, cell, seed=run.seed).model)
         dataset = _dataset(setting, "student", run.config_changes)
-    model.student.load_state_dict(read_weights(folder / "student.pth", str(run.weights_sha256)))
-    model.distiller.method.load_state_dict(read_weights(folder / "method.pth", str(run.method_sha256)))
+    model.student.load_state_dict(read_weights(folder / layout.STUDENT_WEIGHTS, str(run.weights_sha256)))
+    model.distiller.method.load_state_dict(read_weights(folder / layout.METHOD_WEIGHTS, str(run.method_sha256)))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     batch = pseudo_collate([dataset[index] for index in range(min(NUM_IMAGES, len(dataset)))])
     data = model.student.data_preprocessor(batch, training=False)
     height, width = data["inputs"].shape[2:]
     covered = [(sample.img_shape[0] / height, sample.img_shape[1] / width) for sample in data["data_samples"]]
-    return {"covered": np.array(covered, np.float32), **picture_arrays(model.look(data["inputs"]))}
+    return {"covered": np.array(covered, np.float32), **map_arrays(model.visualize(data["inputs"]))}
 
 
-def picture_arrays(pictures: "dict[str, Picture]") -> Arrays:
-    """Arrays of a method's pictures, by the names that the module docstring gives."""
+def map_arrays(pictures: dict[str, Picture]) -> Arrays:
+    """Return arrays of a method's visualizations, by the names that the module docstring gives."""
     arrays: Arrays = {}
     for name, picture in pictures.items():
         about = {"what": picture.what, "value": picture.value, "columns": [*picture.columns], "common": picture.common}
@@ -122,19 +118,14 @@ def picture_arrays(pictures: "dict[str, Picture]") -> Arrays:
     return arrays
 
 
-def _dataset(setting: "Setting", side: "Side", changes: dict[str, Any]) -> Any:
-    """The test split, as the side is tested on it."""
-    from mmengine.registry import DATASETS  # noqa: PLC0415
-
-    from pipelines.engine.compose import compose_test  # noqa: PLC0415
-    from pipelines.engine.training import quiet  # noqa: PLC0415
-
+def _dataset(setting: Setting, side: Side, changes: dict[str, Any]) -> Any:
+    """Return the test split, as the side is tested on it."""
     config = compose_test(setting, side, Path("none"), Path("none"), changes)
     with quiet():
         return DATASETS.build(config.test_dataloader.dataset)
 
 
-def _truth(setting: "Setting", infos: list[dict[str, Any]]) -> Arrays:
+def _truth(setting: Setting, infos: list[dict[str, Any]]) -> Arrays:
     if setting.pair.task == "segmentation":
         return {f"true_labels_{n}": np.asarray(Image.open(info["seg_map_path"])) for n, info in enumerate(infos)}
     objects = [(n, instance) for n, info in enumerate(infos) for instance in info["instances"]]
@@ -146,8 +137,6 @@ def _truth(setting: "Setting", infos: list[dict[str, Any]]) -> Arrays:
 
 def _instances(file: Path, number: dict[Any, int]) -> Arrays:
     """Each image's instances painted into one map, the surest last, so that it lies on top."""
-    from pycocotools import mask  # noqa: PLC0415
-
     found = [one for one in json.loads(file.read_text()) if one["image_id"] in number and one["score"] >= _LEAST_MASK_SCORE]
     maps: Arrays = {}
     for image, n in number.items():

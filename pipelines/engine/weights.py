@@ -1,4 +1,4 @@
-"""Weight files: verified before they are believed, and never run."""
+"""Weight files: verified before they are used, and never run."""
 
 import copy
 import re
@@ -18,7 +18,7 @@ from pipelines.engine.state_dicts import State, load_whole, with_versions
 PROBE_PX = 128  # side of the blank image that shows how many channels and levels a model's modules give
 
 # What published MMLab checkpoints hold beside tensors: scores, curves, slices of a schedule.
-# Nothing of it is wanted, so a stand-in takes each one's place and the thing itself is never built or called.
+# Nothing of it is used, so a stand-in takes each one's place and the thing itself is never built or called.
 _BESIDE_TENSORS = (
     "builtins.getattr",  # inside of HistoryBuffer, to name its methods
     "builtins.slice",
@@ -33,7 +33,7 @@ _BESIDE_TENSORS = (
 
 
 class _Discarded:
-    """Stands in for an object of a checkpoint that is not wanted: takes everything, keeps nothing."""
+    """Stands in for an object of a checkpoint that is not used: takes everything, keeps nothing."""
 
     def __init__(self, *_args: Any) -> None:
         """Keep nothing of what the object was made of."""
@@ -42,11 +42,11 @@ class _Discarded:
         """Keep nothing of what the object held."""
 
 
-NO_WEIGHTS = b"none\n"  # what a stage writes in place of weights that do not exist
+NO_WEIGHTS = b"none\n"  # written by a stage in place of weights that do not exist
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as hex digits."""
+    """Return the sha256 of a file's bytes, as hex digits."""
     return file_digest(path)
 
 
@@ -84,7 +84,7 @@ def read_weights(path: str | Path, sha256: str) -> State:
 
 
 def _reason(error: Exception) -> str:
-    """What torch refused, without its advice to read the file unsafely."""
+    """Return torch's reason for refusing a file, without its advice to read the file unsafely."""
     refused = re.search(r"unsupported.*?(?=\. |\n|$)", str(error), re.IGNORECASE)
     return refused.group() if refused else f"{type(error).__name__} {str(error).partition(chr(10))[0]}".strip()
 
@@ -102,7 +102,7 @@ def _state_dict(content: Any, path: Path) -> State:
 
 
 def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> State:
-    """A published checkpoint as the state dict that the model, built with today's packages, would save.
+    """Return a published checkpoint as the state dict that the model, built with today's packages, would save.
 
     Undoes ``module.`` and the layouts of MMDetection 1 and 2.  Averaged weights need no flag: both the old and
     the new hook for them leave the average in ``state_dict`` and the plain weights beside it, and those are dropped.
@@ -152,8 +152,8 @@ def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module)
 
 
 def _from_swins_authors(state: State, backbone: nn.Module, source: Path) -> State:
-    """The weights of Swin's authors as MMDetection's module saves them; their file has no norms behind the single levels."""
-    from mmdet.models.backbones.swin import swin_converter  # noqa: PLC0415 (seconds)
+    """Return the weights of Swin's authors as MMDetection's module saves them; their file has no norms behind the single levels."""
+    from mmdet.models.backbones.swin import swin_converter  # noqa: PLC0415 (seconds, for one kind of backbone)
 
     converted = {key.removeprefix("backbone."): value for key, value in swin_converter(state).items()}
     named = {key: value for key, value in converted.items() if not key.startswith(("norm.", "head."))}
@@ -161,6 +161,15 @@ def _from_swins_authors(state: State, backbone: nn.Module, source: Path) -> Stat
     whole = copy.deepcopy(backbone)
     load_whole(whole, with_versions(OrderedDict({**own_norms, **named}), None), source)
     return whole.state_dict()
+
+
+def save_weights(model: nn.Module, out: Path) -> None:
+    """Write a state dict, tensors on the CPU, so that the file is there whole or not at all."""
+    state: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(out)
 
 
 def load_frozen(config: dict[str, Any], weights: str, sha256: str) -> BaseModel:

@@ -1,7 +1,7 @@
 """The untracked directory in which one training works: held by one process, resumed only by itself.
 
 A directory's name contains the digest of everything that decides the training, so a checkpoint of
-another configuration is never even looked at.
+another configuration is never read.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ def noting_failure(directory: Path) -> Iterator[None]:
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
-    """The newest checkpoint that can be read; one that was being written when its process died cannot.
+    """Return the newest checkpoint that can be read; one that was being written when its process died cannot.
 
     mmengine's ``last_checkpoint`` file is not used: it holds an absolute path.
     """

@@ -1,13 +1,8 @@
-"""How long trainings are, before any of them is run.
+"""Lengths of runs before any of them starts: by the tier's schedule, or by the installed published config."""
 
-By the tier's schedule; or by the installed published config, which is read and not built.
-"""
-
-import importlib.util
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +26,7 @@ def published_images(name: str) -> Images:
 
 
 def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
-    """Images of the data that a pair is trained on; None for a user's own data that ``prepare`` has not seen yet."""
+    """Number of images per split of a pair's data; None for a user's own data before stage ``prepare``."""
     if tier.scenes is not None:
         return Images(tier.scenes.train, tier.scenes.tune, tier.scenes.test)
     if tier.data == "published":
@@ -43,14 +38,14 @@ def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
 
 
 def trial_images(tier: Tier, pair: Pair, images: Images) -> Images:
-    """The same as a trial of stage ``tune`` finds them: published data have no tune split but a part of the training images."""
+    """Number of images per split in a trial of stage ``tune``: a published training split is divided for validation."""
     held = datasets()[pair.dataset].held_out if tier.data == "published" else None
     return images if held is None else Images(images.train - held, held, images.test)
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long one training is; ``batch`` is images a step over all GPUs, ``batch_per_gpu`` as published."""
+    """Length of one run; ``batch`` is the batch size over all GPUs, ``batch_per_gpu`` as published."""
 
     iterations: int
     batch: int
@@ -59,68 +54,51 @@ class Length:
 
     @property
     def images(self) -> int:
-        """Images that it sees."""
+        """Number of images that pass through the model."""
         return self.iterations * self.batch
 
 
-@cache
-def _published(name: str) -> dict[str, Any]:
-    """Training loop and data of an installed config, found and read without importing its package."""
-    from mmengine.config import Config  # noqa: PLC0415 (half a second)
-
-    package, path = name.split("::")
-    found = importlib.util.find_spec(package)
-    file = Path(((found and found.submodule_search_locations) or ["."])[0]) / ".mim" / "configs" / path
-    if not file.is_file():
-        raise ValueError(f"no config {path} in the installed package {package}; correct the pair's file")
-    config = Config.fromfile(file)
-    return {"train_cfg": config.train_cfg.to_dict(), "train_dataloader": config.train_dataloader.to_dict()}
-
-
 def published_length(
-    model: Model, batch: int, changes: dict[str, Any], images: Images, *, own_data: bool = False, share: float = 1.0
+    model: Model, batch: int, changes: dict[str, Any], images: Images, *, own_data: bool = False, fraction: float = 1.0
 ) -> Length:
-    """How long a published config trains a model.
+    """Return the length of a model's run by its published config.
 
     Args:
         model: a side of a pair.
-        batch: images a step over all GPUs.
-        changes: dotted keys of the config -> values, what a method's authors changed beyond the pair.
+        batch: batch size over all GPUs.
+        changes: dotted keys of the config -> values, of a method beyond the pair's.
         images: of the data set.
-        own_data: the config's data set, and how often it is repeated an epoch, is replaced by the user's.
-        share: of the schedule that is trained, in whole epochs where it counts them.
+        own_data: the config's data set, and its repetitions per epoch, are replaced by the user's.
+        fraction: of the schedule that is run, in whole epochs where it counts them.
 
     Raises:
         ValueError: the config is not installed.
     """
-    from mmengine.config import Config  # noqa: PLC0415
+    from pipelines.engine.published_schedule import published_schedule  # noqa: PLC0415 (half a second, in MMEngine)
 
-    config = Config(_published(model.config))
-    # What else was changed says nothing about length.
-    config.merge_from_dict({k: v for k, v in {**model.changes, **changes}.items() if k.split(".")[0] in config})
-    loop, loader = config.train_cfg, config.train_dataloader
-    if "max_epochs" in loop:
-        epoch = images.train // batch if own_data else math.ceil(images.train * loader.dataset.get("times", 1) / batch)
-        units = _part(loop.max_epochs, share)
+    found = published_schedule(model.config, {**model.changes, **changes})
+    if found.epochs is not None:
+        epoch = images.train // batch if own_data else math.ceil(images.train * found.repeats / batch)
+        units = _part(found.epochs, fraction)
         iterations = units * epoch
     else:
-        iterations = units = _part(loop.max_iters, share)
-    return Length(iterations, batch, loader.batch_size, units // loop.get("val_interval", 1))
+        iterations = units = _part(found.iterations, fraction)
+    return Length(iterations, batch, found.batch_per_gpu, units // found.validation_interval)
 
 
-def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images: Images, *, share: float = 1.0) -> Length:
-    """How long one side of a pair is trained at a tier, or a share of it."""
+def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images: Images, *, fraction: float = 1.0) -> Length:
+    """Return the length of the run of one side of a pair at a tier, or of a fraction of it."""
     schedule = tier.schedule
     if schedule is None:
         model = pair.teacher if side == "teacher" else pair.student
-        return published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own", share=share)
+        return published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own", fraction=fraction)
     lengths = schedule.lengths(pair.head)
-    epochs = _part(lengths.teacher_epochs if side == "teacher" else lengths.student_epochs, share)
+    epochs = _part(lengths.teacher_epochs if side == "teacher" else lengths.student_epochs, fraction)
     # The last, incomplete batch of an epoch is dropped.
     batch = lengths.batch_size
     return Length(epochs * (images.train // batch), batch, batch, epochs)
 
 
-def _part(whole: int, share: float) -> int:
-    """Epochs or iterations of a shortened schedule, as trials count them."""
-    return max(1, round(share * whole))
+def _part(whole: int, fraction: float) -> int:
+    """Return epochs or iterations of a shortened schedule, as trials count them."""
+    return max(1, round(fraction * whole))

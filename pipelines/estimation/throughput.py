@@ -1,7 +1,7 @@
-"""How fast trainings go: as measured, or else by one rule.
+"""Throughput of runs: as measured, or else by one rule.
 
 Measured are finished cells, the committed leaderboard, and ``benchmarks/throughput.json``.
-The rule for the rest: **a training step costs three forward passes of what is trained and one of what looks on**.
+The rule for the rest: **a training step costs three forward passes of the trained model and one of the frozen one**.
 The student's backward pass is counted as two forward passes; the method's own loss, loading of data and
 communication are not counted.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.throughput import Complexity, PairSize, Size, Throughput
 from benchmarks.tier import Tier
 from pipelines import layout
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 
 # 53 images/s on 8 V100: MMDetection's Mask R-CNN ResNet-50 in Detectron2's comparison of training speeds
 # (facebookresearch/detectron2, docs/notes/benchmarks.md).  Times 3 forward passes of 262 GMAC at 800x1344: 10.4.
@@ -25,10 +25,10 @@ FORWARDS_OF_A_STEP = 3
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second on one GPU or core.
+    """Images per second on one GPU or core.
 
     Args:
-        source: of a measurement its device, of an estimate what is added to that word.
+        source: device of a measurement; addition to the word of an estimate.
         whole: validation during training is within the measured time.
     """
 
@@ -39,20 +39,20 @@ class Speed:
 
 
 def _is_alone(method: str) -> bool:
-    """Return True for the control and its variants, which run no teacher."""
+    """Return True for the baseline and its variants, which run no teacher."""
     return load_parts(method)[0].code == "none"
 
 
 @dataclass
 class Speeds:
-    """What is known of a tier's speed: measured by (pair, method), models' sizes, and what a device is assumed to do."""
+    """Speeds at a tier: measured by (pair, method), or from models' sizes and a device's assumed TFLOP/s."""
 
     complexity: Complexity | None
     tflops: float
     measured: dict[tuple[str, str], Speed] = field(default_factory=dict)
 
     def student(self, pair: str, method: str) -> Speed | None:
-        """Of a cell's training; None where nothing tells."""
+        """Speed of a student's run; None where it is unknown."""
         size = self._size(pair)
         gmac = None
         if size:
@@ -60,23 +60,23 @@ class Speeds:
         return self.measured.get((pair, method)) or self._by_size(gmac) or self._like(pair)
 
     def backbone(self, name: str) -> Speed | None:
-        """Of training a backbone alone, at a tier that does; None where it has not been measured."""
+        """Speed of pre-training a backbone; None where it has not been measured."""
         return self.measured.get((name, "backbone"))
 
     def teacher(self, pair: str) -> Speed | None:
-        """Of the teacher's own training."""
+        """Speed of the teacher's own run; None where it is unknown."""
         size = self._size(pair)
         gmac = FORWARDS_OF_A_STEP * size.teacher.forward_gmac if size else None
         return self.measured.get((pair, "teacher")) or self._by_size(gmac)
 
-    def prior(self, pair: str, method: str) -> Speed | None:
-        """Of learning a prior on the frozen teacher: as training it, at most."""
+    def auxiliary(self, pair: str, method: str) -> Speed | None:
+        """Speed of training an auxiliary module on the frozen teacher: at least that of the teacher's own run."""
         known = self.measured.get((pair, f"{method} prior"))
         speed = known or self.teacher(pair)
         return speed if speed is None or known else Speed(speed.images_per_s, measured=False, source="")
 
     def forward(self, pair: str, side: str) -> Speed | None:
-        """Of predicting on test images."""
+        """Speed of prediction; None where it is unknown."""
         size = self._size(pair)
         if size is not None:
             model: Size = getattr(size, side)
@@ -93,7 +93,7 @@ class Speeds:
         return Speed(self.tflops * 1000 / (2 * gmac), measured=False, source="")
 
     def _like(self, pair: str) -> Speed | None:
-        """The mean time an image of the pair's measured cells, or else of the tier's."""
+        """Speed by the mean time per image of the pair's measured cells, or else of the tier's."""
         known = {key: speed.images_per_s for key, speed in self.measured.items() if key[1] != "teacher" and " " not in key[1]}
         same = [value for key, value in known.items() if key[0] == pair]
         values, of = (same, "pair's") if same else (list(known.values()), "tier's")
@@ -106,13 +106,13 @@ class Speeds:
 def known_speeds(
     tier_name: str, tier: Tier, *, device: str, tflops: float, throughput: Throughput, complexity: Complexity
 ) -> Speeds:
-    """Gather what is known at a tier; a whole finished training counts more than a timed stretch of one.
+    """Collect the speeds of a tier; a whole finished run takes precedence over timed steps.
 
     Args:
         tier_name: of ``tier``.
         tier: decides whether published models' sizes apply.
         device: part of a device's name; what was measured on others is not used.
-        tflops: 10^12 operations a second that a device is assumed to do.
+        tflops: assumed speed of a device, 10^12 operations per second.
         throughput: measured speeds.
         complexity: published models' sizes.
     """
@@ -120,14 +120,14 @@ def known_speeds(
     found = Speeds(complexity if tier.model is None else None, tflops)
     for key, record in throughput.newest(tier_name, device).items():
         found.measured[key] = Speed(record.images_per_s / record.gpus, measured=True, source=record.device)
-    origins = {"leaderboard": _leaderboard(tier_name, device), "runs/": _runs(Path("runs") / tier_name, device)}
+    origins = {"leaderboard": _leaderboard(tier_name, device), "runs/": _runs(layout.runs(tier_name), device)}
     for source, finished in origins.items():
         found.measured |= {key: _mean(costs, source) for key, costs in finished.items() if costs}
     return found
 
 
 def _mean(costs: list[dict[str, Any]], source: str) -> Speed:
-    """The speed of whole trainings, validation included."""
+    """Speed of whole runs, validation included."""
     rate = sum(cost["num_images"] for cost in costs) / sum(cost["wall_s"] for cost in costs)
     return Speed(rate, measured=True, source=source, whole=True)
 
@@ -136,12 +136,12 @@ Costs = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 def _uninterrupted(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those whose wall time is of the whole training."""
+    """Return the costs whose wall time is of the whole run."""
     return [cost for cost in costs if not cost["resumed_after_iteration"]]
 
 
 def _leaderboard(tier_name: str, device: str) -> Costs:
-    """Costs of the committed results, where they are of this tier and device."""
+    """Costs of the committed results of this tier and device, by pair and method."""
     path = layout.COMMITTED / "leaderboard.json"
     board = json.loads(path.read_text()) if path.is_file() else {}
     machine = str((board.get("environment") or {}).get("device"))
@@ -154,17 +154,17 @@ def _leaderboard(tier_name: str, device: str) -> Costs:
         for row in table["rows"]:
             costs = _uninterrupted([seed["cost"] for seed in row["seeds"] if seed["cost"]])
             # A tuned row, mgd/tuned, trains as fast as the method's own.
-            found.setdefault((table["pair"], row["method"].removesuffix("/tuned")), []).extend(costs)
+            found.setdefault((table["pair"], layout.split_row(row["method"])[0]), []).extend(costs)
         if table["teacher"]:
             found[table["pair"], "teacher"] = _uninterrupted([table["teacher"]["cost"]])
     return found
 
 
 def _runs(folder: Path, device: str) -> Costs:
-    """Costs of the trainings that were finished in this checkout."""
+    """Costs of the finished runs of this checkout, by pair and method."""
     names = {"pretrain": "backbone", "teacher": "teacher", "masks": "{} prior", "distill": "{}"}
     found: Costs = {}
-    for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/run.json")):
+    for path in sorted(path for depth in ("*/*", "*/*/*", "*/*/tuned/*") for path in folder.glob(f"{depth}/{layout.RUN}")):
         run = json.loads(path.read_text())
         if run["status"] == "done" and device.lower() in str(run["environment"]["device"]).lower():
             key = run["pair"], names[run["stage"]].format(run["method"])

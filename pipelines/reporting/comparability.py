@@ -4,22 +4,23 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.pair import Pair
 from benchmarks.reported import ReportedResult, Settings
-from pipelines.params import cell_config, cell_parts, flat_hparams, impossible_reason, load_pair, load_parts
+from pipelines.params import load_pair
+from pipelines.recipes import cell_config, cell_parts, flat_hparams, impossible_reason, load_parts
 
-FULL_SIZE = "paper"  # the tier whose recipes and schedules are the published ones
+PAPER_SCALE = "paper"  # the tier whose recipes and schedules are the published ones
 
 
 def settings_here(
-    pair_name: str, pair: Pair, method: str, *, tier: str = FULL_SIZE, batch_size: int | None = None, processes: int = 1
+    pair_name: str, pair: Pair, method: str, *, tier: str = PAPER_SCALE, batch_size: int | None = None, processes: int = 1
 ) -> Settings:
-    """Settings of the suite's own run.
+    """Return the settings of the suite's own run.
 
     Args:
         pair_name: of the pair's file.
         pair: its content.
         method: recipe, or a combination.
         tier: whose overrides hold.
-        batch_size: images per step, where it is not the pair's.
+        batch_size: where it is not the pair's.
         processes: that a run's batch is divided among.
     """
     parts, _ = cell_parts(method, pair_name, pair, tier)
@@ -37,7 +38,7 @@ def settings_here(
 
 
 def contradictions(stated: Settings, here: Settings) -> list[str]:
-    """Settings that a result states and a run does not have, such as ``batch_size 6, here 16``; not those per GPU."""
+    """Return the settings of a result that differ from a run's, such as ``batch_size 6, here 16``; not those per GPU."""
     found = []
     if (
         stated.teacher
@@ -58,7 +59,7 @@ def contradictions(stated: Settings, here: Settings) -> list[str]:
 
 
 def split_differs(stated: Settings, here: Settings, method: str) -> str | None:
-    """The difference in images per GPU, where a part of the method depends on them."""
+    """Return the difference in images per GPU, where a part of the method depends on them."""
     if stated.images_per_gpu in (None, here.images_per_gpu) or not any(part.method.per_gpu for part in load_parts(method)):
         return None
     return (
@@ -68,13 +69,13 @@ def split_differs(stated: Settings, here: Settings, method: str) -> str | None:
 
 
 def check_comparable(figures: Iterable[ReportedResult], pairs: Sequence[str], methods: Sequence[str]) -> None:
-    """ValueError where a result is marked comparable and its settings are not those of the suite's run."""
+    """Compare results marked comparable with the suite's runs; ValueError where their settings differ."""
     for figure in figures:
         pair_name, method = figure.place
         if not figure.comparable or pair_name not in pairs or method not in methods:
             continue
         pair = load_pair(str(pair_name))
-        if impossible_reason(str(pair_name), pair, str(method), FULL_SIZE):
+        if impossible_reason(str(pair_name), pair, str(method), PAPER_SCALE):
             continue
         if found := contradictions(figure.settings, settings_here(str(pair_name), pair, str(method))):
             raise ValueError(

@@ -1,25 +1,25 @@
-"""What a report quotes: figures of the registry, and what the files of pairs and methods say."""
+"""Reported results, notes on pairs and recipes, for a report."""
 
 from collections.abc import Callable, Sequence
 
 from benchmarks.pair import Pair
 from benchmarks.reported import ReportedResult
-from pipelines.params import load_parts
+from pipelines.recipes import load_parts
 from reports.schemas.leaderboard import PublishedFigure, Recipe
 
 
 def stated_differences(figure: ReportedResult) -> list[str]:
-    """Differences that the registry names between a result's run and the suite's."""
+    """Return the differences that the registry names between a result's run and the suite's."""
     return [f"{difference.kind}: {difference.why}" for difference in figure.differs]
 
 
-def published_figures(
+def reported_results(
     figures: Sequence[ReportedResult],
     pair: str,
     metric: str,
     differences: Callable[[ReportedResult], list[str]] = stated_differences,
 ) -> dict[str, list[PublishedFigure]]:
-    """By method, the results on a pair, and under ``teacher`` its teachers'.
+    """Return the results reported on a pair, by method, and under ``teacher`` its teachers'.
 
     A result that one source repeats after another is shown once, from the source that is comparable if one is.
 
@@ -27,7 +27,7 @@ def published_figures(
         figures: the registry.
         pair: name.
         metric: the pair's.
-        differences: in what the suite's run is another than a result's.
+        differences: between a result's run and the suite's.
     """
     found: dict[str, dict[tuple[float, float | None], PublishedFigure]] = {}
     for figure in figures:
@@ -54,7 +54,7 @@ def published_figures(
 
 
 def pair_notes(pair: Pair, figures: Sequence[ReportedResult]) -> list[str]:
-    """Where the published models were changed for every method, and which sources disagree."""
+    """Return changes of the published models that hold for every method, and conflicting sources."""
     notes = []
     for side, model in (("teacher", pair.teacher), ("student", pair.student)):
         if model.changes:
@@ -63,25 +63,25 @@ def pair_notes(pair: Pair, figures: Sequence[ReportedResult]) -> list[str]:
     if pair.teacher.inferred:
         notes.append(f"the teacher is inferred: {' '.join(pair.teacher.inferred.split())}")
     if pair.teacher.no_checkpoint:
-        notes.append(f"no published teacher to fetch: {pair.teacher.no_checkpoint}")
+        notes.append(f"no published teacher to download: {pair.teacher.no_checkpoint}")
     by_id = {figure.id: figure for figure in figures}
     for figure in figures:
-        rivals = [by_id[name] for name in figure.disagrees_with if name in by_id and name > figure.id]
+        conflicting = [by_id[name] for name in figure.disagrees_with if name in by_id and name > figure.id]
         notes += [
             f"sources disagree on {'the teacher' if figure.what == 'teacher' else figure.shown_method}: "
-            f"{_claimed(figure)} against {_claimed(rival)}" + (f" ({figure.note})" if figure.note else "")
-            for rival in rivals
+            f"{_value(figure)} against {_value(other)}" + (f" ({figure.note})" if figure.note else "")
+            for other in conflicting
         ]
     return notes
 
 
-def _claimed(figure: ReportedResult) -> str:
+def _value(figure: ReportedResult) -> str:
     over = "" if figure.baseline is None else f" over {figure.baseline}"
     return f"{figure.value}{over} in {figure.source}"
 
 
 def recipe_of(name: str) -> Recipe:
-    """What a method's file says, in words."""
+    """Return a method's recipe in words."""
     recipe = load_parts(name)[0].recipe
     paper, source = recipe.paper, recipe.source
     return Recipe(

@@ -1,8 +1,7 @@
-"""Units on this machine, a slot each: so many at a time, or one per GPU (or group of GPUs)."""
+"""Units on this machine, one per slot: a number of jobs, or one per GPU or group of GPUs."""
 
 import os
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pipelines.runner.unit import Unit
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that the driver lists."""
+    """Return the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that the driver lists."""
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [gpu for gpu in given.split(",") if gpu]
     if shutil.which("nvidia-smi") is None:
@@ -25,10 +24,10 @@ class Local:
 
     Args:
         jobs: units at a time; as many as there are GPUs, or cores, if None.
-        gpus_per_unit: of which each unit is handed its own.
+        gpus_per_unit: GPUs that each unit has to itself.
 
     Raises:
-        ValueError: there are fewer GPUs than a unit needs, or a number is none.
+        ValueError: there are fewer GPUs than a unit needs, or a number is below 1.
     """
 
     def __init__(self, jobs: int | None = None, gpus_per_unit: int = 1) -> None:
@@ -60,34 +59,23 @@ class Local:
             slot,
         )
 
-    def attach(self, unit: Unit, *, is_same: bool) -> bool:  # noqa: ARG002 (what other executors go by)
-        """False: an earlier coordinator's process has ended with its coordinator."""
+    def attach(self, unit: Unit, *, is_same: bool) -> bool:  # noqa: ARG002 (other executors need it)
+        """Return False: an earlier coordinator's process has ended with its coordinator."""
         return False
 
     def finish(self, unit: Unit) -> None:
-        """Nothing: the unit's process has told MLflow."""
+        """Do nothing: the unit's process has logged to MLflow."""
 
     def ended(self) -> dict[str, str | None]:
-        """Units that have ended since the last call, each with what is known of its failure; None where it ended well."""
-        found = {key: ended for key, (child, _) in self._running.items() if (ended := child.poll()) is not None}
+        """Units that have ended since the last call, each with its failure; None where it succeeded."""
+        found = {key: end for key, (child, _) in self._running.items() if (end := child.poll()) is not None}
         for key in found:
             self._free.append(self._running.pop(key)[1])
-        return {
-            key: None if end.exit_code == 0 and end.error is None else end.error or _death(end.exit_code)
-            for key, end in found.items()
-        }
+        return {key: end.problem for key, end in found.items()}
 
     def stop(self) -> None:
-        """End what runs: each stage as by Ctrl-C, all at once."""
+        """End all units at once, each stage as by Ctrl-C."""
         for child, _ in self._running.values():
             child.terminate()
         for child, _ in self._running.values():
             child.end()
-
-
-def _death(exit_code: int | None) -> str:
-    """End of a process that did not say why, in words."""
-    if exit_code is None or exit_code >= 0:
-        return f"its process ended with exit code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    return f"its process was ended by {name}" + (", as a machine does that has no memory left" if name == "SIGKILL" else "")

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from pipelines import layout
+
 LOCK = Path("dvc.lock")
-KEPT = Path("work/kept.lock")
-DAMAGED = Path("work/damaged.lock")
+KEPT = layout.WORK / "kept.lock"
+DAMAGED = layout.WORK / "damaged.lock"
 _PART = ".part"
 _IN_USE = Path(".dvc/tmp/rwlock")  # paths that running stages read and write; DVC writes it in place as well
 

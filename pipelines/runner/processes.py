@@ -1,7 +1,7 @@
-"""Functions in processes of their own, which are thrown away afterwards: stages, trials, bench.
+"""Functions in subprocesses: units, trials, measurements, the smoke table.
 
-MMEngine's singletons, GPU memory and whatever a run leaves behind go with them.  Each is forked from the standard library's fork
-server, which has MMLab imported: importing takes longer than a short run does.
+MMEngine's singletons, GPU memory and whatever a run leaves behind end with the process.  Each is forked from the standard library's
+fork server, which has MMLab imported: importing takes longer than a short run.
 """
 
 import contextlib
@@ -19,17 +19,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 _TRACE = Path("work") / "last_error.txt"
 _PRELOADED = ["pipelines.engine.preload"]
+_OUT_OF_MEMORY = ("memoryerror", "out of memory", "can't allocate memory", "alloc_failed", "gib of memory")
+_MEMORY_POLL_S = 0.1  # a training step may allocate quickly
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessEnd:
     """End of a process.
 
     Args:
-        result: what the function returned.
-        error: one line on what it raised; None where it returned, or was killed.
+        result: of the function.
+        error: one line on the exception, or on the exceeded limit; None where it returned, or was killed.
         exit_code: of the process; negative for a signal.
     """
 
@@ -42,16 +46,33 @@ class Ended:
         """True where it neither returned nor raised."""
         return self.exit_code != 0
 
+    @property
+    def problem(self) -> str | None:
+        """Reason of a failure in words; None where the function returned."""
+        if self.error is not None or not self.was_killed:
+            return self.error
+        if self.exit_code is None or self.exit_code >= 0:
+            return f"its process ended with exit code {self.exit_code}"
+        name = signal.Signals(-self.exit_code).name
+        return f"its process was ended by {name}" + (", as a machine does that has no memory left" if name == "SIGKILL" else "")
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """True where memory was missing, the machine's or a GPU's, in torch's and Python's words."""
+        if self.error is None:
+            return self.exit_code == -signal.SIGKILL
+        return any(word in self.error.lower() for word in _OUT_OF_MEMORY)
+
 
 class Child:
-    """A function in a process of its own; the process ends with the one that started it, however that ends.
+    """A function in a subprocess, which ends with the process that started it, however that ends.
 
     Args:
         function: ``module:name``; this process need not import it.
-        arguments: its own.
-        environment: variables that the process has beside this one's.
-        log: file for what it prints; this process's output if None.
-        trace: file for the traceback of whatever it raises.
+        arguments: of the function.
+        environment: variables of the process beside this one's.
+        log: file for its output; this process's output if None.
+        trace: file for the traceback of an exception.
         method: ``spawn`` imports everything anew, which CUDA needs where this process has used it.
     """
 
@@ -61,7 +82,7 @@ class Child:
     ) -> None:  # fmt: skip
         # Asking CUDA itself whether there is a GPU, as MMEngine does when imported, would leave it unusable after a fork.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)  # typeshed's base class has no Process
         context.set_forkserver_preload(_PRELOADED)
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run, args=(function, arguments, sender, dict(environment or {}), log, trace))
@@ -69,15 +90,15 @@ class Child:
         sender.close()  # only the child's end is left, so that its death ends a wait
         self.pid = int(self._process.pid or 0)
 
-    def poll(self, wait_s: float = 0.0) -> Ended | None:
-        """Its end; None while it runs."""
+    def poll(self, wait_s: float = 0.0) -> ProcessEnd | None:
+        """Return its end; None while it runs."""
         if not self._receiver.poll(wait_s):
             return None
         result, error = None, None
         with contextlib.suppress(EOFError):
             result, error = self._receiver.recv()
         self._process.join()
-        return Ended(result, error, self._process.exitcode)
+        return ProcessEnd(result, error, self._process.exitcode)
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM)."""
@@ -90,39 +111,54 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it and wait."""
         self._process.kill()
         self._process.join()
 
 
 def call(
     function: str, *arguments: Any, started: Callable[[int], None] | None = None, every_s: float = 10.0,
-    meanwhile: Callable[[], None] | None = None,
-) -> Ended:  # fmt: skip
-    """Call a function in a process of its own and wait for it.
+    meanwhile: Callable[[], None] | None = None, memory_gib: float | None = None, trace: Path = _TRACE,
+    method: Literal["forkserver", "spawn"] = "forkserver",
+) -> ProcessEnd:  # fmt: skip
+    """Call a function in a subprocess and wait for it.
 
     Args:
         function: ``module:name``.
-        arguments: its own.
-        started: told the process's id.
+        arguments: of the function.
+        started: called with the process's id.
         every_s: seconds between two calls of ``meanwhile``.
         meanwhile: called while the process runs.
+        memory_gib: resident memory above which the process is killed; memory of a GPU does not count.
+        trace: as in :class:`Child`.
+        method: as in :class:`Child`.
     """
-    child = Child(function, *arguments)
+    child = Child(function, *arguments, trace=trace, method=method)
+    wait_s = every_s if memory_gib is None else _MEMORY_POLL_S
     try:
         if started is not None:
             started(child.pid)
-        while (ended := child.poll(every_s)) is None:
+        while (end := child.poll(wait_s)) is None:
+            if memory_gib is not None and _resident_gib(child.pid) > memory_gib:
+                child.kill()
+                return ProcessEnd(error=f"needs more than {memory_gib:g} GiB of memory", exit_code=-signal.SIGKILL)
             if meanwhile is not None:
                 meanwhile()
     except BaseException:
         child.kill()
         raise
-    return ended
+    return end
+
+
+def _resident_gib(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / 2**30
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def write_to(log: Path) -> None:
-    """Let this process print to the end of a file."""
+    """Redirect this process's output to the end of a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as file:
         for stream in (sys.stdout, sys.stderr):

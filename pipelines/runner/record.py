@@ -19,6 +19,7 @@ from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, load_yaml
 
+from pipelines import layout
 from pipelines.runner import lockfile
 from pipelines.runner.unit import Unit
 
@@ -93,7 +94,7 @@ class Record:
         deps = {dep.fs_path: dep for stage in stages for dep in _files(stage) if dep.fs_path not in made}
         with _quiet():
             digests = {str(dep): str(dep.get_hash().value) for dep in deps.values() if dep.exists}
-        records = [str(out) for stage in stages for out in stage.outs if str(out).endswith(("run.json", "study.json"))]
+        records = [str(out) for stage in stages for out in stage.outs if str(out).endswith((layout.RUN, layout.STUDY))]
         return Unit(key, {name: str(self.stages[name].cmd) for name in names}, digests, records)
 
     def add(self, ended: Iterable[tuple[Unit, list[str]]]) -> list[str]:

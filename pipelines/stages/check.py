@@ -14,20 +14,12 @@ from benchmarks.pair import Pair
 from benchmarks.reported import Registry
 from benchmarks.tier import Tier
 from pipelines import errors, layout
-from pipelines.grid import Grid, cells, check_stages, tuned_cells, write_stages
-from pipelines.params import (
-    Part,
-    backbones_needed,
-    cell_config,
-    impossible_reason,
-    load_grid,
-    load_pair,
-    load_parts,
-    load_tier,
-    load_yaml,
-)
+from pipelines.grid import Grid
+from pipelines.params import load_grid, load_pair, load_tier, load_yaml
+from pipelines.recipes import Part, cell_config, impossible_reason, load_parts
 from pipelines.reporting.comparability import check_comparable
 from pipelines.resolved import as_text, contents
+from pipelines.stage_list import backbones_needed, cells, check_stages, tuned_cells, write_stages
 from pipelines.tuning.space import search_space
 
 
@@ -35,7 +27,7 @@ def check_recipe(part: Part) -> None:
     """Compare a recipe with the code that it names.
 
     Raises:
-        ValueError: the code is missing, or a hyper-parameter stands in one and not in the other.
+        ValueError: the code is missing, or a hyper-parameter is in one and not in the other.
     """
     name, recipe = part.name, part.recipe
     if not Path(f"methods/{part.code}.py").is_file():
@@ -73,7 +65,7 @@ def check_recipe(part: Part) -> None:
 
 
 def check_config(pair_name: str, config: str) -> None:
-    """ValueError where no installed package has a pair's config; a package that is not installed has no say."""
+    """ValueError where no installed package has a pair's config; a package that is not installed is not asked."""
     package, _, name = config.partition("::")
     spec = find_spec(package)
     if spec is None or spec.origin is None:
@@ -178,13 +170,17 @@ def write_resolved(grid: Grid) -> None:
 
 
 def main() -> None:
-    """Check; write what stages depend on, or only bring grid.yaml up to date."""
+    """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--renew", action="store_true", help="write grid.yaml from params.yaml, and nothing else")
-    args = parser.parse_args()
+    check(renew=parser.parse_args().renew)
+
+
+def check(*, renew: bool) -> None:
+    """Check; write what stages depend on, or only bring grid.yaml up to date."""
     grid = load_grid()
     check_all(grid)
-    if args.renew:
+    if renew:
         print(f"[check] {layout.GRID} {'is written anew' if write_stages(grid) else 'is up to date'}", flush=True)
         return
     check_stages(grid)

@@ -12,17 +12,18 @@ from benchmarks.published_data import Checked, check_own, check_published, compa
 from benchmarks.synthetic import SceneSpec, write_scenes
 from pipelines import errors, layout
 from pipelines.engine.workdir import check_writable
-from pipelines.grid import Grid, data_sets
+from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.stage_list import data_sets
 
 Result = TypeVar("Result")
 
 
 def main() -> None:
-    """Generate the scenes of a scaled tier; check, and if asked for download, the data of another."""
+    """Generate the synthetic data of a reduced tier; check, and if asked for download, the data of another."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
-    parser.add_argument("--download", action="store_true", help="fetch what of COCO and PASCAL VOC is missing")
+    parser.add_argument("--download", action="store_true", help="fetch the missing files of COCO and PASCAL VOC")
     args = parser.parse_args()
     tier = load_tier(args.tier)
     if args.download and tier.data != "published":
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def _write_digests(folder: Path, digests: dict[str, str]) -> None:
-    """A file per data set: another one more leaves the stages of the others fresh."""
+    """Write a file per data set: a further data set leaves the stages of the others fresh."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, digest in digests.items():
@@ -57,7 +58,7 @@ def _draw(spec: SceneSpec, out: Path) -> str:
 
 
 def _own(grid: Grid) -> list[Checked]:
-    """The user's data, checked for every task of the grid."""
+    """Return the user's data, checked for every task of the grid."""
     if grid.own is None:
         raise ValueError("params.yaml: the tier's data are your own, and 'own:' does not say what they are; add it")
     tasks = sorted({pair.task for pair in map(load_pair, grid.pairs) if pair.not_run is None})
@@ -67,7 +68,7 @@ def _own(grid: Grid) -> list[Checked]:
 
 
 def _published(grid: Grid, out: Path, *, download: bool) -> list[Checked]:
-    """The published data sets that the grid's pairs need; whatever is missing of any is said in one line."""
+    """Return the published data sets that the grid's pairs need; one error names all that is missing."""
     names = data_sets(grid)
     roots = dict(zip(names, _all(partial(data_root, name, grid.data) for name in names), strict=True))
     if download:
@@ -83,7 +84,7 @@ def _published(grid: Grid, out: Path, *, download: bool) -> list[Checked]:
 
 
 def _all(calls: Iterable[Callable[[], Result]]) -> list[Result]:
-    """The results of all calls, or the errors of all that fail."""
+    """Return the results of all calls; ValueError with the errors of all that fail."""
     results, errors = [], []
     for call in calls:
         try:

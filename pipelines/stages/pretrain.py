@@ -10,10 +10,11 @@ from typing import Any
 from benchmarks.tier import Pretraining
 from pipelines import errors, layout
 from pipelines.engine.backbones import Backbone
-from pipelines.engine.classifier import scenes_digest
-from pipelines.engine.compose import compose_pretraining
-from pipelines.engine.stage import Job, train_and_record
-from pipelines.engine.training import prepare_process
+from pipelines.engine.classifier import compose_pretraining, scenes_digest
+from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.records import RunSpec
+from pipelines.engine.setting import VerifiedData
+from pipelines.engine.training import run_training
 from pipelines.params import load_tier
 from pipelines.resolved import confirm
 from pipelines.runner.parent_death import die_with_dvc
@@ -22,7 +23,7 @@ PRETRAINING_SEED = 0  # one of each backbone
 
 
 def judged(name: str, curve: list[dict[str, float]], wanted: Pretraining) -> dict[str, Any]:
-    """The accuracy for the record; ValueError where it is below what the tier asks."""
+    """Return the accuracy for the record; ValueError where it is below what the tier asks."""
     accuracy = next(point["val_accuracy"] for point in reversed(curve) if "val_accuracy" in point)
     if accuracy < wanted.least_accuracy:
         raise ValueError(
@@ -43,14 +44,14 @@ def main() -> None:
     asked = load_tier(args.tier).pretraining
     if asked is None:
         raise ValueError(f"benchmarks/tiers/{args.tier}.yaml: says nothing under 'pretraining:', so there is nothing to train")
-    resolved = confirm("pretrain", args.backbone)
+    resolved = confirm(layout.PRETRAIN, args.backbone)
     out = args.out or layout.backbones(args.tier) / args.backbone
     prepare_process()
-    train_and_record(
-        Job("pretrain", args.tier, args.backbone, None, PRETRAINING_SEED, code=resolved["code"]),
+    run_training(
+        RunSpec("pretrain", args.tier, args.backbone, None, PRETRAINING_SEED, code=resolved["code"]),
         compose_pretraining(Backbone(**resolved["backbone"]), asked, seed=PRETRAINING_SEED),
-        ("scenes of one digit", scenes_digest(asked.scenes)), Path("benchmarks/tiers") / f"{args.tier}.yaml",
-        export=lambda model: model.backbone, weights=out / "weights.pth", record=out / "run.json",
+        VerifiedData("scenes of one digit", scenes_digest(asked.scenes), Path("benchmarks/tiers") / f"{args.tier}.yaml"),
+        export=lambda model: model.backbone, weights=out / layout.WEIGHTS,
         judge=lambda trained: judged(args.backbone, trained.curve, asked),
     )  # fmt: skip
 

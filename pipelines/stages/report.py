@@ -5,53 +5,70 @@ It can be made at any moment: what is missing, failed or unreadable is shown as 
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines import errors, layout
 from pipelines.params import load_grid
-from pipelines.reporting.collect import gather, read_board
+from pipelines.reporting.collect import collect_leaderboard
+from pipelines.reporting.records import read_board
 from reports.formats.csv_files import runs_csv, write_csv
 from reports.formats.html import page
 from reports.formats.markdown import markdown
 from reports.formats.model_card import model_card
 from reports.formats.pdf import write_pdf
 from reports.plots.figures import draw
-from reports.schemas.leaderboard import Leaderboard
+from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
 
 def sample_files(board: Leaderboard, runs: Path) -> Mapping[str, Mapping[str, Path]]:
     """By pair and model, the samples of the teacher and of each method's first finished seed."""
     found: dict[str, dict[str, Path]] = {}
     for table in board.tables:
-        folders = {"teacher": runs / table.pair / "teacher"} if table.teacher else {}
-        folders |= {row.method: runs / table.pair / row.method / f"seed{row.seeds[0].seed}" for row in table.rows if row.seeds}
-        paths = {name: folder / "samples.npz" for name, folder in folders.items()}
+        folders = {layout.TEACHER: runs / table.pair / layout.TEACHER} if table.teacher else {}
+        folders |= {row.method: runs / _cell(table, row, row.seeds[0]).key for row in table.rows if row.seeds}
+        paths = {name: folder / layout.SAMPLES for name, folder in folders.items()}
         found[table.pair] = {name: path for name, path in paths.items() if path.is_file()}
     return found
 
 
+def _cell(table: Table, row: Row, seed: SeedResult) -> layout.Cell:
+    method, is_tuned = layout.split_row(row.method)
+    return layout.Cell(table.pair, method, seed.seed, is_tuned)
+
+
 def write_cards(board: Leaderboard, runs: Path) -> None:
-    """A model card beside the weights of every student."""
+    """Write a model card beside the weights of every student."""
     for table in board.tables:
         for row in table.rows:
             for seed in row.seeds:
-                folder = runs / table.pair / row.method / f"seed{seed.seed}"
+                folder = runs / _cell(table, row, seed).key
                 (folder / "README.md").write_text(model_card(board, table, row, seed))
 
 
 def main() -> None:
-    """Write the leaderboard in all its forms; exit code 1, after all is written, where a file could not be used."""
+    """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="the tier's records; runs/<tier> if not given")
     parser.add_argument("--out", type=Path, help="reports/<tier> if not given")
     parser.add_argument("--join", type=Path, nargs="*", default=[], help="other leaderboard.json to show on the page, too")
     args = parser.parse_args()
+    report(args.runs, args.out, args.join)
+
+
+def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
+    """Write the leaderboard in all its forms; exit code 1, after all is written, where a file could not be used.
+
+    Args:
+        runs: the tier's records; ``runs/<tier>`` if None.
+        out: folder; ``reports/<tier>`` if None.
+        join: other leaderboard.json files to show on the page, too.
+    """
     grid = load_grid()
-    runs = args.runs or Path("runs") / grid.tier
-    out: Path = args.out or layout.report(grid.tier)
-    others = [read_board(path) for path in args.join]
-    board = gather(grid, runs, Path("work") / grid.tier)
+    runs = runs or layout.runs(grid.tier)
+    out = out or layout.report(grid.tier)
+    others = [read_board(path) for path in join]
+    board = collect_leaderboard(grid, runs, layout.work(grid.tier))
     out.mkdir(parents=True, exist_ok=True)
     pictures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
     board = board.model_copy(update={"pictures": pictures})

@@ -1,8 +1,7 @@
-"""Stage ``teachers``: a pair's teacher, fetched where its published weights are used and else trained; and the
-weights that the student starts from.
+"""Stage ``teachers``: a pair's teacher, fetched or trained, and the weights that its student starts from.
 
-A fetched teacher is evaluated before anything learns from it: one that does not have the accuracy that its publisher
-states is not the published teacher, or is not run as published.
+A fetched teacher is evaluated before any student is trained on it: one without the accuracy that its publisher states is not the
+published teacher, or is not run as published.
 """
 
 import argparse
@@ -12,43 +11,42 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from benchmarks.pair import Checkpoint, Model
 from pipelines import errors, layout
 from pipelines.engine.backbones import backbone_of
-from pipelines.engine.compose import Setting, Side, Weights, compose_training
+from pipelines.engine.compose import compose_training
+from pipelines.engine.evaluation import measure
 from pipelines.engine.fetch import fetch
-from pipelines.engine.stage import Job, dataset_identity, open_setting, record_fetched, run_training, write_json
-from pipelines.engine.training import prepare_process, quiet
+from pipelines.engine.mmlab import build_model, prepare_process
+from pipelines.engine.records import RunSpec, record_fetched, write_json
+from pipelines.engine.setting import Setting, Side, Weights, open_setting, read_run, verified_data
+from pipelines.engine.training import run_training
 from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, read_weights, rewrite_safely
 from pipelines.params import load_grid
 from pipelines.resolved import confirm
 from pipelines.runner.parent_death import die_with_dvc
-from reports.schemas.run import Run
 
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
 
 
 def downloads() -> Path:
     """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
-    return Path(os.environ.get("KD_DOWNLOADS", "data/weights"))
+    return Path(os.environ.get("KD_DOWNLOADS", layout.DOWNLOADS))
 
 
 def get(checkpoint: Checkpoint) -> Path:
-    """The verified file of a published checkpoint; ValueError where it cannot be had."""
+    """Return the verified file of a published checkpoint; ValueError where it cannot be had."""
     return fetch(checkpoint.url, sha256=checkpoint.sha256, size=checkpoint.size_bytes, folder=downloads())
 
 
 def build(setting: Setting, side: Side) -> nn.Module:
-    """A side's model with random weights."""
-    config = compose_training(setting, side, seed=setting.pair.teacher_seed)
-    with quiet(), torch.random.fork_rng(devices=[]), DefaultScope.overwrite_default_scope(config.default_scope):
-        return MODELS.build(config.model)
+    """Build a side's model with random weights."""
+    return build_model(compose_training(setting, side, seed=setting.pair.teacher_seed))
 
 
-def check_taps(setting: Setting, pair_name: str) -> None:
+def check_hook_points(setting: Setting, pair_name: str) -> None:
     """ValueError where a path of the pair is no module of its teacher or student."""
     for side in ("teacher", "student"):
         modules = {path for path, _ in build(setting, side).named_modules()}
@@ -60,7 +58,7 @@ def check_taps(setting: Setting, pair_name: str) -> None:
 
 
 def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Path) -> Weights | None:
-    """Write what a backbone starts from: ImageNet's weights, or at a scaled tier those of stage ``pretrain``.
+    """Write the weights that a backbone starts from: ImageNet's weights, or at a tier with reduced models those of stage ``pretrain``.
 
     Args:
         setting: the pair at its tier.
@@ -79,48 +77,53 @@ def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Pat
             return Weights(out, _pretrained(backbones / named[0], out))
     elif model.initialisation is not None:
         fetched = get(model.initialisation)
-        return Weights(out, rewrite_safely(fetched, model.initialisation.sha256, out, backbone=build(setting, side).backbone))
+        return Weights(
+            out,
+            rewrite_safely(fetched, model.initialisation.sha256, out, backbone=build(setting, side).get_submodule("backbone")),
+        )
     out.write_bytes(NO_WEIGHTS)
     return None
 
 
 def _pretrained(folder: Path, out: Path) -> str:
     """Copy a pre-trained backbone's file once it is verified; return its sha256."""
-    record = folder / "run.json"
+    record = folder / layout.RUN
     if not record.is_file():
         raise ValueError(f"{record} is not there: backbone {folder.name} has not been trained; run dvc repro pretrain")
-    run = Run.model_validate_json(record.read_text())
+    run = read_run(folder)
     if run.status != "done" or run.weights_sha256 is None:
         raise ValueError(
             f"{record}: the backbone was not trained ({run.status}), and this tier starts from it; run dvc repro pretrain"
         )
-    read_weights(folder / "weights.pth", run.weights_sha256)
+    read_weights(folder / layout.WEIGHTS, run.weights_sha256)
     partial = out.with_name(f"{out.name}.partial")
-    shutil.copyfile(folder / "weights.pth", partial)
+    shutil.copyfile(folder / layout.WEIGHTS, partial)
     partial.replace(out)
     return run.weights_sha256
 
 
-def write_fetched(setting: Setting, source: Path, sha256: str, job: Job, data: Path, out: Path) -> None:
-    """Write a checkpoint in today's layout, evaluate it, and record it if it is as good as stated."""
-    from pipelines.stages.evaluate import measure  # noqa: PLC0415
+def write_fetched(setting: Setting, source: Path, sha256: str, spec: RunSpec, data: Path, out: Path) -> None:
+    """Write a checkpoint in today's layout, evaluate it, and record it if it is as good as stated.
 
-    dataset_identity(setting, data)
-    weights, partial = out / "weights.pth", out / "unverified.pth"
+    Raises:
+        ValueError: data or checkpoint are not the recorded ones, or the accuracy is not the stated one.
+    """
+    verified = verified_data(setting, data)
+    weights, partial = out / layout.WEIGHTS, out / "unverified.pth"
     out.mkdir(parents=True, exist_ok=True)
     torch.save(convert_checkpoint(source, sha256, build(setting, "teacher")), partial)
-    print(f"{job.label} evaluating {source.name} before it is used", flush=True)
-    metrics = measure(setting, "teacher", partial, Path("work") / job.tier / job.pair / "teacher" / "verify")
+    print(f"{spec.label} evaluating {source.name} before it is used", flush=True)
+    metrics = measure(setting, "teacher", partial, layout.work(spec.tier) / spec.name / "verify")
     stated = setting.pair.teacher.stated if setting.tier.data == "published" else None
     found = metrics.score or 0.0
     if stated is not None and round(abs(found - stated), 4) > STATED_WITHIN:
         raise ValueError(
-            f"teacher {source} of pair {job.pair} has {found:.2f} {setting.pair.metric} on the test split, and its publisher "
+            f"teacher {source} of pair {spec.pair} has {found:.2f} {setting.pair.metric} on the test split, and its publisher "
             f"states {stated}: more than {STATED_WITHIN} apart, so nothing is distilled from it; check the data set "
-            f"(python -m pipelines.stages.prepare) and the pair's config and checkpoint in benchmarks/pairs/{job.pair}.yaml"
+            f"(python -m pipelines.stages.prepare) and the pair's config and checkpoint in benchmarks/pairs/{spec.pair}.yaml"
         )
     partial.replace(weights)
-    record_fetched(job, setting, data, weights, origin=source.name, metrics={"measured": found, "stated": stated})
+    record_fetched(spec, verified, weights, origin=source.name, metrics={"measured": found, "stated": stated})
 
 
 def write_digests(out: Path) -> None:
@@ -128,13 +131,13 @@ def write_digests(out: Path) -> None:
 
     A teacher that is trained again to the same weights leaves its students fresh.
     """
-    run = Run.model_validate_json((out / "run.json").read_text())
+    run = read_run(out)
     digests = {
         "weights": run.weights_sha256,
         "initialisation": run.student_initialisation_sha256,
         "data": run.data and run.data.digest,
     }
-    write_json(out / "digests.json", digests)
+    write_json(out / layout.DIGESTS, digests)
 
 
 def main() -> None:
@@ -145,7 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder; runs/TIER/PAIR/teacher if not given")
     args = parser.parse_args()
     die_with_dvc()
-    code = confirm("teachers", args.pair)["code"]
+    code = confirm(layout.TEACHERS, args.pair)["code"]
     data, out, backbones = layout.data(args.tier), args.out or layout.teacher(args.tier, args.pair), layout.backbones(args.tier)
     setting, grid = open_setting(args.tier, args.pair, data), load_grid()
     position = (grid.pairs.index(args.pair) + 1, len(grid.pairs)) if args.pair in grid.pairs else (1, 1)
@@ -153,11 +156,11 @@ def main() -> None:
     if own is not None and not Path(own).is_file():
         raise ValueError(f"params.yaml: own.teacher {own} is no file; correct it, or null to have the teacher trained here")
     prepare_process()
-    check_taps(setting, args.pair)
-    of_student = write_initialisation(setting, "student", out / "initialisation.pth", backbones)
-    job = Job(
+    check_hook_points(setting, args.pair)
+    of_student = write_initialisation(setting, "student", out / layout.INITIALISATION, backbones)
+    spec = RunSpec(
         "teacher", args.tier, args.pair, None, setting.pair.teacher_seed, position,
-        student_initialisation_sha256=of_student and of_student.sha256, code=code,
+        student_initialisation_sha256=of_student.sha256 if of_student else None, code=code,
     )  # fmt: skip
     published = setting.pair.teacher.checkpoint if setting.tier.data == "published" and setting.tier.model is None else None
     if own is not None:
@@ -166,20 +169,18 @@ def main() -> None:
             raise ValueError(
                 f"params.yaml: own.teacher: there is no file {own}; correct the path, or remove it to train a teacher"
             )
-        write_fetched(setting, path, file_sha256(path), job, data, out)
+        write_fetched(setting, path, file_sha256(path), spec, data, out)
     elif published is not None:
-        write_fetched(setting, get(published), published.sha256, job, data, out)
+        write_fetched(setting, get(published), published.sha256, spec, data, out)
     else:
-        place = Path("work") / args.tier / args.pair / "teacher_initialisation.pth"
+        place = layout.work(args.tier) / args.pair / "teacher_initialisation.pth"
         start = write_initialisation(setting, "teacher", place, backbones)
         run_training(
-            replace(job, initialisation_sha256=start and start.sha256),
-            compose_training(setting, "teacher", seed=job.seed, initialisation=start),
-            setting=setting,
-            data=data,
+            replace(spec, initialisation_sha256=start.sha256 if start else None),
+            compose_training(setting, "teacher", seed=spec.seed, initialisation=start),
+            verified_data(setting, data),
             export=lambda model: model,
-            weights=out / "weights.pth",
-            record=out / "run.json",
+            weights=out / layout.WEIGHTS,
         )
     write_digests(out)
 

@@ -1,8 +1,8 @@
-"""Stage ``tune``: the hyper-parameters with which a method does best on the tune split, within a budget.
+"""Stage ``tune``: the hyper-parameters with which a method does best on the validation split, within a budget.
 
 Each trial is a shortened training in a process of its own; the test split is never read.  Stopped at any moment, it goes
 on where it was.  ``--join``, the same command in another terminal or on another machine with the same files, lends a
-hand: it takes trials until none are left, and writes nothing but the study.
+hand: it runs trials until none are left, and writes nothing but the study.
 """
 
 import argparse
@@ -12,18 +12,19 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines import errors, layout
-from pipelines.params import impossible_reason, load_grid, load_pair
+from pipelines.params import load_grid, load_pair
+from pipelines.recipes import impossible_reason
 from pipelines.resolved import confirm
 from pipelines.runner.parent_death import die_with_dvc
 from pipelines.runner.processes import call
-from pipelines.stages.distill import Sources
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.space import as_record, search_space
-from pipelines.tuning.study import Outcome, SharedStudy
+from pipelines.tuning.study import SharedStudy, TrialResult
 from pipelines.tuning.task import Task
 from reports.schemas.study import Study, Trial
 
@@ -32,7 +33,7 @@ _ALIVE_S = 10.0
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--pair", required=True)
@@ -51,22 +52,22 @@ def main() -> None:
         raise ValueError("params.yaml: says nothing under 'tuning:'; see README, Tuning")
     if reason := impossible_reason(args.pair, load_pair(args.pair), args.method, args.tier):
         raise ValueError(f"{args.method} cannot run on {args.pair}: {reason}")
-    code = confirm("tune", args.pair, args.method)["code"]
+    code = confirm(layout.TUNE, args.pair, args.method)["code"]
     die_with_dvc()
     tuning = grid.tuning if args.workers is None else grid.tuning.model_copy(update={"workers": args.workers})
-    task = Task(args.tier, args.pair, args.method, Sources.of(args.tier, args.pair, args.method), tuning, code)
+    task = Task(args.tier, args.pair, args.method, tuning, code)
     (task.work / "failed.txt").unlink(missing_ok=True)
     try:
         search(task, args.out or layout.study(args.tier, args.pair, args.method), is_joining=args.join)
     except Exception:
-        from pipelines.engine.workdir import noting_failure  # noqa: PLC0415 (seconds)
+        from pipelines.engine.workdir import noting_failure  # noqa: PLC0415 (torch takes seconds)
 
         with noting_failure(task.work):
             raise
 
 
 def search(task: Task, out: Path, *, is_joining: bool) -> None:
-    """Work on a study until it is done; unless joining, write what it found.
+    """Work on a study until it is done; unless it runs elsewhere, write its results.
 
     Raises:
         ValueError: the study cannot be opened, every trial fails, or a trial's process says that the study cannot go on.
@@ -101,23 +102,24 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
     recipe = "" if best.recipe_score is None else f", the recipe's own {best.recipe_score:.1f}"
     counts = ", ".join(f"{number} {state}" for state, number in best.num_trials.items())
     print(
-        f"[tune {task.pair}/{task.method}] best {best.hparams}: {best.score:.1f} on the tune split{recipe}; {counts}", flush=True
+        f"[tune {task.pair}/{task.method}] best {best.hparams}: {best.score:.1f} on the validation split{recipe}; {counts}",
+        flush=True,
     )
 
 
 def work(task: Task, study: SharedStudy, parent: str | None) -> None:
     """Run trials, one after the other, until none are left and none are under way; None where the stage opens the parent."""
-    while (claim := study.claim()) is not None:
-        if claim == "wait":
+    while (assigned := study.next_trial()) is not None:
+        if assigned == "wait":
             time.sleep(_WAIT_S)
             continue
         ended = call(
-            "pipelines.tuning.trial:run_trial", task, claim, study.folder, parent or _parent(study.folder),
-            started=lambda pid, of=claim: study.working_on(of, pid), every_s=_ALIVE_S, meanwhile=lambda of=claim: study.still_at(of),
+            "pipelines.tuning.trial:run_trial", task, assigned, study.folder, parent or _parent(study.folder),
+            started=partial(study.working_on, assigned), every_s=_ALIVE_S, meanwhile=partial(study.still_at, assigned),
         )  # fmt: skip
         if ended.error is not None:
-            raise ValueError(f"trial {claim.number} of {study.folder}: {ended.error}")
-        study.finish(claim, None if ended.was_killed else ended.result, ended.exit_code)
+            raise ValueError(f"trial {assigned.number} of {study.folder}: {ended.error}")
+        study.finish(assigned, None if ended.was_killed else ended.result, ended.exit_code)
 
 
 def _called(function: str, *arguments: Any) -> Any:
@@ -136,31 +138,31 @@ def _parent(folder: Path) -> str | None:
 
 
 def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict[str, Any], parent: str | None) -> Study:
-    """Everything that is known of a finished study; ValueError where no trial was completed."""
+    """Return the record of a finished study; ValueError where no trial was completed."""
     finished = study.finished()
     trials = [
         Trial(
-            number=trial.number, hparams=dict(trial.params), is_recipe=bool(trial.user_attrs.get("is_recipe")), **_spent(outcome)
+            number=trial.number, hparams=dict(trial.params), is_recipe=bool(trial.user_attrs.get("is_recipe")), **_spent(result)
         )
-        for trial, outcome in finished
+        for trial, result in finished
     ]
     front = study.front()
     if not front:
-        first = next((outcome.reason for _, outcome in finished if outcome.reason), "all were pruned")
+        first = next((result.reason for _, result in finished if result.reason), "all were pruned")
         raise ValueError(f"no trial of the study in {study.folder} was completed; the first cause: {first}")
     scores = {trial.number: trial.values[0] for trial in trials if trial.values}
     return Study(
         status="done", tier=task.tier, pair=task.pair, method=task.method, name=task.tuning.study,
         objectives=task.tuning.objectives, space=as_record(study.space), recipe_hparams=start, sampler=task.tuning.sampler,
         pruner=task.tuning.pruner, seed=task.tuning.seed, schedule_share=task.tuning.share,
-        full_iterations=max(outcome.full_iterations for _, outcome in finished), trials=trials,
+        full_iterations=max(result.full_iterations for _, result in finished), trials=trials,
         best=max(front, key=lambda number: scores[number]), front=front, importance=study.importance(),
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), mlflow_run_id=parent, **about,
     )  # fmt: skip
 
 
-def _spent(outcome: Outcome) -> dict[str, Any]:
-    return {key: value for key, value in asdict(outcome).items() if key != "full_iterations"}
+def _spent(result: TrialResult) -> dict[str, Any]:
+    return {key: value for key, value in asdict(result).items() if key != "full_iterations"}
 
 
 def write(out: Path, study: Study) -> None:
@@ -168,8 +170,8 @@ def write(out: Path, study: Study) -> None:
     out.mkdir(parents=True, exist_ok=True)
     partial = out / "study.partial"
     partial.write_text(study.model_dump_json(indent=2) + "\n")
-    partial.replace(out / "study.json")
-    write_best(out / "best.yaml", best_of(study))
+    partial.replace(out / layout.STUDY)
+    write_best(out / layout.BEST, best_of(study))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``best.yaml``: what a study hands to stage ``distill``."""
+"""``best.yaml``: the values that a study selected for stage ``distill``."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from reports.schemas.study import Study
 
 
 class Best(BaseModel):
-    """The best hyper-parameters of a study, and what finding them took; no times, so that the same study gives the same file."""
+    """The best hyper-parameters of a study, and its cost; no times, so that the same study gives the same file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,7 +18,7 @@ class Best(BaseModel):
     study: str = ""
     hparams: dict[str, Any] = Field(default_factory=dict)
     metric: str = ""
-    score: float | None = Field(default=None, description="on the tune split, points")
+    score: float | None = Field(default=None, description="on the validation split, points")
     recipe_score: float | None = Field(
         default=None, description="of the recipe's values there; None where that trial is not complete"
     )
@@ -36,14 +36,14 @@ class Best(BaseModel):
 
 
 def best_of(study: Study) -> Best:
-    """What a study's record hands out."""
+    """Return the values that a study selected, from its record."""
     if study.status != "done" or study.best is None:
         return Best(status=study.status)
     best = study.trial(study.best)
     recipe = next((t for t in study.trials if t.is_recipe and t.state == "complete" and t.values), None)
     counts = {state: sum(trial.state == state for trial in study.trials) for state in ("complete", "pruned", "failed")}
     return Best(
-        status="done", study=study.name, hparams=best.hparams, metric=study.metric, score=(best.values or [None])[0],
+        status="done", study=study.name, hparams=best.hparams, metric=study.metric, score=best.values[0] if best.values else None,
         recipe_score=recipe.values[0] if recipe and recipe.values else None, trial=best.number, front=study.front,
         importance=study.importance, num_trials=counts, iterations=sum(trial.iterations for trial in study.counted),
     )  # fmt: skip
@@ -58,11 +58,11 @@ def write_best(path: Path, best: Best) -> None:
 
 
 def read_best(path: Path) -> Best:
-    """Read it; ValueError, one line, where it is not there, not of the schema, or hands nothing out."""
+    """Read it; ValueError, one line, where it is not there, not of the schema, or selects nothing."""
     try:
         best = Best.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run stage tune again") from error
     if best.status != "done" or not best.hparams:
-        raise ValueError(f"{path}: hands out no hyper-parameters ({best.status}); run stage tune again")
+        raise ValueError(f"{path}: selects no hyper-parameters ({best.status}); run stage tune again")
     return best

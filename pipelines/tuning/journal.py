@@ -1,4 +1,4 @@
-"""The file on which workers share a study, and what a killed writer may leave in it."""
+"""The file on which workers share a study, and its repair after a killed writer."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ _WRITING_S = 5  # that a line may take to be written; who holds the lock for lon
 
 
 def backend(journal: Path) -> JournalFileBackend:
-    """The file with the lock that its writers take."""
+    """Return the file with the lock that its writers take."""
     # By its whole path: the lock is a link to the file, and Optuna takes an old one away only where the link leads there.
     path = str(journal.resolve())
     return JournalFileBackend(path, JournalFileSymlinkLock(path, grace_period=_WRITING_S))
 
 
 def storage_at(folder: Path) -> JournalStorage:
-    """The journal in a study's folder; ValueError where it cannot be read."""
+    """Open the journal in a study's folder; ValueError where it cannot be read."""
     journal = folder / "journal.log"
     try:
         return JournalStorage(backend(journal))
@@ -38,8 +38,8 @@ def _first_bad_line(journal: Path) -> int | None:
     return None
 
 
-def mend(journal: Path) -> bool:
-    """Cut off a last line that was not written to its end; only while nobody else can be writing. Whether there was one."""
+def repair(journal: Path) -> bool:
+    """Cut off a last line that was not written to its end; only while nobody else can be writing. Return whether there was one."""
     content = journal.read_bytes() if journal.is_file() else b""
     if not content or content.endswith(b"\n"):
         return False

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from pipelines import layout
 from pipelines.engine.tracking import Tracker
 from pipelines.tuning.task import Task
 from reports.plots.tuning import draw_study
@@ -28,7 +29,7 @@ def open_parent(task: Task, folder: Path) -> str | None:
 
 
 def close_parent(task: Task, study: Study, folder: Path, wall_s: float) -> None:
-    """Store what was found, drawn as the report draws it."""
+    """Store the results of the study, drawn as the report draws them."""
     if study.mlflow_run_id is None:
         return
     tracker = Tracker(f"kd-{task.tier}", "", resume=study.mlflow_run_id)
@@ -43,7 +44,7 @@ def close_parent(task: Task, study: Study, folder: Path, wall_s: float) -> None:
     with tempfile.TemporaryDirectory() as name:
         for path in draw_study(study, Path(name)):
             tracker.artifact(path)
-        record = Path(name) / "study.json"
+        record = Path(name) / layout.STUDY
         record.write_text(study.model_dump_json(indent=2) + "\n")
         tracker.artifact(record)
     tracker.artifact(folder / "journal.log")

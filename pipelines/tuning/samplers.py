@@ -1,4 +1,4 @@
-"""What draws a study's trials, and what ends those that lag behind."""
+"""Samplers, which draw a study's trials, and pruners, which end those that lag behind."""
 
 import warnings
 
@@ -6,15 +6,15 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from pipelines.tuning.settings import Tuning
+from pipelines.tuning.params import TuningParams
 
 # Complete trials before the median says anything. Of two it is their mean, below which half of all trials are: that
 # ended CrossKD's best trial of the default study.
 _MEDIAN_STARTUP = 3
 
 
-def sampler_for(tuning: Tuning, index: int) -> BaseSampler:
-    """The sampler that draws the trial before which ``index`` others were handed out."""
+def sampler_for(tuning: TuningParams, index: int) -> BaseSampler:
+    """Return the sampler that draws the trial before which ``index`` others were assigned."""
     seed = tuning.seed * 100_003 + index
     if tuning.sampler == "random":
         return RandomSampler(seed=seed)
@@ -23,8 +23,8 @@ def sampler_for(tuning: Tuning, index: int) -> BaseSampler:
         return TPESampler(n_startup_trials=tuning.startup_trials, multivariate=True, constant_liar=True, seed=seed)
 
 
-def pruner_for(tuning: Tuning) -> BasePruner:
-    """The pruner; a trial's steps are its reports, counted from 1."""
+def pruner_for(tuning: TuningParams) -> BasePruner:
+    """Return the pruner; a trial's steps are its reports, counted from 1."""
     if tuning.pruner == "median":
         return MedianPruner(n_startup_trials=_MEDIAN_STARTUP)
     if tuning.pruner == "hyperband":

@@ -1,4 +1,4 @@
-"""What a study searches: ranges of recipes and params.yaml as Optuna's distributions."""
+"""Search spaces: ranges of recipes and params.yaml as Optuna's distributions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from optuna.distributions import (
 
 from benchmarks.pair import Pair
 from methods.recipe import SearchRange
-from pipelines.params import cell_parts, flat_hparams, load_parts
-from pipelines.tuning.settings import Tuning
+from pipelines.recipes import cell_parts, flat_hparams, load_parts
+from pipelines.tuning.params import TuningParams
 from reports.schemas.study import Range as Searched
 
 
 def tunable(method: str) -> dict[str, SearchRange]:
-    """What a method's recipes call tunable; names as :func:`pipelines.params.flat_hparams` gives them."""
+    """Return the ranges that a method's recipes call tunable; names as :func:`pipelines.recipes.flat_hparams` gives them."""
     parts = load_parts(method)
     return {
         name if len(parts) == 1 else f"{part.name}.{name}": bounds
@@ -27,19 +27,19 @@ def tunable(method: str) -> dict[str, SearchRange]:
     }
 
 
-def ranges_of(tuning: Tuning, method: str) -> dict[str, SearchRange]:
-    """What is searched: what params.yaml names for the method, else what its recipes call tunable."""
+def ranges_of(tuning: TuningParams, method: str) -> dict[str, SearchRange]:
+    """Return the searched ranges: those of params.yaml for the method, else those that its recipes call tunable."""
     named = tuning.space.get(method)
     return tunable(method) if named is None else named
 
 
 def search_space(
-    tuning: Tuning, method: str, pair_name: str, pair: Pair, tier: str
+    tuning: TuningParams, method: str, pair_name: str, pair: Pair, tier: str
 ) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
-    """Where a cell's hyper-parameters are looked for, and what its recipe has there.
+    """Return the distributions of a cell's hyper-parameters, and the recipe's values of these.
 
     Raises:
-        ValueError: a name is unknown, a range is of the wrong type or leaves out the recipe's value, or nothing is tunable.
+        ValueError: a name is unknown, a range is of the wrong type or excludes the recipe's value, or nothing is tunable.
     """
     values = flat_hparams(cell_parts(method, pair_name, pair, tier)[0])
     named = tuning.space.get(method)
@@ -60,7 +60,7 @@ def search_space(
 
 
 def distribution(where: str, bounds: SearchRange, value: Any) -> BaseDistribution:
-    """One range for a hyper-parameter with this value in force; ValueError, beginning with ``where``, if they do not fit."""
+    """Return the range of a hyper-parameter with this value in force; ValueError, beginning with ``where``, if they do not fit."""
     if bounds.choices is not None:
         if value not in bounds.choices:
             raise ValueError(f"{where}: the recipe's value {value!r} is not among the choices {bounds.choices}; add it")
@@ -72,7 +72,7 @@ def distribution(where: str, bounds: SearchRange, value: Any) -> BaseDistributio
     low, high = bounds.between or tuple(factor * value for factor in bounds.times or ())
     is_log = bounds.scale == "log" or (bounds.times is not None and bounds.scale is None)
     if not low <= value <= high:
-        raise ValueError(f"{where}: the recipe's value {value:g} lies outside of {low:g} to {high:g}; widen the range")
+        raise ValueError(f"{where}: the recipe's value {value:g} is outside of {low:g} to {high:g}; widen the range")
     if not isinstance(value, int):
         return FloatDistribution(low, high, log=is_log)
     if bounds.between and (low, high) != (round(low), round(high)):
@@ -81,7 +81,7 @@ def distribution(where: str, bounds: SearchRange, value: Any) -> BaseDistributio
 
 
 def as_record(space: Mapping[str, BaseDistribution]) -> dict[str, Searched]:
-    """A search space as the study's record holds it."""
+    """Return a search space as in the study's record."""
     found = {}
     for name, one in space.items():
         if isinstance(one, CategoricalDistribution):

@@ -1,9 +1,9 @@
 """One Optuna study on a journal file: several workers share it, and any of them may be killed at any moment.
 
-A trial is handed out under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
+A trial is assigned under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
 worker is gone stays RUNNING for ever, so each worker first looks for such trials, by host and process; their result is
 taken over where it was left behind, else they are failed and tried again.
-The sampler is seeded anew for each trial by how many were handed out before it (lost ones not counted), so that neither
+The sampler is seeded anew for each trial by how many were assigned before it (lost ones not counted), so that neither
 a second worker nor a second attempt repeats the draws of the first.
 """
 
@@ -25,9 +25,9 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines.tuning.journal import backend, mend, storage_at
+from pipelines.tuning.journal import backend, repair, storage_at
+from pipelines.tuning.params import TuningParams
 from pipelines.tuning.samplers import pruner_for, sampler_for
-from pipelines.tuning.settings import Tuning
 from pipelines.tuning.space import as_record
 
 _MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is want of memory
@@ -38,13 +38,13 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
+class TrialResult:
+    """Result of a trial, or the way in which it ended without one.
 
     Args:
         values: of the study's objectives; complete trials only.
-        reports: (iteration, points on the tune split).
-        full_iterations: what it would have trained unpruned; 0 where it never got to know.
+        reports: (iteration, points on the validation split).
+        full_iterations: what it would have trained unpruned; 0 where it never came to know.
     """
 
     state: Literal["complete", "pruned", "failed", "lost"]
@@ -60,13 +60,13 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A trial that this process is to run; ``position`` counts from 1."""
+class AssignedTrial:
+    """A trial that this process is to run, the ``ordinal``-th (from 1) of ``of``."""
 
     number: int
     trial_id: int
     hparams: dict[str, Any]
-    position: int
+    ordinal: int
     of: int
 
 
@@ -75,9 +75,9 @@ class SharedStudy:
 
     Args:
         folder: of the journal; another for everything that makes trials comparable but the space.
-        name: what the user reads.
-        tuning: as asked for.
-        space: what is searched.
+        name: of the study.
+        tuning: as the user asked.
+        space: that is searched.
         start: the recipe's values, tried first.
 
     Raises:
@@ -85,7 +85,7 @@ class SharedStudy:
     """
 
     def __init__(
-        self, folder: Path, name: str, tuning: Tuning, space: Mapping[str, BaseDistribution], start: dict[str, Any]
+        self, folder: Path, name: str, tuning: TuningParams, space: Mapping[str, BaseDistribution], start: dict[str, Any]
     ) -> None:
         self.folder, self.tuning, self.space = folder, tuning, dict(space)
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,22 +93,26 @@ class SharedStudy:
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
         with self._alone():
             with contextlib.suppress(FileNotFoundError):
-                self._mend()
+                self._repair()
             self.storage = storage_at(folder)
-            directions = ["maximize", "minimize"][: len(tuning.objectives)]
+            directions: list[Literal["minimize", "maximize"]] = ["maximize", "minimize"]
             self.study = optuna.create_study(
-                study_name=name, storage=self.storage, directions=directions, load_if_exists=True, pruner=pruner_for(tuning)
+                study_name=name,
+                storage=self.storage,
+                directions=directions[: len(tuning.objectives)],
+                load_if_exists=True,
+                pruner=pruner_for(tuning),
             )
             self._check_space(name)
             if not any(trial.user_attrs.get("is_recipe") for trial in self._trials()):
                 self.study.enqueue_trial(start, user_attrs={"is_recipe": True})
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         # Optuna's own lock: workers that write do not ask for ours.
         lock = backend(self.folder / "journal.log")._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
         lock.acquire()
         try:
-            if mend(self.folder / "journal.log"):
+            if repair(self.folder / "journal.log"):
                 print(
                     f"[tune] {self.folder / 'journal.log'}: a line that was cut off when its writer was killed is taken out",
                     flush=True,
@@ -146,10 +150,10 @@ class SharedStudy:
 
     def counted(self) -> list[FrozenTrial]:
         """Finished trials that were not lost."""
-        return [trial for trial in self._trials() if trial.state in _FINISHED and outcome_of(trial).state != "lost"]
+        return [trial for trial in self._trials() if trial.state in _FINISHED and result_of(trial).state != "lost"]
 
-    def claim(self) -> Claim | Literal["wait"] | None:
-        """The next trial; ``wait`` while others work on the last ones; None when all is done.
+    def next_trial(self) -> AssignedTrial | Literal["wait"] | None:
+        """Return the next trial; ``wait`` while others work on the last ones; None when all is done.
 
         Raises:
             ValueError: the first trials have all failed.
@@ -159,49 +163,51 @@ class SharedStudy:
             counted = self.counted()
             running = [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
             self._check_failures(counted)
-            hours = sum(outcome_of(trial).wall_s for trial in counted) / 3600
+            hours = sum(result_of(trial).wall_s for trial in counted) / 3600
             index = len(counted) + len(running)
             if index >= self.tuning.trials or (self.tuning.max_hours is not None and hours >= self.tuning.max_hours):
                 return "wait" if running else None
             self.study.sampler = sampler_for(self.tuning, index)
             trial = self.study.ask(self.space)
-            claim = Claim(trial.number, trial._trial_id, dict(trial.params), index + 1, self.tuning.trials)  # noqa: SLF001 (what storages go by)
-            self.storage.set_trial_user_attr(claim.trial_id, "owner", _process(os.getpid()))
-            return claim
+            assigned = AssignedTrial(trial.number, trial._trial_id, dict(trial.params), index + 1, self.tuning.trials)  # noqa: SLF001 (what storages go by)
+            self.storage.set_trial_user_attr(assigned.trial_id, "owner", _process(os.getpid()))
+            return assigned
 
     def _check_failures(self, counted: list[FrozenTrial]) -> None:
-        outcomes = [outcome_of(trial) for trial in counted]
-        if len(outcomes) >= min(_ALL_FAILED, self.tuning.trials) and all(outcome.state == "failed" for outcome in outcomes):
+        results = [result_of(trial) for trial in counted]
+        if len(results) >= min(_ALL_FAILED, self.tuning.trials) and all(result.state == "failed" for result in results):
             raise ValueError(
-                f"all {len(outcomes)} trials of the study in {self.folder} have failed, the first with: {outcomes[0].reason}; mend the cause and "
+                f"all {len(results)} trials of the study in {self.folder} have failed, the first with: {results[0].reason}; repair the cause and "
                 f"begin a new study: tuning: {{study: {self.tuning.study}_2}} in params.yaml"
             )
 
-    def working_on(self, claim: Claim, pid: int) -> None:
+    def working_on(self, assigned: AssignedTrial, pid: int) -> None:
         """Note the process that runs a trial."""
-        self.storage.set_trial_user_attr(claim.trial_id, "process", _process(pid))
+        self.storage.set_trial_user_attr(assigned.trial_id, "process", _process(pid))
 
-    def still_at(self, claim: Claim) -> None:
+    def still_at(self, assigned: AssignedTrial) -> None:
         """Tell workers on other hosts that this one is alive."""
-        (self.folder / f"trial{claim.number}.alive").touch()
+        (self.folder / f"trial{assigned.number}.alive").touch()
 
     def note_path(self, number: int) -> Path:
-        """Where a trial's process leaves its outcome, for whoever outlives it."""
+        """File in which a trial's process leaves its result, for whoever outlives it."""
         return self.folder / f"trial{number}.json"
 
-    def finish(self, claim: Claim, outcome: Outcome | None, exit_code: int | None = None) -> None:
+    def finish(self, assigned: AssignedTrial, result: TrialResult | None, exit_code: int | None = None) -> None:
         """Tell the study how a trial ended; None where its process was killed, and it is tried again."""
         with self._alone():
-            (frozen,) = (trial for trial in self._trials() if trial.number == claim.number)
-            if outcome is not None:
-                self._tell(frozen, outcome)
+            (frozen,) = (trial for trial in self._trials() if trial.number == assigned.number)
+            if result is not None:
+                self._tell(frozen, result)
                 return
             kills = int(frozen.user_attrs.get("kills", 0)) + 1
             reason = (
                 f"its process was killed ({f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'})"
             )
             if kills >= _MOST_KILLS:
-                self._tell(frozen, Outcome("failed", reason=f"{reason}, {kills} times; it may want more memory than there is"))
+                self._tell(
+                    frozen, TrialResult("failed", reason=f"{reason}, {kills} times; it may want more memory than there is")
+                )
             else:
                 self._again(frozen, reason, kills)
 
@@ -215,7 +221,7 @@ class SharedStudy:
                 continue
             note = self.note_path(trial.number)
             if note.is_file():
-                self._tell(trial, Outcome(**json.loads(note.read_text())))
+                self._tell(trial, TrialResult(**json.loads(note.read_text())))
             else:
                 by = f"process {owner['pid']} on {owner['host']}" if owner else "its worker"
                 self._again(trial, f"{by} was killed", int(trial.user_attrs.get("kills", 0)))
@@ -226,7 +232,7 @@ class SharedStudy:
             try:
                 process = psutil.Process(one["pid"])
                 # One that was killed stays in the list until whoever started it looks.
-                return abs(process.create_time() - one["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+                return bool(abs(process.create_time() - one["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE)
             except psutil.Error:
                 return False
         alive = self.folder / f"trial{number}.alive"
@@ -239,34 +245,34 @@ class SharedStudy:
         if hparams and trial.number not in known:  # killed before it had any: the next one draws the same
             attrs = {"again": trial.number, "kills": kills, "is_recipe": bool(trial.user_attrs.get("is_recipe"))}
             self.study.enqueue_trial(hparams, user_attrs=attrs)
-        self._tell(trial, Outcome("lost", reason=reason))
+        self._tell(trial, TrialResult("lost", reason=reason))
 
-    def _tell(self, trial: FrozenTrial, outcome: Outcome) -> None:
-        self.storage.set_trial_user_attr(trial._trial_id, "outcome", asdict(outcome))  # noqa: SLF001
-        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(outcome.state, TrialState.FAIL)
-        self.study.tell(trial.number, outcome.values if state == TrialState.COMPLETE else None, state=state)
+    def _tell(self, trial: FrozenTrial, result: TrialResult) -> None:
+        self.storage.set_trial_user_attr(trial._trial_id, "outcome", asdict(result))  # noqa: SLF001
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(result.state, TrialState.FAIL)
+        self.study.tell(trial.number, result.values if state == TrialState.COMPLETE else None, state=state)
 
-    def finished(self) -> list[tuple[FrozenTrial, Outcome]]:
+    def finished(self) -> list[tuple[FrozenTrial, TrialResult]]:
         """Every finished trial, lost ones among them, in the order of their numbers."""
-        return [(trial, outcome_of(trial)) for trial in self._trials() if trial.state in _FINISHED]
+        return [(trial, result_of(trial)) for trial in self._trials() if trial.state in _FINISHED]
 
     def front(self) -> list[int]:
         """Numbers of the complete trials that none betters in every objective; of the best one where there is one objective."""
         if len(self.tuning.objectives) > 1:
             return sorted(trial.number for trial in self.study.best_trials)
-        complete = [(trial, outcome) for trial, outcome in self.finished() if outcome.state == "complete" and outcome.values]
+        complete = [(trial, result) for trial, result in self.finished() if result.state == "complete" and result.values]
         best = max(complete, key=lambda found: (found[1].values or [])[0], default=None)
         return [best[0].number] if best else []
 
     def said(self) -> str:
-        """How far it is, in words."""
+        """Progress in words."""
         counted, running = len(self.counted()), sum(trial.state == TrialState.RUNNING for trial in self._trials())
         under_way = f", {running} under way" if running else ""
         return f"{counted} of {self.tuning.trials} trials done{under_way}"
 
     def importance(self) -> dict[str, float] | None:
-        """Share of the score's variance that each hyper-parameter explains (fANOVA); None where too few trials tell."""
-        complete = [outcome.values for _, outcome in self.finished() if outcome.state == "complete" and outcome.values]
+        """Fraction of the score's variance that each hyper-parameter explains (fANOVA); None where too few trials tell."""
+        complete = [result.values for _, result in self.finished() if result.state == "complete" and result.values]
         if len(complete) < _LEAST_TO_RANK or len({values[0] for values in complete}) == 1:
             return None
         found = optuna.importance.get_param_importances(
@@ -274,12 +280,12 @@ class SharedStudy:
             evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self.tuning.seed),
             target=lambda trial: trial.values[0],
         )
-        return {name: round(float(share), 4) for name, share in found.items()}
+        return {name: round(float(fraction), 4) for name, fraction in found.items()}
 
 
-def outcome_of(trial: FrozenTrial) -> Outcome:
-    """How a finished trial ended."""
-    return Outcome(**trial.user_attrs.get("outcome", {"state": "lost"}))
+def result_of(trial: FrozenTrial) -> TrialResult:
+    """Return the result of a finished trial."""
+    return TrialResult(**trial.user_attrs.get("outcome", {"state": "lost"}))
 
 
 def _process(pid: int) -> dict[str, Any]:

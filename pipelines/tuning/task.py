@@ -1,20 +1,17 @@
-"""What a worker hands to a trial's process; imports nothing heavy, as workers only wait."""
+"""The argument of a trial's process; imports nothing heavy, as workers only wait."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.stages.distill import Sources
-from pipelines.tuning.settings import Tuning
-
-WORK = Path("work")
+from pipelines import layout
+from pipelines.tuning.params import TuningParams
 
 
 @dataclass(frozen=True)
 class Task:
-    """A cell that is tuned, and where what it is made of lies.
+    """A cell that is tuned.
 
     Args:
-        sources: folders of data, teacher and prior.
         tuning: as the user asked.
         code: digest of each module that decides a trial.
     """
@@ -22,8 +19,7 @@ class Task:
     tier: str
     pair: str
     method: str
-    sources: Sources
-    tuning: Tuning
+    tuning: TuningParams
     code: dict[str, str]
 
     @property
@@ -33,10 +29,10 @@ class Task:
 
     @property
     def study_name(self) -> str:
-        """As the journal and the user know the study."""
+        """Name of the study in the journal and in messages."""
         return f"{self.tier}/{self.pair}/{self.method}/{self.tuning.study}"
 
     @property
     def work(self) -> Path:
         """Folder of all its studies and trials."""
-        return WORK / self.tier / self.name
+        return layout.work(self.tier) / self.name

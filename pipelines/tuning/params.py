@@ -1,4 +1,4 @@
-"""What the user asks of stage ``tune``: ``tuning:`` of params.yaml."""
+"""The schema of ``tuning:`` in params.yaml, the user's request to stage ``tune``."""
 
 from typing import Annotated, Literal
 
@@ -11,8 +11,8 @@ MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
 Rows = dict[Id, Annotated[list[MethodId], Field(min_length=1)]]
 
 
-class Tuning(BaseModel):
-    """What is searched, and what may be spent on each pair and method."""
+class TuningParams(BaseModel):
+    """The search, and its budget for each pair and method."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -26,7 +26,9 @@ class Tuning(BaseModel):
         default=None, gt=0, description="of trials by pair and method, all workers together; none is begun when they are spent"
     )
     share: float = Field(gt=0, le=1, description="of the student's schedule that a trial trains, all of it shortened alike")
-    reports: int = Field(ge=1, description="measurements on the tune split in a trial, evenly spaced; the last is its result")
+    reports: int = Field(
+        ge=1, description="measurements on the validation split in a trial, evenly spaced; the last is its result"
+    )
     objectives: list[Literal["score", "train_s"]] = Field(default=["score"])
     sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: int = Field(default=4, ge=1, description="that TPE draws at random before it has seen enough")
@@ -35,7 +37,7 @@ class Tuning(BaseModel):
     workers: int = Field(default=1, ge=1, description="trials at a time, in one stage")
 
     @model_validator(mode="after")
-    def _fit(self) -> "Tuning":
+    def _fit(self) -> "TuningParams":
         if self.objectives not in (["score"], ["score", "train_s"]):
             raise ValueError(f"objectives are [score] or [score, train_s], not {self.objectives}")
         if len(self.objectives) > 1 and self.pruner != "none":
