@@ -268,7 +268,7 @@ def test_cities_by_hand():
     """A fifth of 260 is 52: of all threes 10 + 20 + 30 is nearest.  Of two cities one is taken, the nearer to 6 of 30."""
     assert holdout._cities(Path("train"), Counter(a=30, b=200, c=10, d=20), "cityscapes") == {"a", "c", "d"}
     assert holdout._cities(Path("train"), Counter(a=22, b=8), "cityscapes") == {"b"}
-    assert "images of 1 cities" in refused(holdout._cities, Path("train"), Counter(a=22))
+    assert "images of 1 cities" in refused(holdout._cities, Path("train"), Counter(a=22), "cityscapes")
 
 
 def test_too_few_images(tmp_path):
