@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.digest import file_sha256
+
 _AGAIN = "check it again with: dvc repro -f prepare"
 
 
@@ -56,15 +58,6 @@ def _files(root: Path, pattern: str) -> list[Path]:
         return [root / pattern]
     folder, _, ending = pattern.partition("*")
     return sorted(root / folder / name for name in listing(root / folder) if name.endswith(ending))
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _stamp(root: Path, pattern: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.content import coco_faults, fault, label_map_faults, read_coco
 from benchmarks.dataset import Dataset, Split, checkable, datasets
-from benchmarks.manifest import Checked, checked, compare_with_earlier, file_sha256, identity, listing, write_manifest
+from benchmarks.digest import file_sha256
+from benchmarks.manifest import Checked, checked, compare_with_earlier, identity, listing, write_manifest
 from benchmarks.own import OwnData, OwnSplit, check_own, image_suffix
 
 __all__ = [

@@ -77,7 +77,7 @@ class Difference(_Frozen):
     why: str = Field(min_length=5)
 
 
-class ReportedResult(_Frozen):
+class RegistryEntry(_Frozen):
     """One reported result, in points (0-100), and the source it was read from.
 
     It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` told in words.
@@ -113,7 +113,7 @@ class ReportedResult(_Frozen):
     note: str | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> "ReportedResult":
+    def _complete(self) -> "RegistryEntry":
         if (self.pair is None) == (self.setting is None):
             raise ValueError(f"{self.id}: give either a pair or, where it is none of the suite's, a setting")
         wanted = {"teacher": (False, False), "control": (True, False)}.get(self.what)
@@ -150,7 +150,7 @@ class ReportedResult(_Frozen):
         return self.place[1] or self.printed_method
 
 
-class Registry(RootModel[list[ReportedResult]]):
+class Registry(RootModel[list[RegistryEntry]]):
     """All reported results."""
 
     @model_validator(mode="after")
@@ -168,7 +168,7 @@ class Registry(RootModel[list[ReportedResult]]):
         return self
 
 
-def _not_rivals(one: ReportedResult, other: ReportedResult) -> str | None:
+def _not_rivals(one: RegistryEntry, other: RegistryEntry) -> str | None:
     """Reason for which two results cannot disagree; None where they can and both say so."""
     if one.id not in other.disagrees_with:
         return f"{one.id} disagrees with {other.id}, which does not say so; add it there"
@@ -185,7 +185,7 @@ def _not_rivals(one: ReportedResult, other: ReportedResult) -> str | None:
     return None
 
 
-def digest(figures: Sequence[ReportedResult]) -> str:
+def digest(figures: Sequence[RegistryEntry]) -> str:
     """sha256 over what the figures claim (:data:`CLAIM`), in their order."""
     claims = [figure.model_dump(mode="json", include=set(CLAIM), exclude_none=True) for figure in figures]
     return hashlib.sha256(json.dumps(claims, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -79,7 +79,7 @@ class PriorRecipe(_Frozen):
     training: PriorTraining
 
 
-class SearchRange(_Frozen):
+class TunableRange(_Frozen):
     """Search range of a hyper-parameter in stage ``tune``; exactly one of the three is given.
 
     A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a ratio's are
@@ -92,7 +92,7 @@ class SearchRange(_Frozen):
     scale: Literal["log", "linear"] | None = Field(default=None, description="between the bounds; log where they are multiples")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "SearchRange":
+    def _one_kind(self) -> "TunableRange":
         given = [bounds for bounds in (self.times, self.between, self.choices) if bounds is not None]
         if len(given) != 1:
             raise ValueError("give one of times, between and choices")
@@ -174,7 +174,7 @@ class Recipe(_Frozen):
     teacher: Literal["trained", "untrained"] = Field(
         default="trained", description="untrained: random weights, another draw each seed, for a placebo that can teach nothing"
     )
-    tunable: dict[str, SearchRange] = Field(
+    tunable: dict[str, TunableRange] = Field(
         default_factory=dict, description="hyper-parameters that stage tune may change, and how far"
     )
     prior: PriorRecipe | None = None

@@ -22,7 +22,8 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.tier",
     "methods.recipe",
     "pipelines.errors",  # prints errors
-    "pipelines.engine.digest",  # of files
+    "benchmarks.digest",  # of files
+    "pipelines.durations",  # text
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars
     "pipelines.engine.provenance",  # machine and packages of a record

@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 from benchmarks.metrics import METRICS
-from reports.schemas.leaderboard import PublishedFigure
+from reports.schemas.reported import ReportedResult
 from reports.schemas.run import Ap, Cost, Data, Metrics, Reading, Run, Segmentation
-from reports.schemas.study import Range, Study, Trial
+from reports.schemas.study import SearchRange, Study, Trial
 from reports.stats.assembly import leaderboard
-from reports.stats.rows import Cells, PairInfo, Result, table
+from reports.stats.rows import PairInfo, Result, RowRecords, table
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
 
@@ -38,14 +38,14 @@ def result(metric, score, method="none", seed=0, data="d", **run):
 
 def figure(value, gain, name="a-figure", source="a paper"):
     """A published one."""
-    return PublishedFigure(id=name, value=value, gain=gain, teacher=43.0, source=source, read="verbatim")
+    return ReportedResult(id=name, value=value, gain=gain, teacher=43.0, source=source, read="verbatim")
 
 
-def made_up(metric="box AP", title="A pair", teacher=None, scores=None, published=None, margin=None, cells=None, name="pair"):
+def made_up(metric="box AP", title="A pair", teacher=None, scores=None, reported=None, margin=None, cells=None, name="pair"):
     """A table of control, MGD and CWD; unless told otherwise two seeds each, means 11 and 14, CWD not run, the teacher at 20."""
     scores = scores or {"none": (10.0, 12.0), "mgd": (13.0, 15.0)}
     tuned = {"mgd/tuned": "MGD, tuned"} if "mgd/tuned" in (cells or {}) else {}
-    made = {m: Cells([result(metric, score, m, seed) for seed, score in enumerate(of)]) for m, of in scores.items()}
+    made = {m: RowRecords([result(metric, score, m, seed) for seed, score in enumerate(of)]) for m, of in scores.items()}
     return table(
         PairInfo(
             name,
@@ -59,8 +59,8 @@ def made_up(metric="box AP", title="A pair", teacher=None, scores=None, publishe
         ),
         {"none": "none (control)", "mgd": "MGD", **tuned, "cwd": "CWD"},
         teacher=teacher or result(metric, 20.0, None),
-        cells=made | (cells or {}),
-        published=published or {"mgd": [figure(41.0, 3.6), figure(40.25, 2.0, "another-figure")]},
+        records=made | (cells or {}),
+        reported=reported or {"mgd": [figure(41.0, 3.6), figure(40.25, 2.0, "another-figure")]},
         margin=margin,
     )
 
@@ -89,7 +89,7 @@ def study(method="mgd", **changes):
         trial(4, "lost", alpha=0.1, iterations=20, train_s=120, reason="its worker was killed"),
     ]
     made = {
-        "space": {"alpha": Range(low=0.1, high=10.0, scale="log"), "kind": Range(choices=["l1", "l2"])},
+        "space": {"alpha": SearchRange(low=0.1, high=10.0, scale="log"), "kind": SearchRange(choices=["l1", "l2"])},
         "recipe_hparams": {"alpha": 1.0, "kind": "l1"}, "trials": trials, "best": 2, "front": [2],
         "importance": {"alpha": 0.75, "kind": 0.25}, "objectives": ["score"], "full_iterations": 100,
     }  # fmt: skip
@@ -102,7 +102,9 @@ def study(method="mgd", **changes):
 
 def tuned_table(scores=(17.0, 18.0), of=None, **changes):
     """:func:`made_up` with a tuned MGD behind MGD, which has 13 and 15."""
-    found = {"mgd/tuned": Cells([result("box AP", score, "mgd", seed, variant="tuned") for seed, score in enumerate(scores)])}
+    found = {
+        "mgd/tuned": RowRecords([result("box AP", score, "mgd", seed, variant="tuned") for seed, score in enumerate(scores)])
+    }
     found["mgd/tuned"] = replace(found["mgd/tuned"], study=of or study(), command="dvc repro evaluate@pair/mgd/tuned/seed0")
     return made_up(cells=found | changes.pop("cells", {}), **changes)
 

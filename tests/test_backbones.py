@@ -11,6 +11,7 @@ import torch
 import yaml
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 
+from benchmarks.digest import file_sha256
 from benchmarks.synthetic import SceneSpec, draw_scene
 from benchmarks.tier import Pretraining, Tier
 from pipelines import layout, stage_list
@@ -20,7 +21,6 @@ from pipelines.engine.compose import compose_training
 from pipelines.engine.mmlab import prepare_process, quiet
 from pipelines.engine.setting import Weights
 from pipelines.engine.training import config_sha256
-from pipelines.engine.weights import file_sha256
 from pipelines.estimation.completed import Completed
 from pipelines.estimation.estimate import make_estimate
 from pipelines.grid import Grid

@@ -56,7 +56,7 @@ def test_a_sudden_end_is_a_result(tmp_path):
     ended = apart(tmp_path, os._exit, 3)
 
     assert "exit code 3" in ended.problem
-    assert (ended.value, ended.is_out_of_memory) == (None, False)
+    assert (ended.result, ended.is_out_of_memory) == (None, False)
 
 
 def test_memory_is_watched(tmp_path):

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from benchmarks.reported import Registry, ReportedResult, Settings
+from benchmarks.reported import Registry, RegistryEntry, Settings
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_yaml
 from pipelines.reporting.comparability import check_comparable, contradictions, settings_here, split_differs
 from pipelines.reporting.registry import reported_results
 from pipelines.stages.check import check_all
 from reports.formats.wording import orientation, reading
-from reports.schemas.leaderboard import Margin
+from reports.schemas.reported import Margin
 from reports.stats.verdicts import judged
 from tests.boards import made_up
 from tests.conftest import ROOT, committed, edit_yaml, renew, run_here
@@ -157,7 +157,7 @@ def record(**changes):
         "id": "a-b", "pair": "p", "what": "method", "method": "mgd", "metric": "box AP", "value": 41.0, "baseline": 38.0,
         "source": "table 1", "read": "verbatim", "comparable": True,
     }  # fmt: skip
-    return ReportedResult.model_validate({**base, **changes})
+    return RegistryEntry.model_validate({**base, **changes})
 
 
 OTHER = {"comparable": False, "differs": [{"kind": "teacher", "why": "the 3x one"}]}

@@ -8,7 +8,7 @@ import pytest
 from pipelines.commands.compare import open_board
 from reports.schemas.run import Environment
 from reports.stats.comparison import changes, differences
-from reports.stats.rows import Cells
+from reports.stats.rows import RowRecords
 from tests.boards import board, made_up, result
 from tests.conftest import ROOT
 
@@ -33,7 +33,7 @@ def test_what_moved_by_hand():
 
 def trained(scores, digest):
     """MGD's cells with weights of their own."""
-    return {"mgd": Cells([result("box AP", s, "mgd", n, weights_sha256=f"{digest}{n}") for n, s in enumerate(scores)])}
+    return {"mgd": RowRecords([result("box AP", s, "mgd", n, weights_sha256=f"{digest}{n}") for n, s in enumerate(scores)])}
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_what_else_differs():
         python="3.11", platform="-", device="CPU", num_cpus=2, threads=1, packages={"torch": "1", "numpy": "2"}, mmlab={}
     )
     runs = [result("box AP", 1.0, environment=environment).run]
-    a = board(made_up(cells={"mgd": Cells([result("box AP", 1.0, "mgd", hparams={"alpha": 1.0})])}), runs=runs)
+    a = board(made_up(cells={"mgd": RowRecords([result("box AP", 1.0, "mgd", hparams={"alpha": 1.0})])}), runs=runs)
     other = environment.model_copy(update={"packages": {"torch": "3", "numpy": "2"}, "device": "GPU"})
     runs = [result("box AP", 1.0, environment=other, data="e").run]
-    b = board(made_up(cells={"mgd": Cells([result("box AP", 1.0, "mgd", hparams={"alpha": 2.0})])}), runs=runs)
+    b = board(made_up(cells={"mgd": RowRecords([result("box AP", 1.0, "mgd", hparams={"alpha": 2.0})])}), runs=runs)
     b = b.model_copy(update={"tier": "paper", "commits": ["0123456789"]})
 
     assert differences(a, a) == []

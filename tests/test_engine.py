@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from benchmarks.digest import file_sha256
 from benchmarks.published_data import check_own, write_manifest
 from benchmarks.synthetic import write_scenes
 from pipelines.engine.auxiliary import compose_auxiliary
@@ -16,7 +17,7 @@ from pipelines.engine.mmlab import import_mmrazor, prepare_process
 from pipelines.engine.published import published_config
 from pipelines.engine.setting import Distillation, Weights
 from pipelines.engine.training import _check_batch, train
-from pipelines.engine.weights import file_sha256, read_weights, save_weights
+from pipelines.engine.weights import read_weights, save_weights
 from pipelines.params import load_pair
 from pipelines.recipes import cell_config, cell_parts, impossible_reason, load_parts
 from tests import trees

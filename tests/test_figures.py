@@ -15,11 +15,12 @@ from methods.contract import Picture
 from pipelines.engine.visualizations import map_arrays
 from reports.plots import predictions, scores, style, subgroups, training, visualizations
 from reports.plots.figures import draw
-from reports.schemas.leaderboard import Curve, Leaderboard, PublishedFigure, Row, SeedResult, Table, TeacherRow
+from reports.schemas.leaderboard import Curve, Leaderboard, Row, SeedResult, Table, TeacherResult
+from reports.schemas.reported import ReportedResult
 from reports.schemas.run import Cost, Git
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
-CURVE = Curve(own_loss=[(100, 2.0), (200, 1.5), (300, 1.2)], tune_score=[(150, 5.0), (300, 9.0)])
+CURVE = Curve(own_loss=[(100, 2.0), (200, 1.5), (300, 1.2)], val_score=[(150, 5.0), (300, 9.0)])
 DIGESTS = {"weights_sha256": "0", "run_sha256": "0", "metrics_sha256": "0", "mlflow_run_id": None, "target": "stage"}
 CHARTS = (
     scores.scores, scores.forest, scores.gap, subgroups.size, subgroups.classes,
@@ -39,12 +40,12 @@ def seed_result(seed, score, sizes=("APs", "APm", "APl"), classes=("cat", "dog")
 def row(method, scores=(), status="done", gains=(), **values):
     """A method's row; published gains have scores that no test looks at."""
     published = [
-        PublishedFigure(id=f"{method}{g}", value=40 + g, gain=g, teacher=43.0, source="-", read="verbatim") for g in gains
+        ReportedResult(id=f"{method}{g}", value=40 + g, gain=g, teacher=43.0, source="-", read="verbatim") for g in gains
     ]
     seeds = values.pop("seeds", [seed_result(k, score) for k, score in enumerate(scores)])
     return Row(
         method=method, title=values.pop("title", method.upper()), parts=[method], status=status, seeds=seeds,
-        num_seeds=len(seeds), published=published, **values,
+        num_seeds=len(seeds), reported=published, **values,
     )  # fmt: skip
 
 
@@ -61,19 +62,19 @@ def gaining(method="mgd", **values):
 
 def table(*rows, pair="pair", teacher=20.0, metric="box AP", title="A pair"):
     """A pair with its teacher."""
-    trained = TeacherRow(
+    trained = TeacherResult(
         name="teacher", score=teacher, metrics={}, per_class={}, curve=CURVE, cost=COST, origin=None, **DIGESTS
     ) if teacher else None  # fmt: skip
     return Table(
         pair=pair, title=title, task="detection", metric=metric, dataset="COCO", schedule="1x", teacher=trained,
-        published_teacher=[], rows=list(rows), published_elsewhere={}, notes=[],
+        reported_teacher=[], rows=list(rows), reported_elsewhere={}, notes=[],
     )  # fmt: skip
 
 
-def board(*tables, full_size=False):
+def board(*tables, paper_scale=False):
     """A leaderboard of nothing but tables."""
     return Leaderboard(
-        tier="paper" if full_size else "mini", tier_title="as published" if full_size else "small scenes", full_size=full_size,
+        tier="paper" if paper_scale else "mini", tier_title="as published" if paper_scale else "small scenes", paper_scale=paper_scale,
         tables=list(tables), recipes={}, margins=[], num_tests=0, environment=None, data={}, commits=[], dirty=False,
         first_finished=None, last_finished=None, train_s=0.0, energy_kj=None, problems=[],
     )  # fmt: skip
@@ -144,7 +145,7 @@ def samples(tmp_path):
 @pytest.fixture
 def pair():
     """The pair that the visualizations belong to."""
-    return table(control(), gaining("maskd", title="MasKD"), gaining("mgd"), row("cwd", status="impossible", reason="no maps"))
+    return table(control(), gaining("maskd", title="MasKD"), gaining("mgd"), row("cwd", status="unsupported", reason="no maps"))
 
 
 def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
@@ -160,7 +161,7 @@ def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
     assert records[-1].file == "figures/detections-pair.png"
     assert {record.file.removeprefix("figures/") for record in records} == {path.name for path in folder.iterdir()}
     for record in records:
-        assert record.caption.endswith("Tier mini: small scenes; not COCO figures.")
+        assert record.caption.endswith("Tier mini: small scenes; not COCO results.")
         assert "split" in record.caption
         assert record.title
         if record.file.endswith("png"):
@@ -200,13 +201,13 @@ def test_nothing_has_run(tmp_path):
 
 def test_a_pair_that_has_not_run_beside_one_that_has(tmp_path):
     """Says so where it has a panel; the method that cannot be says that."""
-    waiting = table(row("none", status="not run"), row("cwd", status="impossible"), pair="other", teacher=None)
+    waiting = table(row("none", status="not run"), row("cwd", status="unsupported"), pair="other", teacher=None)
     both = board(table(control(), gaining()), waiting)
     words = texts(only(scores.scores, both).figure)
 
     assert words.count("not run") == 2  # teacher and control
-    assert words.count("impossible") == 1
-    assert texts(only(scores.forest, both).figure).count("impossible") == 1
+    assert words.count("unsupported") == 1
+    assert texts(only(scores.forest, both).figure).count("unsupported") == 1
     assert len(draw(both, {}, tmp_path, prefix="")) == 7
 
 
@@ -217,18 +218,18 @@ def test_scores_say_mean_and_gain():
 
     assert {"14.0  +3.0", "11.0", "20.0", "AP, points", "MGD"} <= set(texts(drawn.figure))
     assert marks(axis, "s") == [13.0, 15.0]
-    assert "n = 2 trainings a method and pair." in drawn.caption
+    assert "n = 2 runs per method and pair." in drawn.caption
 
 
 def test_published_gains_have_an_axis_of_their_own_but_at_full_size():
     """At a scaled tier no diamond stands on our axis, and the shaded one says what it is."""
     pair = table(control(), gaining(gains=(2.6, 2.2)))
-    scaled, full = (only(scores.forest, board(pair, full_size=full)) for full in (False, True))
+    scaled, full = (only(scores.forest, board(pair, paper_scale=full)) for full in (False, True))
     ours, theirs = scaled.figure.findobj(mpl.axes.Axes)
     (common,) = full.figure.findobj(mpl.axes.Axes)
 
     assert (marks(ours, "D"), marks(theirs, "D")) == ([], [2.6, 2.2])
-    assert theirs.get_xlabel() == "published,\nfull size"
+    assert theirs.get_xlabel() == "reported,\npaper scale"
     assert "not to be compared with ours" in scaled.caption
     assert marks(common, "D") == [2.6, 2.2]
     assert marks(common, "s") == [3.0]
@@ -254,7 +255,7 @@ def test_gain_without_interval_and_row_without_control():
     axis = figure.findobj(mpl.axes.Axes)[0]
 
     assert marks(axis, "s") == [3.0]
-    assert "no control to compare with" in texts(figure)
+    assert "no baseline to compare with" in texts(figure)
     assert not [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == line.get_ydata()[1]]
 
 
@@ -327,7 +328,7 @@ def test_a_line_for_every_training():
 
 def test_cost_with_and_without_the_prior():
     """Two minutes are twice the control's one; a prior of one minute for two seeds makes it 2.5."""
-    axis = only(training.cost, board(table(control(), gaining(prior_minutes=1.0)))).figure.findobj(mpl.axes.Axes)[0]
+    axis = only(training.cost, board(table(control(), gaining(auxiliary_minutes=1.0)))).figure.findobj(mpl.axes.Axes)[0]
     found = {line.get_xdata()[0]: line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "s"}
 
     assert found == {2.0: "#0072B2", 2.5: "white"}
@@ -347,8 +348,8 @@ def eight_pairs():
     """With long titles and many methods, numbers of seeds that differ, and published gains."""
     methods = ["maskd", "mgd", "crosskd", "pkd", "crosskd+pkd", "fitnet"]
     rows = [
-        control(), row("cwd", status="impossible"),
-        *(gaining(m, title=f"Method {m} (segmentation)"[:21], gains=(1.5,), prior_minutes=0.5) for m in methods),
+        control(), row("cwd", status="unsupported"),
+        *(gaining(m, title=f"Method {m} (segmentation)"[:21], gains=(1.5,), auxiliary_minutes=0.5) for m in methods),
         gaining("fgd", scores=(14.0,), gain_low=-90.0),
     ]  # fmt: skip
     title = "Cascade Mask R-CNN ResNeXt-101 64x4d DCN to Mask R-CNN ResNet-50 FPN"

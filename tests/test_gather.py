@@ -130,7 +130,7 @@ def test_a_tuned_row_stands_behind_its_own(tuned):
     row = found.tables[0].rows[2]
 
     assert found.problems == []
-    assert [(one.method, one.title) for one in found.tables[0].rows] == [
+    assert [(one.id, one.title) for one in found.tables[0].rows] == [
         ("none", "none (control)"), ("mgd", "MGD"), ("mgd/tuned", "MGD, tuned"), ("maskd", "MasKD"), ("maskd/tuned", "MasKD, tuned"),
     ]  # fmt: skip
     assert (row.mean, row.gain, row.tuning.gain, row.tuning.minutes) == (17.5, 6.5, 3.5, 31.0)
@@ -156,7 +156,7 @@ def test_a_prior_that_two_rows_need_counts_once(tuned):
     found = make()
 
     assert found.train_s == before + 3 * 90
-    assert [row.prior_minutes for row in found.tables[0].rows[3:]] == [1.5, 1.5]
+    assert [row.auxiliary_minutes for row in found.tables[0].rows[3:]] == [1.5, 1.5]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_tuned_rows_that_cannot_be_or_failed(tuned, monkeypatch):
 
     monkeypatch.setattr("pipelines.reporting.runs.impossible_reason", lambda *asked: "no neck" if asked[2] == "mgd" else None)
     rows = make().tables[0].rows
-    assert [(one.method, one.status) for one in rows[1:3]] == [("mgd", "impossible"), ("mgd/tuned", "impossible")]
+    assert [(one.id, one.status) for one in rows[1:3]] == [("mgd", "unsupported"), ("mgd/tuned", "unsupported")]
 
 
 def test_margins_are_declared_for_what_is_judged(monkeypatch):
@@ -257,7 +257,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "schema 2, and this version reads 6"),
+        ('{"schema_version": 2}', "schema 2, and this version reads 7"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

@@ -13,7 +13,7 @@ from pipelines.engine.data_configs import data_source
 from pipelines.engine.setting import Setting
 from pipelines.params import load_pair, load_tier
 from pipelines.resolved import _setting
-from reports.stats.rows import Cells
+from reports.stats.rows import RowRecords
 from tests.boards import made_up, result
 from tests.conftest import ROOT
 
@@ -88,11 +88,11 @@ def test_a_record_names_the_function_that_computes_it(pair, tmp_path, monkeypatc
 def test_a_record_reaches_curves_and_rows(pair):
     """The row has the score by the record's key, and the validation by its key in the curve."""
     curve = [{"iteration": 10.0, "loss": 1.0}, {"iteration": 10.0, "val_precision": 40.0}]
-    cells = {"none": Cells([result(PRECISION.name, 50.0, curve=curve)])}
+    cells = {"none": RowRecords([result(PRECISION.name, 50.0, curve=curve)])}
     row = made_up(metric=PRECISION.name, cells=cells).rows[0]
 
     assert row.seeds[0].metrics["precision"] == row.mean == 50.0
-    assert row.seeds[0].curve.tune_score == [(10, 40.0)]
+    assert row.seeds[0].curve.val_score == [(10, 40.0)]
 
 
 def test_a_cell_depends_on_its_metric_alone(pair, monkeypatch):

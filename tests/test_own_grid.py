@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.digest import file_sha256
 from pipelines import layout
 from pipelines.engine import records
-from pipelines.engine.weights import file_sha256
 from pipelines.params import load_grid
 from pipelines.resolved import contents
 from pipelines.stages import check, distill, evaluate, prepare, report, teachers

@@ -1,33 +1,35 @@
 """The page to explore: what it holds, that it asks nothing of a network, and how it behaves in a browser."""
 
+import base64
 import re
 import shutil
 from html.parser import HTMLParser
+from io import BytesIO
+from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 
 from reports.formats.html import _labels, page
 from reports.formats.html_curves import _ticks, panels
 from reports.schemas.leaderboard import (
-    Against,
     Curve,
+    FigureRecord,
     Leaderboard,
-    Margin,
-    Missing,
-    Picture,
-    PublishedFigure,
-    Recipe,
+    MissingRun,
+    RecipeSummary,
     Row,
     SeedResult,
     Table,
-    TeacherRow,
+    TeacherResult,
 )
+from reports.schemas.reported import Margin, ReportedComparison, ReportedResult
 from reports.schemas.run import Cost, Environment, Git
 
 NASTY = """<img src=x onerror="window.taken = 1">'"&</script>"""
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900.2, resumed_after_iteration=0)
-CURVE = Curve(own_loss=[(100, 2.0), (200, 1.0)], tune_score=[(200, 5.0)])
+CURVE = Curve(own_loss=[(100, 2.0), (200, 1.0)], val_score=[(200, 5.0)])
 DIGESTS = {"weights_sha256": "a" * 64, "run_sha256": "b" * 64, "metrics_sha256": "c" * 64}
 
 
@@ -91,7 +93,7 @@ def row(method, title, mean, **others):
 
 def pair(name, title, **others):
     """A control of 11, CrossKD of 14, PKD of 9, both together of 16, and two that did not run; the teacher has 20."""
-    figures = [PublishedFigure(id="one", value=41.0, gain=2.6, teacher=43.0, source="a paper", read="verbatim", **others)]
+    figures = [ReportedResult(id="one", value=41.0, gain=2.6, teacher=43.0, source="a paper", read="verbatim", **others)]
     rows = [
         row("none", "none (control)", 11.0),
         row(
@@ -103,7 +105,7 @@ def pair(name, title, **others):
             gain_high=5.0,
             gain_p=0.01,
             gain_p_holm=0.02,
-            published=figures,
+            reported=figures,
             found=97.2,
             right=64.9,
         ),
@@ -119,29 +121,31 @@ def pair(name, title, **others):
             untested="one seed",
             hparams={NASTY: NASTY},
         ),
-        Row(method="mgd", title="MGD", parts=["mgd"], status="failed", missing=[Missing(seed=0, status="failed", reason=NASTY)]),
-        Row(method="cwd", title=NASTY, parts=["cwd"], status="impossible", reason="needs what is not there"),
+        Row(
+            method="mgd", title="MGD", parts=["mgd"], status="failed", missing=[MissingRun(seed=0, status="failed", reason=NASTY)]
+        ),
+        Row(method="cwd", title=NASTY, parts=["cwd"], status="unsupported", reason="needs what is not there"),
     ]
-    teacher = TeacherRow(
+    teacher = TeacherResult(
         name="R101", score=20.0, metrics={"AP": 20.0, "objects found": 99.0, "right class": 76.7}, per_class={}, curve=CURVE, cost=COST, origin=None, mlflow_run_id=None,
         target="teachers@pair", **DIGESTS,
     )  # fmt: skip
     return Table(
         pair=name, title=title, task="detection", metric="box AP", dataset="COCO", schedule="1x", teacher=teacher, rows=rows,
-        published_teacher=[], published_elsewhere={"ld": [figures[0]]}, notes=[f"a note, {NASTY}"],
+        reported_teacher=[], reported_elsewhere={"ld": [figures[0]]}, notes=[f"a note, {NASTY}"],
     )  # fmt: skip
 
 
-def made_up(tier="mini", *, full_size=False, device="CPU", **others):
+def made_up(tier="mini", *, paper_scale=False, device="CPU", **others):
     """Two pairs, one with a title that would be an element."""
-    verdict = Against(
+    verdict = ReportedComparison(
         difference=-0.2, low=-0.3, high=-0.1, margin=0.3, verdict="not reproduced", further_seeds=None,
-        p_same=0.5, p_apart=0.01, p_holm=0.04,
+        p_equivalent=0.5, p_different=0.01, p_holm=0.04,
     )  # fmt: skip
-    against = {"gain_verdict": verdict} if full_size else {}
+    against = {"gain_verdict": verdict} if paper_scale else {}
     return Leaderboard(
-        tier=tier, tier_title="small", full_size=full_size, tables=[pair("one", NASTY, **against), pair("two", "Second", **against)],
-        recipes={"crosskd": Recipe(title="CrossKD", paper="A paper", source="code", notes=["one"], deviations=["two"])},
+        tier=tier, tier_title="small", paper_scale=paper_scale, tables=[pair("one", NASTY, **against), pair("two", "Second", **against)],
+        recipes={"crosskd": RecipeSummary(title="CrossKD", paper="A paper", source="code", notes=["one"], deviations=["two"])},
         margins=[Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.1, why="small")], num_tests=4,
         environment=Environment(python="3.11", platform="Linux", device=device, num_cpus=2, threads=1, packages={}, mmlab={}),
         data={"scenes": "e" * 64}, commits=["0123456789abcdef"], dirty=False, first_finished="2026-01-02T03:04:05+00:00",
@@ -154,7 +158,7 @@ def text(tmp_path_factory):
     """The page of one leaderboard with one picture."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="2000" height="20"/>')
-    return page([made_up(pictures=[Picture(name="a", title="Wide", caption="It is wide.", file="a.svg")])], folder)
+    return page([made_up(figures=[FigureRecord(name="a", title="Wide", caption="It is wide.", file="a.svg")])], folder)
 
 
 def test_nothing_outside_is_asked_for(text):
@@ -179,14 +183,26 @@ def test_nothing_outside_is_asked_for(text):
 def test_every_row_with_its_figures(text):
     """A teacher and six methods a pair, in the grid's order, as the words of the report have them."""
     lines = Tree(text).lines
-    figures = ("verdict", "score", "n", "reads", "gain", "gap", "published", "published_gain", "minutes", "mib", "speed")
+    figures = (
+        "verdict",
+        "score",
+        "num_seeds",
+        "recognition",
+        "gain",
+        "gap_closed",
+        "reported",
+        "reported_gain",
+        "minutes",
+        "peak_memory_mib",
+        "images_per_s",
+    )
 
     assert len(lines) == 14
     assert [line["method"].strip() for line in lines[7:]] == [
         "Teacher R101", "none (control)", "CrossKD", "PKD", "CrossKD + PKD", "MGD", NASTY,
     ]  # fmt: skip
     assert [lines[2][name].strip() for name in figures] == [
-        "gain above zero", "14.0 ± 1.4", "2", "97 % found, 65 % right", "+3.0 [+1.0, +5.0]", "", "41.0", "+2.6", "1.5", "900", "30",
+        "significant gain", "14.0 ± 1.4", "2", "97 % found, 65 % right", "+3.0 [+1.0, +5.0]", "", "41.0", "+2.6", "1.5", "900", "30",
     ]  # fmt: skip
     assert [lines[0][name].strip() for name in figures] == [
         "teacher",
@@ -201,9 +217,9 @@ def test_every_row_with_its_figures(text):
         "900",
         "30",
     ]
-    assert lines[4]["gap"] == "25 % [20, 30]"
+    assert lines[4]["gap_closed"] == "25 % [20, 30]"
     assert [line["verdict"].strip() for line in lines[:7]] == [
-        "teacher", "control", "gain above zero", "gain not shown", "inconclusive: one seed", "failed", "impossible",
+        "teacher", "baseline", "significant gain", "not significant", "inconclusive: one seed", "failed", "unsupported",
     ]  # fmt: skip
 
 
@@ -224,24 +240,24 @@ def test_what_else_it_says(text):
     said = " ".join(tree.text.split())
 
     assert "Tier mini small" in said
-    assert "These are not COCO figures" in said
+    assert "These are not COCO results" in said
     assert "16 of 18 students, 2 of 2 teachers" in said
     assert "2026-01-02 03:04 UTC to 2026-01-02 05:04 UTC" in said
-    assert "10 min, all trainings together" in said
-    assert "Rows by verdict: gain above zero 2; gain not shown 2; inconclusive: one seed 2; failed 2; impossible 2" in said
+    assert "10 min, all runs together" in said
+    assert "Rows by verdict: significant gain 2; not significant 2; inconclusive: one seed 2; failed 2; unsupported 2" in said
     assert "Energy not measured" in said
     assert "run.json: broken" in said
     assert "dvc repro evaluate@pair-crosskd-0" in said
     assert "p 0.01, after Holm 0.02" in said
     assert f"Second MGD 0 failed {NASTY}" in said
-    assert "impossible needs what is not there" in said
+    assert "unsupported needs what is not there" in said
     assert ("code", {"title": "b" * 64}) in tree.elements
     assert ("a", {"href": "http://127.0.0.1:5000/#/runs/run1"}) in tree.elements
 
 
 def test_full_size_gives_a_verdict_against_each_source(tmp_path):
     """As the words of the report have it; no warning of a scale."""
-    tree = Tree(page([made_up("paper", full_size=True)], tmp_path))
+    tree = Tree(page([made_up("paper", paper_scale=True)], tmp_path))
 
     assert tree.lines[2]["verdict"].strip() == "not reproduced"
     assert "gain +2.6 AP: not reproduced; ours differs by -0.20, 90 % interval -0.30 to -0.10, margin 0.3" in tree.text
@@ -257,22 +273,25 @@ def test_same_input_same_bytes(text, tmp_path):
 
 
 def test_pictures_are_inside(tmp_path):
-    """SVG and PNG as they are; one that is not there and one of another kind are left out."""
-    contents = {"a.svg": b"<svg/>", "b.png": b"\x89PNG", "c.html": b"<p>"}
+    """SVG as it is, PNG as WebP; one that is not there and one of another kind are excluded."""
+    buffer = BytesIO()
+    Image.new("RGB", (2, 2)).save(buffer, "PNG")
+    contents = {"a.svg": b'<svg id="a\'s" x="#1"/>', "b.png": buffer.getvalue(), "c.html": b"<p>"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    pictures = [Picture(name=name, title=name, caption="It.", file=name) for name in (*contents, "d.svg")]
-    tree = Tree(page([made_up(pictures=pictures)], tmp_path))
+    pictures = [FigureRecord(name=name, title=name, caption="It.", file=name) for name in (*contents, "d.svg")]
+    tree = Tree(page([made_up(figures=pictures)], tmp_path))
 
-    assert [attributes["src"] for tag, attributes in tree.elements if tag == "img"] == [
-        "data:image/svg+xml;base64,PHN2Zy8+",
-        "data:image/png;base64,iVBORw==",
-    ]
+    svg, webp = [attributes["src"] for tag, attributes in tree.elements if tag == "img"]
+
+    assert unquote(svg) == "data:image/svg+xml,<svg id=\"a's\" x='#1'/>"
+    assert '"' not in svg
+    assert base64.b64decode(webp.removeprefix("data:image/webp;base64,")).startswith(b"RIFF")
 
 
 def test_a_further_leaderboard_joins(tmp_path):
     """Its rows follow, named by tier; no identity is given twice."""
-    tree = Tree(page([made_up(), made_up("paper", full_size=True)], tmp_path))
+    tree = Tree(page([made_up(), made_up("paper", paper_scale=True)], tmp_path))
     ids = [attributes["id"] for _, attributes in tree.elements if "id" in attributes]
 
     assert [line["tier"] for line in tree.lines] == ["mini"] * 14 + ["paper"] * 14
@@ -309,18 +328,18 @@ def test_ticks_are_round_and_enclose(low, high, expected):
 
 def test_a_diagram_by_hand():
     """Loss from 2 to 1 over 400 iterations: from the top left to the bottom right of the plotted area."""
-    curve = Curve(own_loss=[(0, 2.0), (400, 1.0)], tune_score=[])
+    curve = Curve(own_loss=[(0, 2.0), (400, 1.0)], val_score=[])
     (panel,) = panels([curve], [curve], pair("one", "First"))
 
     assert panel.title == "own loss"
-    assert panel.series == [("control", [(44, 28), (324, 150)]), ("own", [(44, 28), (324, 150)])]
+    assert panel.series == [("baseline", [(44, 28), (324, 150)]), ("own", [(44, 28), (324, 150)])]
     assert panel.x_ticks == [(44, "0"), (114, "100"), (184, "200"), (254, "300"), (324, "400")]
     assert (panel.y_ticks[0], panel.y_ticks[-1]) == ((150, "1"), (28, "2"))
 
 
 def test_a_long_curve_is_thinned():
     """At most every ninth of 1000 points, and the last."""
-    curve = Curve(own_loss=[(iteration, 1.0) for iteration in range(1000)], tune_score=[])
+    curve = Curve(own_loss=[(iteration, 1.0) for iteration in range(1000)], val_score=[])
     (panel,) = panels([curve], [], pair("one", "First"))
 
     assert len(panel.series[0][1]) == 112
@@ -408,7 +427,7 @@ def test_filters_and_the_address_keeps_it(visit):
 
     assert shown(again, "method") == ["CrossKD", "CrossKD + PKD"]
 
-    again.get_by_role("combobox", name="Verdict").select_option("gain not shown")
+    again.get_by_role("combobox", name="Verdict").select_option("not significant")
 
     assert shown(again, "method") == []
     assert "No row fits" in again.locator("#count").inner_text()
@@ -459,12 +478,12 @@ def test_hides_a_column(visit):
     tab.get_by_text("Columns", exact=True).click()
     tab.get_by_label("MiB").uncheck()
 
-    assert shown(tab, "mib") == []
-    assert not tab.locator('th[data-c="mib"]').is_visible()
-    assert len(shown(tab, "speed")) == 14
-    assert "hide=mib" in tab.evaluate("location.hash")
+    assert shown(tab, "peak_memory_mib") == []
+    assert not tab.locator('th[data-c="peak_memory_mib"]').is_visible()
+    assert len(shown(tab, "images_per_s")) == 14
+    assert "hide=peak_memory_mib" in tab.evaluate("location.hash")
 
-    assert len(shown(visit('#hide=x"]{}&open=y&sort=constructor&theme=z&pair=q'), "mib")) == 14
+    assert len(shown(visit('#hide=x"]{}&open=y&sort=constructor&theme=z&pair=q'), "peak_memory_mib")) == 14
 
 
 def test_copies_the_command(visit):
@@ -483,7 +502,7 @@ def test_no_width_makes_the_page_scroll_sideways(visit, width):
     tab = visit("#open=two-crosskd,two-crosskd%2Bpkd", viewport={"width": width, "height": 800})
 
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.locator("#more-two-crosskd").get_by_text("What it says").is_visible()
+    assert tab.locator("#more-two-crosskd").get_by_role("heading", name="Result", exact=True).is_visible()
 
 
 def test_dark_and_light(visit):

@@ -9,22 +9,21 @@ import typst
 
 from reports.formats.pdf import prepare, write_pdf
 from reports.schemas.leaderboard import (
-    Against,
     Curve,
+    FigureRecord,
     Leaderboard,
-    Missing,
-    Picture,
-    PublishedFigure,
-    Recipe,
+    MissingRun,
+    RecipeSummary,
     Row,
     SeedResult,
     Table,
-    TeacherRow,
+    TeacherResult,
 )
+from reports.schemas.reported import ReportedComparison, ReportedResult
 from reports.schemas.run import Cost, Git
 
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
-CURVE = Curve(own_loss=[], tune_score=[])
+CURVE = Curve(own_loss=[], val_score=[])
 DIGEST = "0123456789abcdef" * 4
 NASTY = r'#panic("x") *a* _b_ $c$ @d <e> \f [g] // h /* i */ `j` = k'
 TEXT_WIDTH_PT = (210 - 2 * 18) / 25.4 * 72
@@ -42,7 +41,7 @@ def seed(number, score):
 
 def teacher():
     """A training of 1.5 minutes."""
-    return TeacherRow(
+    return TeacherResult(
         name="Teacher 2x", score=20.0, metrics={"AP": 20.0, "APs": None}, per_class={}, curve=CURVE, cost=COST, origin=None,
         weights_sha256=DIGEST, run_sha256=DIGEST, metrics_sha256=DIGEST, mlflow_run_id=None, target="teachers@pair",
     )  # fmt: skip
@@ -53,7 +52,7 @@ def mgd(**changes):
     found = {
         "method": "mgd", "title": "MGD", "parts": ["mgd"], "status": "done", "seeds": [seed(0, 13.0), seed(1, 15.0)], "num_seeds": 2,
         "mean": 14.0, "sd": 1.4, "gain": 3.0, "gain_low": -2.5, "gain_high": 8.5, "gain_p": 0.02, "gain_p_holm": 0.04,
-        "gap_closed": 0.36, "minutes": 1.5, "prior_minutes": 0.4, "hparams": {"alpha": 2e-5}, "hparams_origin": "published",
+        "gap_closed": 0.36, "minutes": 1.5, "auxiliary_minutes": 0.4, "hparams": {"alpha": 2e-5}, "hparams_origin": "published",
         "command": "dvc repro evaluate@pair-mgd-0",
     }  # fmt: skip
     return Row(**{**found, **changes})
@@ -63,7 +62,7 @@ def table(*rows, **changes):
     """A pair."""
     found = {
         "pair": "pair", "title": "A pair", "task": "detection", "metric": "box AP", "dataset": "COCO", "schedule": "1x",
-        "teacher": teacher(), "published_teacher": [], "rows": list(rows), "published_elsewhere": {}, "notes": [],
+        "teacher": teacher(), "reported_teacher": [], "rows": list(rows), "reported_elsewhere": {}, "notes": [],
     }  # fmt: skip
     return Table(**{**found, **changes})
 
@@ -71,7 +70,7 @@ def table(*rows, **changes):
 def board(*tables, **changes):
     """A leaderboard at a small tier."""
     found = {
-        "tier": "mini", "tier_title": "small scenes", "full_size": False, "tables": list(tables), "recipes": {}, "margins": [],
+        "tier": "mini", "tier_title": "small scenes", "paper_scale": False, "tables": list(tables), "recipes": {}, "margins": [],
         "num_tests": 1, "environment": None, "data": {}, "commits": [], "dirty": False, "first_finished": None,
         "last_finished": None, "train_s": 300.0, "energy_kj": None, "problems": [],
     }  # fmt: skip
@@ -154,49 +153,49 @@ def test_small_tier(tmp_path):
     found = pages(pdf)
     text = "".join(found)
 
-    assert b"/Title(Do published distillation gains reproduce? Tier mini)" in pdf
+    assert b"/Title(Do reported distillation gains reproduce? Tier mini)" in pdf
     assert b"/Author(The maintainers of kd-reproducibility)" in pdf
     assert "Tiermini" in found[0]
-    assert "ThesearenotCOCOfiguresandsaynothingaboutanypublishedone." in found[0]
+    assert "ThesearenotCOCOresultsandsaynothingaboutanyreportedone." in found[0]
     for words in (
-        "14.0 ± 1.4", "+3.0[−2.5, +8.5]", "36 %", "gain above zero", "p 0.02, after Holm 0.04", "1.5 + 0.4 85 kJ", "10.0 kWh",  # noqa: RUF001
-        "Teacher 2x, one training", "MGD013.030c6ffd7b467f3e7af", "alpha = 2e-05", "dvc repro evaluate@pair-mgd-0",
+        "14.0 ± 1.4", "+3.0[−2.5, +8.5]", "36 %", "significant gain", "p 0.02, after Holm 0.04", "1.5 + 0.4 85 kJ", "10.0 kWh",  # noqa: RUF001
+        "Teacher 2x one run", "MGD013.030c6ffd7b467f3e7af", "alpha = 2e-05", "dvc repro evaluate@pair-mgd-0",
         "5 min in training iterations", "commit c6ffd7b455", "runs/pair/run.json: mean: missing",
     ):  # fmt: skip
         assert squeezed(words) in text, words
     for number, page in enumerate(found, 1):
         assert page.endswith(f"{number}of{len(found)}")
-        assert number == 1 or "tiermini(smallscenes),notfullsize" in page
+        assert number == 1 or "tiermini(smallscenes),reducedscale" in page
 
 
 def test_full_size(tmp_path):
     """No warning; a sentence against every published figure, with its source as a link."""
-    against = Against(
+    against = ReportedComparison(
         difference=0.03,
         low=-0.08,
         high=0.14,
         margin=0.3,
         verdict="inconclusive",
         further_seeds=2,
-        p_same=0.1,
-        p_apart=0.9,
+        p_equivalent=0.1,
+        p_different=0.9,
         p_holm=0.3,
     )
-    figure = PublishedFigure(
+    figure = ReportedResult(
         id="one", value=43.7, gain=3.5, teacher=44.9, source="owner/name README.md at 87e156a4", read="second-hand",
         variant={"teacher": "2x"}, score_verdict=against, gain_verdict=against.model_copy(update={"verdict": "reproduced"}),
     )  # fmt: skip
-    of = board(table(mgd(published=[figure])), tier="paper", tier_title="as published", full_size=True)
+    of = board(table(mgd(reported=[figure])), tier="paper", tier_title="as published", paper_scale=True)
     pdf = made(of, tmp_path)
     text = "".join(pages(pdf))
 
     assert "Scale:" not in text
-    assert "arenotCOCOfigures" not in text
+    assert "arenotCOCOresults" not in text
     for words in (
         "score 43.7 AP: inconclusive; ours differs by +0.03, 90 % interval −0.08 to +0.14, margin 0.3",  # noqa: RUF001
         "; 2 further seeds would decide it", "gain +3.5 AP: reproduced; ours", "margin 0.3, not after Holm's adjustment (p 0.30)",
         "43.7+3.544.9teacher 2xowner/name",
-        "README.md at 87e156a4 (second-hand)",
+        "README.md at 87e156a4 (secondary source)",
     ):  # fmt: skip
         assert squeezed(words) in text, words
     assert b"/URI(https://github.com/owner/name/tree/87e156a4)" in pdf
@@ -205,19 +204,19 @@ def test_full_size(tmp_path):
 def test_what_did_not_run(tmp_path):
     """Seeds of one reason stand together; an impossible row has its reason in the table and in the list."""
     missing = [
-        Missing(seed=2, status="failed", reason="out of memory"),
-        Missing(seed=0, status="not run"),
-        Missing(seed=1, status="not run"),
+        MissingRun(seed=2, status="failed", reason="out of memory"),
+        MissingRun(seed=0, status="not run"),
+        MissingRun(seed=1, status="not run"),
     ]
     rows = [
         mgd(missing=missing),
-        Row(method="crosskd", title="CrossKD", parts=["crosskd"], status="impossible", reason="needs a dense head"),
+        Row(method="crosskd", title="CrossKD", parts=["crosskd"], status="unsupported", reason="needs a dense head"),
     ]
     text = "".join(pages(made(board(table(*rows, teacher=None)), tmp_path)))
 
     assert "MGD,seeds0,1:notrun" in text
     assert "MGD,seed2:failed:outofmemory" in text
-    assert text.count("impossible:needsadensehead") == 2
+    assert text.count("unsupported:needsadensehead") == 2
     assert "teachernotrun" in text
 
 
@@ -229,19 +228,21 @@ def test_nothing_has_run(tables, tmp_path):
 
 def test_words_are_never_markup(tmp_path):
     """Signs that mean something to typst come out as they are, wherever words come in."""
-    figure = PublishedFigure(
+    figure = ReportedResult(
         id="x", value=1.0, gain=None, teacher=None, source=f"{NASTY} 6", read="verbatim", variant={"a": f"{NASTY} 7"}
     )
     rows = [
-        mgd(title=f"{NASTY} 1", hparams={f"{NASTY} 2": 0}, command=f"{NASTY} 3", published=[figure]),
+        mgd(title=f"{NASTY} 1", hparams={f"{NASTY} 2": 0}, command=f"{NASTY} 3", reported=[figure]),
         Row(method=NASTY, title="x", parts=[], status="failed", reason=f"{NASTY} 4"),
     ]
     of = board(
         table(*rows, title=f"{NASTY} 5", pair=f"{NASTY} 8", notes=[f"{NASTY} 9"]),
         tier="<tier>",
         tier_title="#tier",
-        recipes={"x": Recipe(title=f"{NASTY} 10", paper=f"{NASTY} 11", source=NASTY, notes=[], deviations=[f"{NASTY} 12"])},
-        pictures=[Picture(name="p", title=f"{NASTY} 13", caption=f"{NASTY} 14", file="p.svg")],
+        recipes={
+            "x": RecipeSummary(title=f"{NASTY} 10", paper=f"{NASTY} 11", source=NASTY, notes=[], deviations=[f"{NASTY} 12"])
+        },
+        figures=[FigureRecord(name="p", title=f"{NASTY} 13", caption=f"{NASTY} 14", file="p.svg")],
     )
     (tmp_path / "p.svg").write_text(svg(10, 10))
     text = "".join(pages(made(of, tmp_path))).replace("`", "")
@@ -255,16 +256,16 @@ def test_long_tables_break_and_repeat_their_head(tmp_path):
     """Sixty rows: none is lost, and every page that has one has the head."""
     rows = [mgd(title=f"method<{number:02}>") for number in range(60)]
     found = pages(made(board(table(*rows, teacher=None)), tmp_path))
-    main = [page for page in found if re.search(r"method<\d\d>14\.0±1\.4", page)]
+    main = [page for page in found if re.search(r"method<\d\d>significantgainp0\.02,afterHolm0\.0414\.0±1\.4", page)]
 
     assert len(main) > 1
-    assert [int(number) for page in main for number in re.findall(r"method<(\d\d)>14\.0±1\.4", page)] == list(range(60))
-    assert all("methodAP,mean±sd[nextone]nreadsgain[95%]gapclosed[95%]verdict" in page for page in main)
+    assert [int(number) for page in main for number in re.findall(r"method<(\d\d)>significantgain", page)] == list(range(60))
+    assert all("methodverdictAP,mean±sd[nextrun]nrecognitiongain[95%]gapclosed[95%]" in page for page in main)
 
 
 def test_same_bytes(tmp_path):
     """From two places."""
-    of = board(table(mgd()), pictures=[Picture(name="p", title="Picture", caption="Caption.", file="p.svg")])
+    of = board(table(mgd()), figures=[FigureRecord(name="p", title="FigureRecord", caption="Caption.", file="p.svg")])
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
@@ -278,10 +279,10 @@ def test_pictures(tmp_path):
     for name, size in {"wide": (2000, 100), "high": (100, 3000), "small": (90, 60)}.items():
         (tmp_path / f"{name}.svg").write_text(svg(*size))
     pictures = [
-        Picture(name=name, title=f"Title of {name}", caption=f"See `{name}`.", file=f"{name}.svg")
+        FigureRecord(name=name, title=f"Title of {name}", caption=f"See `{name}`.", file=f"{name}.svg")
         for name in ("wide", "gone", "high", "small")
     ]
-    of = board(table(mgd()), pictures=pictures)
+    of = board(table(mgd()), figures=pictures)
     pdf = made(of, tmp_path)
     text = "".join(pages(pdf))
 
@@ -301,7 +302,9 @@ def test_pictures(tmp_path):
 
 def test_papers_are_links(tmp_path):
     """An arXiv number leads to arXiv."""
-    recipe = Recipe(title="MGD", paper="Masked Generative Distillation, arXiv:2205.01529", source=None, notes=[], deviations=[])
+    recipe = RecipeSummary(
+        title="MGD", paper="Masked Generative Distillation, arXiv:2205.01529", source=None, notes=[], deviations=[]
+    )
     pdf = made(board(recipes={"mgd": recipe}), tmp_path)
 
     assert b"/URI(https://arxiv.org/abs/2205.01529)" in pdf

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from pipelines.engine.auxiliary import compose_auxiliary
 from pipelines.engine.compose import compose_training
 from pipelines.engine.dummy_batches import dummy_batch
 from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.setting import Weights
-from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.engine.weights import save_weights
 from pipelines.recipes import load_parts
 from tests.conftest import build, setting
 

@@ -9,9 +9,10 @@ from reports.formats import wording
 from reports.formats.csv_files import runs_csv, write_csv
 from reports.formats.markdown import by_seed, markdown, overview, results
 from reports.formats.model_card import model_card
-from reports.schemas.leaderboard import Margin, Missing, Recipe
+from reports.schemas.leaderboard import MissingRun, RecipeSummary
+from reports.schemas.reported import Margin
 from reports.schemas.run import Data
-from reports.stats.rows import Cells
+from reports.stats.rows import RowRecords
 from reports.stats.verdicts import half_digit
 from tests.boards import COST, board, figure, made_up, result
 
@@ -39,16 +40,16 @@ def test_curves_leave_the_methods_losses_out():
         {"iteration": 1.0, "val_mAP": 7.0, "val_mAP_50": 9.0},
     ]
     control = result("box AP", 10.0, curve=[{"iteration": 1.0, "loss": 2.5, "loss_cls": 2.5}])
-    cells = {"none": Cells([control]), "mgd": Cells([result("box AP", 12.0, "mgd", curve=points)])}
+    cells = {"none": RowRecords([control]), "mgd": RowRecords([result("box AP", 12.0, "mgd", curve=points)])}
     rows = made_up(cells=cells).rows
 
     assert rows[0].seeds[0].curve.own_loss == [(1, 2.5)]
     assert rows[1].seeds[0].curve.own_loss == [(1, 2.0)]
-    assert rows[1].seeds[0].curve.tune_score == [(1, 7.0)]
+    assert rows[1].seeds[0].curve.val_score == [(1, 7.0)]
 
     # A segmenter logs its own losses under names that MMEngine adds up, so the control's curve has none but the sum.
-    cells["none"] = Cells([result("box AP", 10.0, curve=[{"iteration": 1.0, "loss": 2.5}])])
-    cells["mgd"] = Cells([result("box AP", 12.0, "mgd", curve=[{"iteration": 1.0, "loss": 5.0, "loss_new": 3.0}])])
+    cells["none"] = RowRecords([result("box AP", 10.0, curve=[{"iteration": 1.0, "loss": 2.5}])])
+    cells["mgd"] = RowRecords([result("box AP", 12.0, "mgd", curve=[{"iteration": 1.0, "loss": 5.0, "loss_new": 3.0}])])
     assert made_up(cells=cells).rows[1].seeds[0].curve.own_loss == [(1, 2.0)]
 
 
@@ -72,10 +73,10 @@ def test_tables_name_the_metric(metric, name, columns):
 
     reads = "foreground 61.2" if metric == "mIoU" else "97 % found, 65 % right"
     assert main[0] == f"**A pair** (teacher 20.0 {name}: {reads})"
-    assert main[2].startswith(f"| method | {name}, mean ± sd | n |")
-    assert main[2].endswith(f"| published {name} | published gain |")
-    assert main[5].startswith(f"| MGD | 14.0 ± 1.4 | 2 | {reads} | +3.0 [")
-    assert main[5].endswith("| 33 % | gain not shown | 41.0, 40.25 | +3.6, +2.0 |")
+    assert main[2].startswith(f"| method | verdict | {name}, mean ± sd | n |")
+    assert main[2].endswith(f"| reported {name} | reported gain |")
+    assert main[5].startswith(f"| MGD | not significant | 14.0 ± 1.4 | 2 | {reads} | +3.0 [")
+    assert main[5].endswith("| 33 % | 41.0, 40.25 | +3.6, +2.0 |")
     assert single[0] == f"| method | seed | {columns} | images/s | commit | MLflow run |"
     assert len({line.count("|") for line in main[2:]}) == 1
     assert {line.count("|") for line in single} == {single[0].count("|")}
@@ -87,13 +88,15 @@ def test_readmes_table_is_the_same_from_another_machine():
 
     def made(**changes):
         cost, scores = COST.model_copy(update=changes), {"none": (10.0, 12.0), "mgd": (13.0, 15.0)}
-        cells = {m: Cells([result("box AP", s, m, seed, cost=cost) for seed, s in enumerate(of)]) for m, of in scores.items()}
+        cells = {
+            m: RowRecords([result("box AP", s, m, seed, cost=cost) for seed, s in enumerate(of)]) for m, of in scores.items()
+        }
         return board(made_up(cells=cells, teacher=result("box AP", 20.0, None, cost=cost)))
 
     here, there = made(), made(wall_s=1200, train_s=900, images_per_s=3.04, peak_memory_mib=1800)
 
-    assert "| gain not shown | 1.5 | 900 | 30 | 41.0, 40.25 |" in results(here.tables[0], here)
-    assert "| gain not shown | 15.0 | 1800 | 3 | 41.0, 40.25 |" in results(there.tables[0], there)
+    assert "| 41.0, 40.25 | +3.6, +2.0 | 1.5 | 900 | 30 |" in results(here.tables[0], here)
+    assert "| 41.0, 40.25 | +3.6, +2.0 | 15.0 | 1800 | 3 |" in results(there.tables[0], there)
     assert overview(here) == overview(there)
 
 
@@ -123,9 +126,9 @@ def test_report_says_on_what_data_and_from_where():
     tables[0] = tables[0].model_copy(update={"rows": [tables[0].rows[0], changed]})
     text = markdown(board(*tables, runs=runs))
 
-    assert "These are not COCO or Cityscapes figures and say nothing about any published one." in text
-    assert "Teacher here: **20.0 AP** (one training of 1.5 min); it reads: 97 % found, 65 % right." in text
-    assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`); it reads: foreground 61.2." in text
+    assert "These are not COCO or Cityscapes results and say nothing about any reported one." in text
+    assert "Teacher here: **20.0 AP** (one run of 1.5 min); 97 % found, 65 % right." in text
+    assert "Teacher here: **20.0 mIoU** (weights of `deeplab.pth`); foreground 61.2." in text
     assert "| teacher |  | 20.0 | 95.0 | 96.0 | 61.2 |  |  | `none` |" in text
     assert "- MGD: none; in the student's config `optim_wrapper.optimizer.lr = 0.02`\n" in text
     assert "- Data digest, cityscapes: `three`.\n- Data digest, scenes: `runs disagree`.\n" in text
@@ -134,9 +137,9 @@ def test_report_says_on_what_data_and_from_where():
 @pytest.mark.parametrize(
     ("mgd", "word"),
     [
-        ((13.0, 15.0), "gain not shown"),  # +3 with errors of 1.4: p 0.17
-        ((30.0, 30.1), "gain above zero"),
-        ((1.0, 1.1), "loss below zero"),
+        ((13.0, 15.0), "not significant"),  # +3 with errors of 1.4: p 0.17
+        ((30.0, 30.1), "significant gain"),
+        ((1.0, 1.1), "significant loss"),
         ((30.0,), "inconclusive: one seed"),
     ],
 )
@@ -150,9 +153,9 @@ def test_at_a_scaled_tier_the_question_is_whether_there_is_a_gain(mgd, word):
     control, row, missing = found.tables[0].rows
 
     assert wording.verdict(row, found) == word
-    assert wording.verdict(control, found) == "control"
+    assert wording.verdict(control, found) == "baseline"
     assert wording.verdict(missing, found) == "not run"
-    assert [(one.score_verdict, one.gain_verdict) for one in row.published] == [(None, None)] * 2
+    assert [(one.score_verdict, one.gain_verdict) for one in row.reported] == [(None, None)] * 2
     assert "reproduced" not in markdown(found)
 
 
@@ -167,27 +170,27 @@ def test_many_gains_are_adjusted_together():
     assert rows[0].gain_p_holm == pytest.approx(3 * rows[0].gain_p)
     assert 0.025 < rows[1].gain_p < 0.05 < rows[1].gain_p_holm == pytest.approx(2 * rows[1].gain_p)
     assert [wording.verdict(row, found) for row in rows] == [
-        "gain above zero",
-        "gain above zero, not after Holm",
-        "gain not shown",
+        "significant gain",
+        "gain significant before correction only",
+        "not significant",
     ]
     assert "Of 3 such tests, 0.1 would" in wording.question(found) or "Of 3 such tests, 0.2 would" in wording.question(found)
 
 
-def full_size(scores, *figures):
+def paper_scale(scores, *figures):
     """A leaderboard at full size whose MGD has published figures."""
-    table = made_up(scores=scores, published={"mgd": list(figures)}, margin=MARGIN)
-    return board(table, full_size=True, margins=[MARGIN])
+    table = made_up(scores=scores, reported={"mgd": list(figures)}, margin=MARGIN)
+    return board(table, paper_scale=True, margins=[MARGIN])
 
 
 def test_at_full_size_each_source_has_its_verdict():
     """Five seeds at 43.7 +- 0.08: the figure beside is reproduced, one a point off is not, and the row says both."""
     scores = {"none": (40.1, 40.2, 40.3, 40.15, 40.25), "mgd": (43.6, 43.7, 43.8, 43.65, 43.75)}
-    found = full_size(scores, figure(43.7, 3.5), figure(44.7, 4.5, "another-figure"))
+    found = paper_scale(scores, figure(43.7, 3.5), figure(44.7, 4.5, "another-figure"))
     row = found.tables[0].rows[1]
-    near, far = (wording.reading(one, found.tables[0]) for one in row.published)
+    near, far = (wording.reading(one, found.tables[0]) for one in row.reported)
 
-    assert [one.score_verdict.verdict for one in row.published] == ["reproduced", "not reproduced"]
+    assert [one.score_verdict.verdict for one in row.reported] == ["reproduced", "not reproduced"]
     assert wording.verdict(row, found) == "reproduced (1 of 2), not reproduced (1 of 2)"
     assert near[0].startswith(
         "score 43.7 AP: reproduced; ours differs by +0.00, 90 % interval -0.08 to +0.08, margin 0.3, also after Holm's adjustment (p 0.0"
@@ -200,11 +203,11 @@ def test_at_full_size_each_source_has_its_verdict():
 
 def test_one_seed_at_full_size_is_never_more_than_inconclusive():
     """However near; it says how many more would decide."""
-    found = full_size({"none": (40.2,), "mgd": (43.7,)}, figure(43.7, 3.5))
+    found = paper_scale({"none": (40.2,), "mgd": (43.7,)}, figure(43.7, 3.5))
     row = found.tables[0].rows[1]
 
     assert wording.verdict(row, found) == "inconclusive"
-    assert wording.reading(row.published[0], found.tables[0])[0].endswith("margin 0.3; 3 further seeds would decide it")
+    assert wording.reading(row.reported[0], found.tables[0])[0].endswith("margin 0.3; 3 further seeds would decide it")
 
 
 @pytest.mark.parametrize(("value", "half"), [(43.7, 0.05), (44.0, 0.05), (73.63, 0.005)])
@@ -215,21 +218,21 @@ def test_a_printed_digit_is_an_interval(value, half):
 
 def test_what_did_not_run_is_said_and_why():
     """A failed seed beside a finished one, a method that failed altogether, one that cannot be."""
-    failed = Missing(seed=1, status="failed", reason="loss_mgd is not finite")
+    failed = MissingRun(seed=1, status="failed", reason="loss_mgd is not finite")
     cells = {
-        "mgd": Cells([result("box AP", 13.0, "mgd")], [failed]),
-        "cwd": Cells((), [Missing(seed=0, status="unreadable", reason="x.json: wrong")]),
+        "mgd": RowRecords([result("box AP", 13.0, "mgd")], [failed]),
+        "cwd": RowRecords((), [MissingRun(seed=0, status="unreadable", reason="x.json: wrong")]),
     }
     found = made_up(cells=cells)
     text = markdown(board(found, problems=["x.json: wrong"]))
-    impossible = made_up(cells={"cwd": Cells(impossible="has no neck")})
+    impossible = made_up(cells={"cwd": RowRecords(unsupported="has no neck")})
 
     assert found.rows[1].num_seeds == 1
     assert found.rows[2].status == "failed"
     assert "- MGD, seed 1: failed, loss_mgd is not finite.\n" in text
     assert "- CWD: failed, unreadable: x.json: wrong.\n" in text
     assert "> Could not be used: x.json: wrong\n" in text
-    assert "- CWD: impossible, has no neck.\n" in markdown(board(impossible))
+    assert "- CWD: unsupported, has no neck.\n" in markdown(board(impossible))
 
 
 def test_nothing_has_run_yet():
@@ -243,7 +246,7 @@ def test_nothing_has_run_yet():
 
 def test_recipes_tell_where_they_deviate():
     """Paper, source, deviations and notes of each method, once."""
-    recipe = Recipe(title="MGD", paper="a paper", source="a repository", notes=["a note"], deviations=["feature: another"])
+    recipe = RecipeSummary(title="MGD", paper="a paper", source="a repository", notes=["a note"], deviations=["feature: another"])
     text = markdown(board(recipes={"mgd": recipe}))
 
     assert "**MGD** (`mgd`): a paper; after a repository.\n\n- Deviation: feature: another\n- a note\n" in text
@@ -258,7 +261,7 @@ def test_csv_has_a_line_a_row_and_a_line_a_training(tmp_path):
     trainings = list(csv.DictReader((tmp_path / "runs.csv").open()))
 
     assert [row["method"] for row in rows] == ["none", "mgd", "cwd"]
-    assert (rows[1]["mean"], rows[1]["gain"], rows[1]["published"], rows[1]["published_gain"]) == (
+    assert (rows[1]["score"], rows[1]["gain"], rows[1]["reported"], rows[1]["reported_gain"]) == (
         "14.0",
         "3.0",
         "41.0;40.25",
@@ -291,5 +294,5 @@ def test_model_card_is_one_that_the_hub_reads():
         "right class": 64.6,
     }
     assert {one.dataset_name for one in card.data.eval_results} == {"small"}
-    assert "These are not COCO figures" in card.text
+    assert "These are not COCO results" in card.text
     assert yaml.safe_load(text.split("---")[1])["tags"] == ["knowledge-distillation", "mgd", "pair"]

@@ -111,7 +111,7 @@ def test_holm_by_hand():
     ],
 )
 def test_verdict_on_a_score_by_hand(scores, verdict):
-    """Against 40.0 with margin 0.3: the 90 % interval inside +-0.3, beyond it, or neither."""
+    """ReportedComparison 40.0 with margin 0.3: the 90 % interval inside +-0.3, beyond it, or neither."""
     found = compare_mean(scores, 40.0, half_digit=0.0, margin=0.3, planning_sd=0.15)
     beyond = compare_mean(scores, 40.0, **HOW)
 
@@ -128,8 +128,8 @@ def test_interval_and_p_of_a_score_by_hand():
     upper, further = (0.25 - 0.1) / error, (0.1 - 0.35) / error
 
     assert (found.low, found.high) == pytest.approx((0.1 - T95[2] * error, 0.1 + T95[2] * error), abs=1e-6)
-    assert found.p_same == pytest.approx(0.5 - upper / (2 * math.sqrt(2 + upper**2)))
-    assert found.p_apart == pytest.approx(0.5 - further / (2 * math.sqrt(2 + further**2)))
+    assert found.p_equivalent == pytest.approx(0.5 - upper / (2 * math.sqrt(2 + upper**2)))
+    assert found.p_different == pytest.approx(0.5 - further / (2 * math.sqrt(2 + further**2)))
 
 
 def test_verdict_on_a_gain_by_hand():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.registry import HOOKS
 
+from benchmarks.digest import file_sha256
 from benchmarks.pair import Checkpoint
 from benchmarks.synthetic import write_scenes
 from pipelines.engine import records
@@ -19,7 +20,7 @@ from pipelines.engine.evaluation import measure
 from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.records import RunSpec
 from pipelines.engine.setting import Setting, Weights
-from pipelines.engine.weights import NO_WEIGHTS, file_sha256, save_weights
+from pipelines.engine.weights import NO_WEIGHTS, save_weights
 from pipelines.stages import teachers
 from reports.schemas.run import Run
 from tests.conftest import PAIR, build, read, setting

@@ -19,10 +19,10 @@ from reports.plots import scores, style, training, tuning
 from reports.plots.figures import draw
 from reports.plots.tuning import draw_study
 from reports.schemas.leaderboard import Leaderboard
-from reports.schemas.study import Range
+from reports.schemas.study import SearchRange
 from reports.stats.assembly import leaderboard
 from reports.stats.comparison import changes
-from reports.stats.rows import Cells
+from reports.stats.rows import RowRecords
 from tests.boards import COST, board, figure, made_up, result, study, trial, tuned_table
 
 
@@ -33,7 +33,7 @@ def tuned_board(*tables, **values):
 
 def row_of(found, method="mgd/tuned"):
     """A board's row by its id."""
-    return next(row for table in found.tables for row in table.rows if row.method == method)
+    return next(row for table in found.tables for row in table.rows if row.id == method)
 
 
 def search_of(found):
@@ -66,7 +66,7 @@ def test_what_tuning_adds_by_hand():
     assert (row.mean, row.gain, row.tuning.gain) == (17.5, 6.5, 3.5)
     assert (row.tuning.gain_low, row.tuning.gain_high) == pytest.approx((interval.low, interval.high))
     assert row.tuning.gain_p == pytest.approx(test.pvalue)
-    assert (row.base, row.slug, row.parts, row.published) == ("mgd", "mgd-tuned", ["mgd"], [])
+    assert (row.method, row.slug, row.parts, row.reported) == ("mgd", "mgd-tuned", ["mgd"], [])
 
 
 def test_a_study_in_figures():
@@ -76,7 +76,7 @@ def test_a_study_in_figures():
     assert (tuning.num_complete, tuning.num_pruned, tuning.num_failed) == (2, 1, 1)
     assert (tuning.best_score, tuning.recipe_score, tuning.is_recipe) == (11.0, 9.0, False)
     assert tuning.minutes == 31.0
-    assert tuning.saved_share == pytest.approx(60 / 300)
+    assert tuning.saved_fraction == pytest.approx(60 / 300)
 
 
 def test_one_seed_has_a_gain_and_no_interval():
@@ -85,14 +85,14 @@ def test_one_seed_has_a_gain_and_no_interval():
 
     assert (row_of(found).tuning.gain, row_of(found).tuning.gain_low) == (3.0, None)
     assert found.num_tests == 1  # MGD's own, two seeds a side
-    assert "by tuning, which cannot be told from chance (one seed)." in division(search_of(found), found)
+    assert "by tuning, not tested (one seed)." in division(search_of(found), found)
 
 
 def test_gains_of_tuning_join_holms_family():
     """MGD's gain, the tuned row's and what tuning added are three; the second smallest p counts twice, or as the smallest."""
     scores = {"none": (10.0, 10.4, 10.2), "mgd": (14.0, 14.4, 14.3)}
     found = tuned_board(tuned_table(scores=(14.8, 15.0, 15.3), cells={
-        method: Cells([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
+        method: RowRecords([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
     }))  # fmt: skip
     own, tuned = row_of(found, "mgd"), row_of(found)
     adjusted = {own.gain_p: own.gain_p_holm, tuned.gain_p: tuned.gain_p_holm, tuned.tuning.gain_p: tuned.tuning.gain_p_holm}
@@ -110,13 +110,13 @@ def test_at_full_size_a_tuned_row_has_no_verdict():
     from tests.test_reports import MARGIN  # noqa: PLC0415
 
     scores = {"none": (40.1, 40.2), "mgd": (43.6, 43.7)}
-    table = tuned_table(scores=(43.9, 44.0), published={"mgd": [figure(43.7, 3.5)]}, margin=MARGIN, cells={
-        method: Cells([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
+    table = tuned_table(scores=(43.9, 44.0), reported={"mgd": [figure(43.7, 3.5)]}, margin=MARGIN, cells={
+        method: RowRecords([result("box AP", score, method, seed) for seed, score in enumerate(of)]) for method, of in scores.items()
     })  # fmt: skip
-    found = tuned_board(table, full_size=True, margins=[MARGIN])
+    found = tuned_board(table, paper_scale=True, margins=[MARGIN])
 
     assert found.num_tests == 4
-    assert wording.verdict(row_of(found), found) == "tuned: no published figure"
+    assert wording.verdict(row_of(found), found) == "tuned: no reported result"
     assert row_of(found).tuning.gain_p_holm is None
     assert "after Holm" not in division(search_of(found), found)
 
@@ -127,14 +127,14 @@ def test_how_much_is_the_method_and_how_much_is_tuning():
     own, tuned, search = row_of(found, "mgd"), row_of(found), search_of(found)
 
     assert division(search, found) == (
-        f"MGD: +3.0 [{own.gain_low:+.1f}, {own.gain_high:+.1f}] AP over the control by the method with the recipe's values, and "
-        f"+3.5 [{tuned.tuning.gain_low:+.1f}, {tuned.tuning.gain_high:+.1f}] by tuning, which is not shown to differ from zero "
+        f"MGD: +3.0 [{own.gain_low:+.1f}, {own.gain_high:+.1f}] AP over the baseline by the method with the recipe's values, and "
+        f"+3.5 [{tuned.tuning.gain_low:+.1f}, {tuned.tuning.gain_high:+.1f}] by tuning, not significant "
         f"(p {tuned.tuning.gain_p:.2f}, after Holm {tuned.tuning.gain_p_holm:.2f})."
     )
     assert account(search) == (
         "Search by TPE: 4 trials of 25 % of a cell's schedule (2 complete, 1 pruned, 1 failed, 1 lost), 31.0 min of training, "
-        "20 % of the iterations spared by pruning (median). Chosen by the tune split: trial 2 with 11.0 AP there, the recipe's "
-        "values 9.0; the best of several on the split that chose it flatters."
+        "20 % of the iterations saved by pruning (median). Selected on the validation split: trial 2 with 11.0 AP there, the recipe's "
+        "values 9.0; the best of several on the split that selected it is optimistic."
     )
 
 
@@ -143,7 +143,7 @@ def test_a_search_that_found_nothing_better_says_so():
     recipe = study(trials=[trial(0, score=9.0, is_recipe=True), trial(1, score=8.0)], best=0, front=[0])
     none = study(trials=[trial(0, "failed", reason="not finite")], best=None, front=[])
     for of, words in (
-        (recipe, "None was better than the recipe's values on the tune split: 9.0 AP there."),
+        (recipe, "None was better than the recipe's values on the validation split: 9.0 AP there."),
         (none, "No trial was"),
     ):
         found = tuned_board(tuned_table(of=of), studies=[of])
@@ -155,17 +155,17 @@ def test_a_search_that_found_nothing_better_says_so():
     ("alpha", "scale", "words"),
     [
         # A twentieth of two decades: 0.1 to 0.126, and 7.94 to 10; linear, 0.1 to 0.595 and 9.505 to 10.
-        (0.125, "log", "alpha lies close to the lower end of its range: what is beyond was not tried."),
+        (0.125, "log", "alpha is at the lower bound of its search range: values beyond were not tried."),
         (0.127, "log", None), (7.9, "log", None), (0.6, "linear", None), (9.5, "linear", None),
-        (8.0, "log", "alpha lies close to the upper end of its range"),
-        (0.59, "linear", "alpha lies close to the lower end of its range"),
+        (8.0, "log", "alpha is at the upper bound of its search range"),
+        (0.59, "linear", "alpha is at the lower bound of its search range"),
     ],
 )  # fmt: skip
 def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
     """The best may lie beyond."""
     of = study(
         trials=[trial(0, score=9.0, is_recipe=True), trial(1, score=11.0, alpha=alpha)], best=1, front=[1],
-        space={"alpha": Range(low=0.1, high=10.0, scale=scale), "kind": Range(choices=["l1", "l2"])},
+        space={"alpha": SearchRange(low=0.1, high=10.0, scale=scale), "kind": SearchRange(choices=["l1", "l2"])},
     )  # fmt: skip
     said = account(search_of(tuned_board(tuned_table(of=of), studies=[of])))
 
@@ -175,19 +175,19 @@ def test_a_value_at_the_end_of_its_range_is_named(alpha, scale, words):
 def test_a_clear_gain_by_tuning_is_called_one():
     """Above zero, or below."""
     for values, word in (((30.0, 30.1), "above"), ((1.0, 1.1), "below")):
-        cells = {"mgd": Cells([result("box AP", score, "mgd", seed) for seed, score in enumerate((14.0, 14.1))])}
+        cells = {"mgd": RowRecords([result("box AP", score, "mgd", seed) for seed, score in enumerate((14.0, 14.1))])}
         found = tuned_board(tuned_table(scores=values, cells=cells))
 
-        assert f"by tuning, which is {word} zero (p " in division(search_of(found), found)
+        assert f"by tuning, significantly {word} zero (p " in division(search_of(found), found)
 
 
 def test_ranges_and_trials_in_words():
     """The ranges, the recipe's values and the selected ones; a pruned trial is drawn at the step that it reached."""
-    assert [(one.name, one.looked, one.recipe, one.best, one.importance) for one in searched(study())] == [
+    assert [(one.name, one.space, one.recipe, one.best, one.importance) for one in searched(study())] == [
         ("alpha", "0.1 to 10, log", "1", "0.5", "75 %"), ("kind", "one of l1, l2", "l1", "l1", "25 %"),
     ]  # fmt: skip
     assert [(one.state, one.score, one.reason) for one in tried(study())] == [
-        ("complete, recipe's values", "9.0", ""), ("pruned", "3.0 at 40", ""), ("complete, handed out", "11.0", ""),
+        ("complete, recipe's values", "9.0", ""), ("pruned", "3.0 at 40", ""), ("complete, selected", "11.0", ""),
         ("failed", "", "loss_mgd is not finite"), ("lost", "", "its worker was killed"),
     ]  # fmt: skip
 
@@ -196,12 +196,12 @@ def test_minutes_with_prior_and_search():
     """1.5 a seed; once for all 31 of the search, and 1.5 of the prior where the method has one."""
     prior = result("box AP", 1.0, "mgd").run
     cells = tuned_table().rows[2]
-    with_prior = made_up(cells={"mgd/tuned": Cells([result("box AP", 17.0, "mgd")], prior=prior, study=study())})
+    with_prior = made_up(cells={"mgd/tuned": RowRecords([result("box AP", 17.0, "mgd")], auxiliary=prior, study=study())})
 
     assert wording.minutes(cells) == "1.5 + 31.0"
     assert wording.minutes(with_prior.rows[2]) == "1.5 + 32.5"
-    assert "a tuned row's search" in wording.beforehand(tuned_board())
-    assert "search" not in wording.beforehand(board())
+    assert "a tuned row's search" in wording.one_time_costs(tuned_board())
+    assert "search" not in wording.one_time_costs(board())
 
 
 def test_the_boards_time_and_energy_have_the_trials():
@@ -229,12 +229,12 @@ def test_a_study_that_contradicts_itself(change, message):
 
 
 def test_markdown_has_the_study():
-    """The tuned row behind its own, blank where published figures would be; ranges below."""
+    """The tuned row behind its own, blank where reported results would be; ranges below."""
     text = markdown(tuned_board())
     main = results(tuned_board().tables[0], tuned_board()).splitlines()
 
     assert [line.split(" | ")[0] for line in main[2:]] == ["| none (control)", "| MGD", "| MGD, tuned", "| CWD"]
-    assert main[4].endswith("| 1.5 + 31.0 | 900 | 30 |  |  |")
+    assert main[4].endswith("|  |  | 1.5 + 31.0 | 900 | 30 |")
     assert "\n### Tuning\n\nMGD: +3.0 [" in text
     assert "\n| `alpha` | 0.1 to 10, log | 1 | 0.5 | 75 % |\n" in text
 
@@ -248,7 +248,7 @@ def test_page_has_the_study(tmp_path):
     assert not [one for one in ids if "/" in one]
     assert len(set(ids)) == len(ids)
     assert text.count("<h4>The search</h4>") == 1
-    for words in ("All 5 trials", "3.0 at 40", "loss_mgd is not finite", "0.1 to 10, log", "by tuning, which is not shown"):
+    for words in ("All 5 trials", "3.0 at 40", "loss_mgd is not finite", "0.1 to 10, log", "by tuning, not significant"):
         assert words in text
 
 
@@ -260,7 +260,13 @@ def test_pdf_has_the_study(tmp_path):
     write_pdf(found, tmp_path, tmp_path / "report.pdf")
     text = "".join(pages((tmp_path / "report.pdf").read_bytes()))
 
-    for words in ("Search for MGD", "0.1 to 10, log", "3.0 at 40", "failed: loss_mgd is not finite", "Chosen by the tune split"):
+    for words in (
+        "Search for MGD",
+        "0.1 to 10, log",
+        "3.0 at 40",
+        "failed: loss_mgd is not finite",
+        "Selected on the validation split",
+    ):
         assert squeezed(words) in text, words
     assert prepare(found, tmp_path, tmp_path).is_file()
 
@@ -269,18 +275,13 @@ def test_csv_has_variant_and_tuning(tmp_path):
     """Empty for rows that were not tuned."""
     write_csv(tuned_board(), tmp_path / "rows.csv")
     runs_csv(tuned_board(), tmp_path / "runs.csv")
-    rows = {row["method"]: row for row in csv.DictReader((tmp_path / "rows.csv").open())}
+    rows = {(row["method"], row["tuned"]): row for row in csv.DictReader((tmp_path / "rows.csv").open())}
     trainings = list(csv.DictReader((tmp_path / "runs.csv").open()))
 
-    assert (rows["mgd"]["variant"], rows["mgd"]["tuning_gain"]) == ("published", "")
-    tuned = rows["mgd/tuned"]
-    assert (tuned["variant"], tuned["tuning_gain"], tuned["tuning_minutes"], tuned["tuning_num_pruned"]) == (
-        "tuned",
-        "3.5",
-        "31.0",
-        "1",
-    )
-    assert [one["seed"] for one in trainings if one["method"] == "mgd/tuned"] == ["0", "1"]
+    assert rows["mgd", "False"]["tuning_gain"] == ""
+    tuned = rows["mgd", "True"]
+    assert (tuned["tuning_gain"], tuned["tuning_minutes"], tuned["tuning_num_pruned"]) == ("3.5", "31.0", "1")
+    assert [one["seed"] for one in trainings if (one["method"], one["tuned"]) == ("mgd", "True")] == ["0", "1"]
 
 
 def test_a_tuned_students_card():
@@ -291,12 +292,12 @@ def test_a_tuned_students_card():
     found = tuned_board()
     row = row_of(found)
     card = ModelCard(model_card(found, found.tables[0], row, row.seeds[0]))
-    joined = ModelCard(model_card(found, found.tables[0], row.model_copy(update={"method": "crosskd+pkd/tuned"}), row.seeds[0]))
+    joined = ModelCard(model_card(found, found.tables[0], row.model_copy(update={"method": "crosskd+pkd"}), row.seeds[0]))
 
     validate_repo_id(joined.data.model_name)
     assert card.data.model_name == "pair-mgd-tuned-seed0-mini"
     assert card.data.tags == ["knowledge-distillation", "mgd", "tuned", "pair"]
-    assert "of a search of 4 trials, 31.0 min of training, that chose by the tune split" in " ".join(card.text.split())
+    assert "of a search of 4 trials, 31.0 min of training, that selected on the validation split" in " ".join(card.text.split())
 
 
 def test_comparison_knows_tuned_rows():
@@ -351,7 +352,7 @@ def test_a_couple_has_one_colour():
 
     assert list(both) == ["none", "mgd", "mgd/tuned", "cwd"]
     assert (own.colour, own.marker) == (tuned.colour, tuned.marker)
-    assert (own.is_tuned, tuned.is_tuned) == (False, True)
+    assert (own.tuned, tuned.tuned) == (False, True)
     assert own.line != tuned.line
     assert {method: both[method] for method in alone} == alone
 
@@ -458,7 +459,7 @@ def test_many_searches_stay_readable():
     pairs = [f"pair{k}" for k in range(12)]
     many = [
         study(
-            pair=pair, trials=trials, space={name: Range(low=1e-7, high=10, scale="log") for name in names},
+            pair=pair, trials=trials, space={name: SearchRange(low=1e-7, high=10, scale="log") for name in names},
             recipe_hparams=dict.fromkeys(names, 1.0), importance=dict.fromkeys(names, 1 / 7),
         )
         for pair in pairs

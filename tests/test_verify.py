@@ -8,7 +8,7 @@ import pytest
 from pipelines.commands.verify import disagreements, reported_runs, study_disagreements
 from pipelines.engine.tracking_store import TrackedRun
 from reports.schemas.run import Git
-from reports.stats.rows import Cells, Result
+from reports.stats.rows import Result, RowRecords
 from tests.boards import board, edit_json, made_up, result, study, write_result
 
 
@@ -32,7 +32,7 @@ def story(tmp_path):
     (folder / "student.pth").write_bytes(weights)
     digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("run.json", "metrics.json")]
     found = Result(found.run, found.metrics, *digests, found.target)
-    table = made_up(cells={"mgd": Cells([found])}, scores={"none": ()}).model_copy(update={"teacher": None})
+    table = made_up(cells={"mgd": RowRecords([found])}, scores={"none": ()}).model_copy(update={"teacher": None})
 
     def out(name):
         return {"path": (folder / name).as_posix(), "md5": hashlib.md5((folder / name).read_bytes()).hexdigest()}  # noqa: S324 (DVC's)
@@ -91,7 +91,7 @@ def test_a_changed_record_is_found(story, file, change, lines):
 
 
 def test_changed_weights_are_found(story):
-    """Against both records and the lock."""
+    """ReportedComparison both records and the lock."""
     (story[0] / "student.pth").write_bytes(b"other")
     found = told(story)
 
@@ -126,7 +126,7 @@ def searched(tmp_path):
     path.write_text(study().model_dump_json())
     found = result("box AP", 17.0, "mgd", variant="tuned", hparams={"alpha": 0.5, "kind": "l1"})
     found = Result(found.run, found.metrics, "", "", "distill@pair/mgd/tuned/seed0")
-    cells = {"mgd/tuned": Cells([found], study=study())}
+    cells = {"mgd/tuned": RowRecords([found], study=study())}
     made = board(made_up(cells=cells, scores={"none": ()}).model_copy(update={"teacher": None}), studies=[study()])
     md5 = hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 (DVC's)
     return path, made, {"tune@pair/mgd": {"outs": [{"path": path.as_posix(), "md5": md5}]}}

@@ -12,9 +12,10 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from pipelines.engine.mmlab import prepare_process, quiet
 from pipelines.engine.published import published_config
-from pipelines.engine.weights import convert_checkpoint, file_sha256, load_frozen, read_weights, rewrite_safely
+from pipelines.engine.weights import convert_checkpoint, load_frozen, read_weights, rewrite_safely
 
 # ResNet-50 with an eighth of the channels: built in a moment, same keys.
 NARROW = {"base_channels": 8, "init_cfg": None}

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.digest import file_sha256
 from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.dummy_batches import dummy_batch
 from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.setting import Distillation, Weights
-from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.engine.weights import save_weights
 from pipelines.params import load_grid
 from pipelines.recipes import cell_parts, impossible_reason
 from tests.conftest import build, setting, total

@@ -10,9 +10,9 @@ from rich.text import Text
 from pipelines import layout
 from pipelines.commands.terminal import console
 from pipelines.reporting.records import read_board
-from reports.formats.wording import LEVEL
 from reports.schemas.leaderboard import Leaderboard
 from reports.stats.comparison import Change, changes, differences
+from reports.stats.inference import LEVEL
 
 _FILE = layout.COMMITTED / "leaderboard.json"
 _PIPE_COLUMNS = 160

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from pipelines import layout
 from pipelines.commands.status import status as show_status
+from pipelines.durations import duration
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
 from pipelines.runner.local import Local
 from pipelines.runner.record import Record
-from pipelines.runner.screen import Screen, duration
+from pipelines.runner.screen import Screen
 from pipelines.stage_list import write_stages
 
 

@@ -8,9 +8,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.durations import duration
 from pipelines.runner import locks
 from pipelines.runner.record import Record
-from pipelines.runner.screen import duration, last_line
+from pipelines.runner.screen import last_line
 from pipelines.runner.unit import LOCK, UNITS, Unit
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from benchmarks.digest import file_digest
 from pipelines import layout
-from pipelines.engine.digest import file_digest
 from pipelines.reporting.records import read_board, read_record
-from reports.schemas.leaderboard import Leaderboard, SeedResult, Start, TeacherRow
+from reports.schemas.leaderboard import Backbone, Leaderboard, SeedResult, TeacherResult
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
 
@@ -28,7 +28,7 @@ class ReportedRun:
     name: str
     folder: Path
     weights: str
-    result: TeacherRow | SeedResult
+    result: TeacherResult | SeedResult
     hparams: dict[str, Any]
     study: Study | None = None
 
@@ -48,8 +48,8 @@ def reported_runs(board: Leaderboard, runs: Path) -> Iterator[ReportedRun]:
             yield ReportedRun(f"{table.pair}/teacher", folder, "weights.pth", table.teacher, {})
         for row in table.rows:
             for seed in row.seeds:
-                name = f"{table.pair}/{row.method}/seed{seed.seed}"
-                yield ReportedRun(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.method)))
+                name = f"{table.pair}/{row.id}/seed{seed.seed}"
+                yield ReportedRun(name, runs / name, "student.pth", seed, row.hparams, studies.get((table.pair, row.id)))
 
 
 def disagreements(reported: ReportedRun, lock: dict[str, Any], find: "Callable[[str], TrackedRun | None]") -> Iterator[str]:
@@ -116,7 +116,7 @@ def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Itera
 
 
 def start_disagreements(
-    start: Start, runs: Path, lock: dict[str, Any], find: "Callable[[str], TrackedRun | None]"
+    start: Backbone, runs: Path, lock: dict[str, Any], find: "Callable[[str], TrackedRun | None]"
 ) -> Iterator[str]:
     """Disagreements about one pre-trained backbone, a line each."""
     name, folder = f"backbones/{start.name}", runs / "backbones" / start.name
@@ -184,7 +184,7 @@ def verify(*, leaderboard: Path = layout.COMMITTED / "leaderboard.json", runs: P
     found = list(reported_runs(board, runs))
     store = Store()
     problems = [problem for reported in found for problem in disagreements(reported, lock, store.run)]
-    of_starts = [list(start_disagreements(start, runs, lock, store.run)) for start in board.starts]
+    of_starts = [list(start_disagreements(start, runs, lock, store.run)) for start in board.backbones]
     of_studies = [list(study_disagreements(study, runs, lock)) for study in board.studies]
     for problem in [*problems, *(problem for of_one in (*of_starts, *of_studies) for problem in of_one)]:
         print(problem)

@@ -6,12 +6,12 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from benchmarks.digest import file_sha256
 from benchmarks.metrics import METRICS
 from pipelines.engine import metrics
 from pipelines.engine.compose import compose_test
 from pipelines.engine.mmlab import quiet
 from pipelines.engine.setting import Setting, Side
-from pipelines.engine.weights import file_sha256
 from reports.schemas.run import Metrics
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pipelines.engine.digest import file_digest
+from benchmarks.digest import file_digest
 from pipelines.engine.progress import Progress
 from pipelines.engine.transfer import Patience, RefusedError, Transfer, check_room
 

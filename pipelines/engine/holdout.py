@@ -28,7 +28,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from benchmarks.dataset import datasets
-from benchmarks.manifest import file_sha256, listing
+from benchmarks.digest import file_sha256
+from benchmarks.manifest import listing
 from pipelines.engine.data_configs import dicts
 from pipelines.engine.setting import Setting
 from pipelines.engine.workdir import check_writable

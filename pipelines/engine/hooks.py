@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
 from benchmarks.metrics import METRICS
+from pipelines.durations import duration
 from pipelines.engine.state_dicts import load_whole
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import read_weights
@@ -28,15 +29,6 @@ _MAIN_SCORES = [
 
 class StoppedError(Exception):
     """Raised by a hook to end a training in order."""
-
-
-def duration(seconds: float) -> str:
-    """``75.2`` as ``1 min 15 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 @HOOKS.register_module()

@@ -17,6 +17,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from benchmarks.pair import Pair
 from pipelines.engine.auxiliary import compose_auxiliary
 from pipelines.engine.compose import compose_cell, compose_training
@@ -25,7 +26,7 @@ from pipelines.engine.dummy_batches import dummy_batch
 from pipelines.engine.mmlab import prepare_process, quiet
 from pipelines.engine.provenance import environment, peak_memory_mib
 from pipelines.engine.setting import Distillation, Setting, Weights
-from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.engine.weights import save_weights
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import cell_config, cell_parts, load_parts
 

@@ -6,11 +6,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.digest import file_sha256
 from pipelines import layout
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.setting import VerifiedData
 from pipelines.engine.tracking import Tracker
-from pipelines.engine.weights import file_sha256
 from reports.schemas.run import Data, Run
 
 

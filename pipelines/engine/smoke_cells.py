@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.digest import file_sha256
 from pipelines import layout
 from pipelines.engine.auxiliary import compose_auxiliary
 from pipelines.engine.compose import compose_cell, compose_training
@@ -13,7 +14,7 @@ from pipelines.engine.evaluation import measure
 from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.setting import Distillation, Setting, Weights, open_setting
 from pipelines.engine.training import train_unrecorded
-from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.engine.weights import save_weights
 from pipelines.measurement.smoke import RAN, TIER, CellResult, cells_file
 from pipelines.params import load_pair
 from pipelines.recipes import cell_parts, impossible_reason, load_parts

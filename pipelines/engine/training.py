@@ -17,15 +17,17 @@ from mmengine.runner import Runner
 from torch import nn
 
 import pipelines.engine.distiller  # noqa: F401  (registers the model of a cell)
+from benchmarks.digest import file_sha256
 from pipelines import layout
+from pipelines.durations import duration
 from pipelines.engine.distiller import UnfitError
-from pipelines.engine.hooks import LossWatchHook, RecorderHook, ReseedHook, StoppedError, duration
+from pipelines.engine.hooks import LossWatchHook, RecorderHook, ReseedHook, StoppedError
 from pipelines.engine.mmlab import quiet, quiet_coco
 from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib
 from pipelines.engine.records import RunSpec, open_tracker, write_json
 from pipelines.engine.setting import VerifiedData
 from pipelines.engine.tracking import Tracker
-from pipelines.engine.weights import file_sha256, save_weights
+from pipelines.engine.weights import save_weights
 from pipelines.engine.workdir import check_writable, held, newest_checkpoint, noting_failure
 from reports.schemas.run import Cost
 

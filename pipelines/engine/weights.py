@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from pipelines.engine.digest import file_digest
+from benchmarks.digest import file_sha256
 from pipelines.engine.state_dicts import State, load_whole, with_versions
 
 PROBE_PX = 128  # side of the blank image that shows how many channels and levels a model's modules give
@@ -43,11 +43,6 @@ class _Discarded:
 
 
 NO_WEIGHTS = b"none\n"  # written by a stage in place of weights that do not exist
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, as hex digits."""
-    return file_digest(path)
 
 
 def read_weights(path: str | Path, sha256: str) -> State:

@@ -148,13 +148,13 @@ def _leaderboard(tier_name: str, device: str) -> Costs:
     found: Costs = {}
     if board.get("tier") != tier_name or device.lower() not in machine.lower():
         return found
-    for start in board.get("starts", []):
-        found[start["name"], "backbone"] = _uninterrupted([start["cost"]])
+    for backbone in board.get("backbones", []):
+        found[backbone["name"], "backbone"] = _uninterrupted([backbone["cost"]])
     for table in board["tables"]:
         for row in table["rows"]:
             costs = _uninterrupted([seed["cost"] for seed in row["seeds"] if seed["cost"]])
-            # A tuned row, mgd/tuned, trains as fast as the method's own.
-            found.setdefault((table["pair"], layout.split_row(row["method"])[0]), []).extend(costs)
+            # A tuned row trains as fast as the method's own.
+            found.setdefault((table["pair"], row["method"]), []).extend(costs)
         if table["teacher"]:
             found[table["pair"], "teacher"] = _uninterrupted([table["teacher"]["cost"]])
     return found

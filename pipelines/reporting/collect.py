@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.dataset import datasets
 from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
-from benchmarks.reported import Registry, ReportedResult
+from benchmarks.reported import Registry, RegistryEntry
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_tier, load_yaml
 from pipelines.recipes import method_title
@@ -14,7 +14,8 @@ from pipelines.reporting.comparability import contradictions, settings_here, spl
 from pipelines.reporting.registry import pair_notes, recipe_of, reported_results, stated_differences
 from pipelines.reporting.runs import TUNED, Collected
 from pipelines.stage_list import backbones_needed, seeds_of
-from reports.schemas.leaderboard import Leaderboard, Margin, Table
+from reports.schemas.leaderboard import Leaderboard, Table
+from reports.schemas.reported import Margin
 from reports.stats.assembly import leaderboard
 from reports.stats.rows import PairInfo, table
 
@@ -46,17 +47,17 @@ def _title(method: str) -> str:
 def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     """Return the leaderboard of a grid from the records so far; ValueError where a file of the project itself is wrong."""
     tier = load_tier(grid.tier)
-    full_size = tier.model is None and tier.data == "published"
+    paper_scale = tier.model is None and tier.data == "published"
     registry, declared = load_yaml(Path("benchmarks/reported.yaml"), Registry).root, margins()
     found, tables, used = Collected(runs, work, grid.tier), [], {}
     names: list[str] = []
-    starts = found.starts(list(backbones_needed(grid, grid.pairs)))
+    backbones = found.backbones(list(backbones_needed(grid, grid.pairs)))
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
         names += [part for method in methods for part in method.removesuffix(TUNED).split("+")]
         dataset = datasets()[pair.dataset].title
-        margin = declared.get((dataset, pair.metric)) if full_size else None
+        margin = declared.get((dataset, pair.metric)) if paper_scale else None
         if margin is not None:
             used[dataset, pair.metric] = margin
         of_pair = [figure for figure in registry if pair_name in (figure.pair, figure.place[0])]
@@ -66,12 +67,12 @@ def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         tier.title,
         tables,
         found.all_runs,
-        full_size=full_size,
+        paper_scale=paper_scale,
         recipes={name: recipe_of(name) for name in dict.fromkeys(names)},
         margins=list(used.values()),
         studies=found.studies,
         problems=found.problems,
-        starts=starts,
+        backbones=backbones,
     )
 
 
@@ -81,16 +82,16 @@ def _table(
     pair: Pair,
     methods: Sequence[str],
     grid: Grid,
-    figures: Sequence[ReportedResult],
+    figures: Sequence[RegistryEntry],
     margin: Margin | None,
 ) -> Table:
     cells = {method: found.cells(name, pair, method, seeds_of(grid, name, method)) for method in methods}
 
-    def differences(figure: ReportedResult) -> list[str]:
+    def differences(figure: RegistryEntry) -> list[str]:
         """Return the differences that the registry names, and at paper scale those of the runs."""
         stated = stated_differences(figure)
         method = figure.place[1]
-        if stated or margin is None or method is None or method not in cells or cells[method].impossible:
+        if stated or margin is None or method is None or method not in cells or cells[method].unsupported:
             return stated
         processes = max((result.run.processes for result in cells[method].results), default=1)
         here = settings_here(name, pair, method, tier=grid.tier, batch_size=grid.batch_size, processes=processes)
@@ -113,7 +114,7 @@ def _table(
         info,
         {method: _title(method) for method in methods},
         teacher=found.teacher(name),
-        cells=cells,
-        published=reported_results(figures, name, pair.metric, differences),
+        records=cells,
+        reported=reported_results(figures, name, pair.metric, differences),
         margin=margin,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from benchmarks.pair import Pair
-from benchmarks.reported import ReportedResult, Settings
+from benchmarks.reported import RegistryEntry, Settings
 from pipelines.params import load_pair
 from pipelines.recipes import cell_config, cell_parts, flat_hparams, impossible_reason, load_parts
 
@@ -68,7 +68,7 @@ def split_differs(stated: Settings, here: Settings, method: str) -> str | None:
     )
 
 
-def check_comparable(figures: Iterable[ReportedResult], pairs: Sequence[str], methods: Sequence[str]) -> None:
+def check_comparable(figures: Iterable[RegistryEntry], pairs: Sequence[str], methods: Sequence[str]) -> None:
     """Compare results marked comparable with the suite's runs; ValueError where their settings differ."""
     for figure in figures:
         pair_name, method = figure.place

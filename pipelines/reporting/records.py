@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipelines.engine.digest import file_digest
+from benchmarks.digest import file_digest
 from reports.schemas.leaderboard import Leaderboard
 from reports.schemas.run import Metrics, Run
 from reports.stats.rows import Result

@@ -3,22 +3,23 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.pair import Pair
-from benchmarks.reported import ReportedResult
+from benchmarks.reported import RegistryEntry
 from pipelines.recipes import load_parts
-from reports.schemas.leaderboard import PublishedFigure, Recipe
+from reports.schemas.leaderboard import RecipeSummary
+from reports.schemas.reported import ReportedResult
 
 
-def stated_differences(figure: ReportedResult) -> list[str]:
+def stated_differences(figure: RegistryEntry) -> list[str]:
     """Return the differences that the registry names between a result's run and the suite's."""
     return [f"{difference.kind}: {difference.why}" for difference in figure.differs]
 
 
 def reported_results(
-    figures: Sequence[ReportedResult],
+    figures: Sequence[RegistryEntry],
     pair: str,
     metric: str,
-    differences: Callable[[ReportedResult], list[str]] = stated_differences,
-) -> dict[str, list[PublishedFigure]]:
+    differences: Callable[[RegistryEntry], list[str]] = stated_differences,
+) -> dict[str, list[ReportedResult]]:
     """Return the results reported on a pair, by method, and under ``teacher`` its teachers'.
 
     A result that one source repeats after another is shown once, from the source that is comparable if one is.
@@ -29,7 +30,7 @@ def reported_results(
         metric: the pair's.
         differences: between a result's run and the suite's.
     """
-    found: dict[str, dict[tuple[float, float | None], PublishedFigure]] = {}
+    found: dict[str, dict[tuple[float, float | None], ReportedResult]] = {}
     for figure in figures:
         at_pair, at_method = (figure.pair, "teacher") if figure.what == "teacher" else figure.place
         if at_method is None or figure.kind == "user_reproduction" or (at_pair, figure.metric) != (pair, metric):
@@ -38,7 +39,7 @@ def reported_results(
         entries, differs = found.setdefault(at_method, {}), differences(figure)
         first = entries.get((figure.value, gain))
         if first is None or (first.differs and not differs):
-            entries[figure.value, gain] = PublishedFigure(
+            entries[figure.value, gain] = ReportedResult(
                 id=figure.id,
                 value=figure.value,
                 gain=gain,
@@ -53,7 +54,7 @@ def reported_results(
     return {method: list(entries.values()) for method, entries in found.items()}
 
 
-def pair_notes(pair: Pair, figures: Sequence[ReportedResult]) -> list[str]:
+def pair_notes(pair: Pair, figures: Sequence[RegistryEntry]) -> list[str]:
     """Return changes of the published models that hold for every method, and conflicting sources."""
     notes = []
     for side, model in (("teacher", pair.teacher), ("student", pair.student)):
@@ -75,16 +76,16 @@ def pair_notes(pair: Pair, figures: Sequence[ReportedResult]) -> list[str]:
     return notes
 
 
-def _value(figure: ReportedResult) -> str:
+def _value(figure: RegistryEntry) -> str:
     over = "" if figure.baseline is None else f" over {figure.baseline}"
     return f"{figure.value}{over} in {figure.source}"
 
 
-def recipe_of(name: str) -> Recipe:
+def recipe_of(name: str) -> RecipeSummary:
     """Return a method's recipe in words."""
     recipe = load_parts(name)[0].recipe
     paper, source = recipe.paper, recipe.source
-    return Recipe(
+    return RecipeSummary(
         title=recipe.title,
         paper=f"{paper.title}, {paper.venue}, arXiv:{paper.arxiv}" if paper else None,
         source=f"{source.repo} at {source.commit}, {source.path} ({source.licence})" if source else None,

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.digest import file_digest
 from benchmarks.pair import Pair
-from pipelines.engine.digest import file_digest
 from pipelines.recipes import impossible_reason, load_parts
 from pipelines.reporting.records import read_record, read_result
-from reports.schemas.leaderboard import Missing, Start
+from reports.schemas.leaderboard import Backbone, MissingRun
 from reports.schemas.run import Run
 from reports.schemas.study import Study
-from reports.stats.rows import Cells, Result
+from reports.stats.rows import Result, RowRecords
 
 TUNED = "/tuned"  # behind a method's name: its row with the values of its study
 
@@ -35,7 +35,7 @@ class Collected:
     all_runs: list[Run] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
 
-    def starts(self, names: Sequence[str]) -> list[Start]:
+    def backbones(self, names: Sequence[str]) -> list[Backbone]:
         """Return the pre-trained backbones."""
         made = []
         for name in names:
@@ -49,7 +49,7 @@ class Collected:
                 continue
             self.all_runs.append(run)
             made.append(
-                Start(
+                Backbone(
                     name=name, accuracy=run.accuracy, cost=run.cost, weights_sha256=str(run.weights_sha256),
                     run_sha256=file_digest(path), mlflow_run_id=run.mlflow_run_id,
                 )
@@ -65,22 +65,22 @@ class Collected:
             return None
         return result
 
-    def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> Cells:
+    def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> RowRecords:
         """Return a method's cells on a pair; an auxiliary module counts once, though the tuned row needs it, too."""
         base = method.removesuffix(TUNED)
         if reason := impossible_reason(pair_name, pair, base, self.tier):
-            return Cells(impossible=reason)
+            return RowRecords(unsupported=reason)
         found = [self._cell(pair_name, method, seed) for seed in seeds]
         results = [one for one in found if isinstance(one, Result)]
-        missing = [one for one in found if isinstance(one, Missing)]
+        missing = [one for one in found if isinstance(one, MissingRun)]
         targets = " ".join(f"evaluate@{pair_name}/{method}/seed{seed}" for seed in seeds)
         prior = self._prior(pair_name, base) if any(part.recipe.prior for part in load_parts(base)) else None
         if base == method:
             self.all_runs += [prior] if prior else []
-            return Cells(results, missing, None, prior, f"dvc repro {targets}")
+            return RowRecords(results, missing, None, prior, f"dvc repro {targets}")
         study = self._study(pair_name, base)
         self.studies += [study] if study else []
-        return Cells(results, missing, None, prior, f"dvc repro {targets}", study)
+        return RowRecords(results, missing, None, prior, f"dvc repro {targets}", study)
 
     def _prior(self, pair: str, method: str) -> Run | None:
         path = self.runs / pair / method / "prior/run.json"
@@ -110,7 +110,7 @@ class Collected:
         if str(error) not in self.problems:
             self.problems.append(str(error))
 
-    def _cell(self, pair: str, method: str, seed: int) -> Result | Missing:
+    def _cell(self, pair: str, method: str, seed: int) -> Result | MissingRun:
         base = method.removesuffix(TUNED)
         folder = f"{pair}/{method}/seed{seed}"
         target = f"distill@{folder}"
@@ -120,7 +120,7 @@ class Collected:
             trained = found is None and record.is_file() and read_record(record, Run).status == "done"
         except ValueError as error:
             self.problems.append(str(error))
-            return Missing(seed=seed, status="unreadable", reason=str(error))
+            return MissingRun(seed=seed, status="unreadable", reason=str(error))
         if found is not None:
             return found
         notes = {"": self.work / folder / "failed.txt"}
@@ -128,8 +128,8 @@ class Collected:
             notes["its search: "] = self.work / pair / base / "tuning/failed.txt"
         for whose, note in notes.items():
             if note.is_file():
-                return Missing(seed=seed, status="failed", reason=whose + note.read_text().strip())
-        return Missing(seed=seed, status="not evaluated" if trained else "not run")
+                return MissingRun(seed=seed, status="failed", reason=whose + note.read_text().strip())
+        return MissingRun(seed=seed, status="not evaluated" if trained else "not run")
 
     def _result(self, folder: Path, target: str, expected: tuple[str, str, str | None, int | None]) -> Result | None:
         found = read_result(folder, target)

@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.durations import duration
+
 _TAIL_BYTES = 4096
 
 
@@ -106,14 +108,6 @@ class Screen:
                 Text(duration(time.monotonic() - since), style="dim"), Text(key, style="cyan"), Text(_progress(self._logs[key]))
             )
         return Group(head, lines)
-
-
-def duration(seconds: float) -> str:
-    """``7 s``, ``3 min``, ``2 h 05 min``."""
-    if seconds < 90:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
 def last_line(log: Path) -> str:

@@ -4,9 +4,11 @@ It can be made at any moment: what is missing, failed or unreadable is shown as 
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipelines import errors, layout
 from pipelines.params import load_grid
@@ -14,7 +16,7 @@ from pipelines.reporting.collect import collect_leaderboard
 from pipelines.reporting.records import read_board
 from reports.formats.csv_files import runs_csv, write_csv
 from reports.formats.html import page
-from reports.formats.markdown import markdown
+from reports.formats.markdown import MAIN_FIGURES, markdown
 from reports.formats.model_card import model_card
 from reports.formats.pdf import write_pdf
 from reports.plots.figures import draw
@@ -26,15 +28,14 @@ def sample_files(board: Leaderboard, runs: Path) -> Mapping[str, Mapping[str, Pa
     found: dict[str, dict[str, Path]] = {}
     for table in board.tables:
         folders = {layout.TEACHER: runs / table.pair / layout.TEACHER} if table.teacher else {}
-        folders |= {row.method: runs / _cell(table, row, row.seeds[0]).key for row in table.rows if row.seeds}
+        folders |= {row.id: runs / _cell(table, row, row.seeds[0]).key for row in table.rows if row.seeds}
         paths = {name: folder / layout.SAMPLES for name, folder in folders.items()}
         found[table.pair] = {name: path for name, path in paths.items() if path.is_file()}
     return found
 
 
 def _cell(table: Table, row: Row, seed: SeedResult) -> layout.Cell:
-    method, is_tuned = layout.split_row(row.method)
-    return layout.Cell(table.pair, method, seed.seed, is_tuned)
+    return layout.Cell(table.pair, row.method, seed.seed, row.tuned)
 
 
 def write_cards(board: Leaderboard, runs: Path) -> None:
@@ -44,6 +45,16 @@ def write_cards(board: Leaderboard, runs: Path) -> None:
             for seed in row.seeds:
                 folder = runs / _cell(table, row, seed).key
                 (folder / "README.md").write_text(model_card(board, table, row, seed))
+
+
+def keep_figures(board: Leaderboard, drawn: Path, out: Path) -> Leaderboard:
+    """Copy the figures of the Markdown; the others are inside page and PDF, and in no file of their own."""
+    shutil.rmtree(out / "figures", ignore_errors=True)
+    (out / "figures").mkdir()
+    kept = [figure for figure in board.figures if figure.name in MAIN_FIGURES]
+    for figure in kept:
+        shutil.copyfile(drawn / figure.file, out / figure.file)
+    return board.model_copy(update={"figures": kept})
 
 
 def main() -> None:
@@ -70,12 +81,14 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
     others = [read_board(path) for path in join]
     board = collect_leaderboard(grid, runs, layout.work(grid.tier))
     out.mkdir(parents=True, exist_ok=True)
-    pictures = draw(board, sample_files(board, runs), out / "figures", prefix="figures/")
-    board = board.model_copy(update={"pictures": pictures})
-    (out / "leaderboard.json").write_text(board.model_dump_json(indent=2) + "\n")
+    with TemporaryDirectory() as scratch:
+        figures = draw(board, sample_files(board, runs), Path(scratch) / "figures", prefix="figures/")
+        board = board.model_copy(update={"figures": figures})
+        (out / "leaderboard.html").write_text(page([board, *others], Path(scratch)))
+        write_pdf(board, Path(scratch), out / "leaderboard.pdf")
+        board = keep_figures(board, Path(scratch), out)
+    (out / "leaderboard.json").write_text(board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
     (out / "leaderboard.md").write_text(markdown(board))
-    (out / "leaderboard.html").write_text(page([board, *others], out))
-    write_pdf(board, out, out / "leaderboard.pdf")
     write_csv(board, out / "leaderboard.csv")
     runs_csv(board, out / "runs.csv")
     write_cards(board, runs)

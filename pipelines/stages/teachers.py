@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.digest import file_sha256
 from benchmarks.pair import Checkpoint, Model
 from pipelines import errors, layout
 from pipelines.engine.backbones import backbone_of
@@ -23,7 +24,7 @@ from pipelines.engine.mmlab import build_model, prepare_process
 from pipelines.engine.records import RunSpec, record_fetched, write_json
 from pipelines.engine.setting import Setting, Side, Weights, open_setting, read_run, verified_data
 from pipelines.engine.training import run_training
-from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, file_sha256, read_weights, rewrite_safely
+from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, read_weights, rewrite_safely
 from pipelines.params import load_grid
 from pipelines.resolved import confirm
 from pipelines.runner.parent_death import die_with_dvc

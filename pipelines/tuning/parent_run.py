@@ -40,7 +40,7 @@ def close_parent(task: Task, study: Study, folder: Path, wall_s: float) -> None:
             tracker.metrics({"score": trial.values[0], "best_score": best}, trial.number)
     found = study.trial(study.best) if study.best is not None else None
     tracker.tags({f"best.{name}": value for name, value in (found.hparams if found else {}).items()})
-    tracker.metrics({"wall_s": wall_s, "train_s": study.train_s, "saved_share": study.saved_share or 0.0}, len(study.trials))
+    tracker.metrics({"wall_s": wall_s, "train_s": study.train_s, "saved_share": study.saved_fraction or 0.0}, len(study.trials))
     with tempfile.TemporaryDirectory() as name:
         for path in draw_study(study, Path(name)):
             tracker.artifact(path)

@@ -1,74 +1,54 @@
-"""The figures as CSV: a line a row of the leaderboard, and a line a training."""
+"""The leaderboard as CSV: one line per row, and one line per run."""
 
-import csv
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.formats.wording import verdict
-from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table, TeacherRow
+import pandas as pd
 
-_ROW = (
-    "method", "status", "num_seeds", "mean", "sd", "next_low", "next_high", "gain", "gain_low", "gain_high", "gain_p",
-    "gain_p_holm", "gap_closed", "gap_low", "gap_high", "minutes", "prior_minutes", "peak_memory_mib", "images_per_s",
-    "energy_kj", "command",
-)  # fmt: skip
-_TUNING = (
-    "num_complete", "num_pruned", "num_failed", "best_score", "recipe_score", "minutes", "saved_share", "gain", "gain_low",
-    "gain_high", "gain_p", "gain_p_holm",
-)  # fmt: skip
+from reports.formats.columns import columns_of, line_frame, lines_of, methods_of
+from reports.schemas.leaderboard import Leaderboard, RunResult, Table
 
 
 def write_csv(board: Leaderboard, path: Path) -> None:
-    """A line for each method on each pair; published figures in one cell, separated by semicolons; scores in points."""
-    _write(path, [_row(board, table, row) for table in board.tables for row in table.rows])
+    """Write one line per method and pair; reported results in one cell, separated by semicolons; scores in points."""
+    lines = lines_of(methods_of(line_frame(board)))
+    cells = {column.key: [(column.data or column.value)(line) for line in lines] for column in columns_of("csv")}
+    _write(pd.DataFrame(cells, dtype=object), path)
 
 
-def _row(board: Leaderboard, table: Table, row: Row) -> dict[str, Any]:
-    return {
-        "tier": board.tier,
-        "pair": table.pair,
-        "dataset": table.dataset if board.full_size else board.tier_title,
-        "metric": table.metric,
-        **{key: getattr(row, key) for key in _ROW},
-        "variant": "tuned" if row.is_tuned else "published",
-        **{f"tuning_{key}": getattr(row.tuning, key, None) for key in _TUNING},
-        "verdict": verdict(row, board),
-        "published": ";".join(str(figure.value) for figure in row.published),
-        "published_gain": ";".join("" if figure.gain is None else str(figure.gain) for figure in row.published),
-        "published_source": ";".join(figure.source for figure in row.published),
-    }
-
-
-def runs_csv(board: Leaderboard, path: Path) -> None:
-    """A line for each finished training, teachers among them; empty where a pair has no such metric."""
+def run_frame(board: Leaderboard) -> pd.DataFrame:
+    """One line per finished run, including teachers; None where a pair has no such metric."""
     lines = []
     for table in board.tables:
         if table.teacher:
-            lines.append(_training(board, table, "teacher", None, table.teacher))
-        lines += [_training(board, table, row.method, seed.seed, seed) for row in table.rows for seed in row.seeds]
-    _write(path, lines)
+            lines.append(_run(board, table, "teacher", None, table.teacher))
+        lines += [_run(board, table, row.id, seed.seed, seed) for row in table.rows for seed in row.seeds]
+    names = dict.fromkeys(name for line in lines for name in line)
+    return pd.DataFrame([[line.get(name) for name in names] for line in lines], columns=list(names), dtype=object)
 
 
-def _training(board: Leaderboard, table: Table, method: str, seed: int | None, result: TeacherRow | SeedResult) -> dict[str, Any]:
-    cost = result.cost.model_dump() if result.cost else {}
+def runs_csv(board: Leaderboard, path: Path) -> None:
+    """Write :func:`run_frame`."""
+    _write(run_frame(board), path)
+
+
+def _run(board: Leaderboard, table: Table, row: str, seed: int | None, result: RunResult) -> dict[str, Any]:
+    method, _, variant = row.partition("/")
+    cost = getattr(result, "cost", None)
     return {
         "tier": board.tier,
         "pair": table.pair,
         "method": method,
+        "tuned": bool(variant),
         "seed": seed,
         "metric": table.metric,
         "score": result.score,
         **result.metrics,
-        **cost,
+        **(cost.model_dump() if cost else {}),
         "mlflow_run_id": result.mlflow_run_id,
         "weights_sha256": result.weights_sha256,
     }
 
 
-def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    names = dict.fromkeys(name for line in lines for name in line)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_csv(path, index=False, lineterminator="\n")

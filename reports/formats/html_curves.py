@@ -1,4 +1,4 @@
-"""A training's curves as small diagrams of a page: where ticks and points stand, in pixels."""
+"""Training curves as small diagrams of a page; positions in pixels."""
 
 import math
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from reports.formats import wording
 from reports.schemas.leaderboard import Curve, Table
 
 _LEFT, _WIDTH, _BOTTOM, _HEIGHT = 44, 280, 150, 122  # of the plotted area; the template draws in a frame of 340 x 184
-_MOST_POINTS = 120  # of a curve; more cannot be told apart at its size
-_THOUSANDS = 10_000  # iterations from which labels count in thousands
-_MOST_STEPS = 4  # of an axis, for what is shown
+_MOST_POINTS = 120  # of a curve; more are not distinct at its size
+_THOUSANDS = 10_000  # iterations from which labels are in thousands
+_MOST_STEPS = 4  # of an axis within the data
 
 
 @dataclass(frozen=True)
@@ -22,23 +22,23 @@ class Panel:
     series: list[tuple[str, list[tuple[float, float]]]]
 
 
-def panels(curves: list[Curve], control: list[Curve], table: Table) -> list[Panel]:
-    """Own loss and tune score over iterations; one without a point to show is left out.
+def panels(curves: list[Curve], baseline: list[Curve], table: Table) -> list[Panel]:
+    """Diagrams of own loss and validation score over iterations; one without a point is excluded.
 
     Args:
-        curves: the row's, one a seed.
-        control: its pair's, drawn below them; empty for the control itself and for a teacher.
-        table: says what the tune score is.
+        curves: the row's, one per seed.
+        baseline: its pair's, drawn below them; empty for the baseline itself and for a teacher.
+        table: names the metric of the validation score.
     """
-    own_loss = _panel("own loss", [c.own_loss for c in curves], [c.own_loss for c in control])
+    own_loss = _panel("own loss", [c.own_loss for c in curves], [c.own_loss for c in baseline])
     unit = wording.short(table.metric)
-    tune = _panel(f"{unit} on the tune split, points", [c.tune_score for c in curves], [c.tune_score for c in control])
-    return [panel for panel in (own_loss, tune) if panel]
+    val = _panel(f"{unit} on the validation split, points", [c.val_score for c in curves], [c.val_score for c in baseline])
+    return [panel for panel in (own_loss, val) if panel]
 
 
-def _panel(title: str, own: list[list[tuple[int, float]]], control: list[list[tuple[int, float]]]) -> Panel | None:
-    """Scales to what is there; the control first, so that it lies below."""
-    whose = [("control", series) for series in control] + [("own", series) for series in own]
+def _panel(title: str, own: list[list[tuple[int, float]]], baseline: list[list[tuple[int, float]]]) -> Panel | None:
+    """A diagram scaled to its points; the baseline first, so that it is drawn below."""
+    whose = [("baseline", series) for series in baseline] + [("own", series) for series in own]
     thinned = [(who, _thinned(series)) for who, series in whose]
     points = [point for _, series in thinned for point in series]
     if not any(series for who, series in thinned if who == "own"):

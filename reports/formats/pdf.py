@@ -9,161 +9,184 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import matplotlib as mpl
+import pandas as pd
 import typst
+from PIL import Image
 
-from reports.formats import studies, wording
-from reports.formats.typst_text import duration, energy, minute, source, stacked, typeset, words
-from reports.schemas.leaderboard import Leaderboard, Missing, PublishedFigure, Recipe, Row, SeedResult, Table, TeacherRow
-from reports.stats import answers
+from reports.formats import answers, studies, wording
+from reports.formats.columns import Column, Line, columns_of, glossary, line_frame, lines_of
+from reports.formats.typst_text import duration, minute, source, typeset, words
+from reports.schemas.leaderboard import Leaderboard, MissingRun, RecipeSummary, Row, SeedResult, Table, TeacherResult
+from reports.schemas.reported import ReportedResult
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _HEX = 12  # digits of a digest that are printed
+_QUALITY = 60  # of JPEG
+FONTS = Path(mpl.get_data_path()) / "fonts/ttf"  # of the words in figures
 
 
 def write_pdf(board: Leaderboard, folder: Path, out: Path) -> None:
-    """Set the whole report; the same leaderboard and pictures give the same bytes.
+    """Write the whole report; the same leaderboard and figures give the same bytes.
 
     Args:
-        board: what is said.
-        folder: where its pictures lie; one that is not there is left out.
-        out: the file that is written; its folder is there.
+        board: its contents.
+        folder: of its figures; one that is missing is excluded.
+        out: the file to write, in a folder that exists.
+
+    Raises:
+        TypeError: typst returned several pages instead of one document.
     """
     with TemporaryDirectory() as scratch:
         document = prepare(board, folder, Path(scratch).resolve())
-        # Neither the clock nor the fonts of this machine: those built into typst are the same everywhere.
-        made = typst.compile(document, root=document.parent, ignore_system_fonts=True, timestamp=0)
+        # Tags take as much as all text, and the page is the form for screen readers.
+        # Neither the clock nor the fonts of this machine: those of typst and of matplotlib are the same everywhere.
+        made = typst.compile(
+            document, root=document.parent, font_paths=[FONTS], ignore_system_fonts=True, timestamp=0, pdf_tags=False
+        )
     if not isinstance(made, bytes):
-        raise TypeError(f"typst made {type(made).__name__}, and a PDF is one piece")
+        raise TypeError(f"typst returned {type(made).__name__} in place of one document; install the locked version")
     out.write_bytes(made)
 
 
 def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
-    """Lay out all that typst reads in an empty folder; returns the document to be set."""
+    """Write all that typst reads to an empty folder; return the path of the document."""
     for template in sorted(_TEMPLATES.glob("*.typ")):
         shutil.copyfile(template, target / template.name)
-    pictures: list[dict[str, Any]] = []
-    for picture in board.pictures:
-        if (folder / picture.file).is_file():
-            name = f"picture{len(pictures)}{Path(picture.file).suffix}"
-            shutil.copyfile(folder / picture.file, target / name)
-            pictures.append({"title": picture.title, "caption": words(picture.caption), "file": name})
-    (target / "leaderboard.json").write_text(json.dumps({**_contents(board), "pictures": pictures}))
+    figures: list[dict[str, Any]] = []
+    for figure in board.figures:
+        if (folder / figure.file).is_file():
+            name = _copy_figure(folder / figure.file, target, f"figure{len(figures)}")
+            figures.append({"title": figure.title, "caption": words(figure.caption), "file": name})
+    (target / "leaderboard.json").write_text(json.dumps({**_contents(board), "figures": figures}))
     return target / "leaderboard.typ"
 
 
+def _copy_figure(path: Path, target: Path, stem: str) -> str:
+    """Copy a figure and return its name; pixels become JPEG, which a PDF can have as it is."""
+    if path.suffix == ".svg":
+        shutil.copyfile(path, target / f"{stem}.svg")
+        return f"{stem}.svg"
+    with Image.open(path) as image:
+        image.convert("RGB").save(target / f"{stem}.jpg", quality=_QUALITY, optimize=True, progressive=True)
+    return f"{stem}.jpg"
+
+
 def _contents(board: Leaderboard) -> dict[str, Any]:
-    """All words and figures, in the order in which they are printed; None where there is nothing to say."""
-    warning = wording.scale_warning(board)
+    """All words and numbers, in the order in which they are printed; None where there are none."""
+    warning, frame = wording.scale_warning(board), line_frame(board)
     return {
         "tier": board.tier,
         "tier_title": board.tier_title,
-        "full_size": board.full_size,
+        "paper_scale": board.paper_scale,
         "datasets": wording.datasets(board),
         "warning": typeset(warning) if warning else None,
         "question": typeset(wording.question(board)),
         "sections": [[title, [typeset(words) for words in paragraphs]] for title, paragraphs in answers.sections(board)],
-        "beforehand": wording.beforehand(board),
+        "glossary": glossary(board, "pdf"),
         "when": [minute(board.first_finished), minute(board.last_finished)],
         "duration": duration(board.train_s),
-        "energy": None if board.energy_kj is None else energy(board.energy_kj),
+        "energy": None if board.energy_kj is None else wording.energy(board.energy_kj),
         "environment": board.environment.model_dump() if board.environment else None,
         "data": list(board.data.items()),
         "commits": board.commits,
         "dirty": board.dirty,
         "problems": [words(problem) for problem in board.problems],
-        "tables": [_table(table, board) for table in board.tables],
+        "tables": [_table(table, board, frame.loc[[number]]) for number, table in enumerate(board.tables)],
         "recipes": [_recipe(recipe) for recipe in board.recipes.values()],
     }
 
 
-def _table(table: Table, board: Leaderboard) -> dict[str, Any]:
-    in_grid = [("teacher", table.published_teacher), *((row.title, row.published) for row in table.rows)]
+def _table(table: Table, board: Leaderboard, frame: pd.DataFrame) -> dict[str, Any]:
+    in_grid = [("teacher", table.reported_teacher), *((row.title, row.reported) for row in table.rows)]
+    lines = lines_of(frame)
     return {
         **table.model_dump(include={"pair", "title", "task", "dataset", "schedule"}),
         "metric": wording.short(table.metric),
-        "teacher": _teacher(table),
-        "rows": [_row(row, board) for row in table.rows],
+        "columns": [_column(column, table) for column in columns_of("pdf")],
+        "teacher": _teacher(table, lines[0]),
+        "rows": [_row(line) for line in lines[1:]],
         "outcomes": _outcomes(table, board),
         "num_done": sum(row.num_seeds for row in table.rows),
-        "num_asked": sum(row.num_seeds + len(row.missing) for row in table.rows),
-        "readings": _readings(table) if board.full_size else [],
+        "num_requested": sum(row.num_seeds + len(row.missing) for row in table.rows),
+        "readings": _readings(table) if board.paper_scale else [],
         "missing": [line for row in table.rows for line in _missing(row)],
-        "trainings": _trainings(table),
+        "runs": _runs(table),
         "searches": [_search(search, board) for search in studies.searches(table, board)],
-        "published": [_figure(title, figure) for title, figures in in_grid for figure in figures],
-        "elsewhere": [_figure(name, figure) for name, figures in table.published_elsewhere.items() for figure in figures],
+        "reported": [_reported(title, result) for title, results in in_grid for result in results],
+        "elsewhere": [_reported(name, result) for name, results in table.reported_elsewhere.items() for result in results],
         "notes": [words(note) for note in table.notes],
         "settings": [_settings(row) for row in table.rows if row.status == "done"],
         "commands": [[row.title, row.command] for row in table.rows if row.command],
     }
 
 
-def _teacher(table: Table) -> dict[str, Any]:
-    found = table.teacher
-    return {
-        "name": found.name if found else None,
-        "score": f"{found.score:.1f}" if found else None,
-        "origin": found.origin if found else None,
-        "reads": _on_two_lines(wording.reads(found) if found else ""),
-        "minutes": f"{found.cost.train_s / 60:.1f}" if found and found.cost else "",
-        "mib": f"{found.cost.peak_memory_mib:.0f}" if found and found.cost else "",
-        "published": wording.published_scores(table.published_teacher),
-    }
+def _column(column: Column, table: Table) -> dict[str, Any]:
+    """Head, width and alignment; a head is broken where its column's cells are."""
+    head = column.heading(wording.short(table.metric))
+    first, bracket, interval = head.partition(" [")
+    stacked_head = [first, f"[{interval}"] if bracket else [head, column.below_header]
+    return {"head": stacked_head, "width": column.width, "right": not column.words and column.break_at != ", "}
 
 
-def _row(row: Row, board: Leaderboard) -> dict[str, Any]:
-    """A row of the main table; an interval stands apart from its estimate, for a line of its own."""
-    next_one = "" if row.next_low is None else f"[{row.next_low:.1f}, {row.next_high:.1f}]"
-    tested = not board.full_size and row.gain_p is not None and row.gain_p_holm is not None
+def _cell(column: Column, line: Line) -> list[str]:
+    """Text of a cell and, for a line of its own, what is smaller below it."""
+    text = typeset(column.printed(line))
+    if column.below:
+        return [text, typeset(column.below(line))]
+    first, found, rest = text.partition(column.break_at) if column.break_at else (text, "", "")
+    return [first, found.strip(" ,") + rest]
+
+
+def _row(line: Line) -> dict[str, Any]:
+    """Cells of a row; where nothing ran, its status and reason in place of its results."""
+    row, columns = line.row, columns_of("pdf")
+    cells = {column.key: _cell(column, line) for column in columns}
+    if row.status == "done":
+        return {"cells": list(cells.values()), "span": 0}
     return {
-        "title": row.title,
-        "done": row.status == "done",
+        "cells": [cells[column.key] for column in columns if column.group != "result"],
+        "span": sum(column.group == "result" for column in columns),
+        "status": row.status,
         "reason": words(row.reason or ""),
-        "score": [typeset(wording.mean(row)), typeset(next_one)],
-        "n": str(row.num_seeds),
-        "reads": _on_two_lines(wording.reads(row)),
-        "gain": stacked(wording.gain(row)),
-        "gap": stacked(wording.gap(row)),
-        "verdict": wording.verdict(row, board),
-        "p": [wording.p_value(p) for p in (row.gain_p, row.gain_p_holm) if p is not None] if tested else None,
-        "published": wording.published_scores(row.published),
-        "published_gain": typeset(wording.published_gains(row.published)),
-        "minutes": wording.minutes(row),
-        "energy": None if row.energy_kj is None else energy(row.energy_kj),
-        "mib": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:.0f}",
     }
 
 
-def _on_two_lines(said: str) -> list[str]:
-    first, _, second = said.partition(", ")
-    return [first, second]
+def _teacher(table: Table, line: Line) -> dict[str, Any]:
+    """Cells of the teacher, with its name in place of a verdict."""
+    teacher = table.teacher
+    if teacher is None:
+        return _row(line)
+    named = [teacher.name, f"weights of {teacher.origin}" if teacher.origin else "one run"]
+    cells = [named if column.key == "verdict" else _cell(column, line) for column in columns_of("pdf")]
+    return {"cells": cells, "span": 0}
 
 
 def _outcomes(table: Table, board: Leaderboard) -> list[list[str]]:
-    """Every verdict on the pair with the methods that it was given to."""
+    """Verdicts on the pair, each with its methods."""
     methods: dict[str, list[str]] = {}
     for row in table.rows:
-        if row.method != "none":
+        if not row.is_baseline:
             methods.setdefault(wording.verdict(row, board), []).append(row.title)
     return [[verdict, ", ".join(titles)] for verdict, titles in methods.items()]
 
 
 def _readings(table: Table) -> list[dict[str, Any]]:
     return [
-        {"title": row.title, "source": source(figure.source), "sentences": [typeset(sentence) for sentence in sentences]}
+        {"title": row.title, "source": source(result.source), "sentences": [typeset(sentence) for sentence in sentences]}
         for row in table.rows
-        for figure in row.published
-        if (sentences := wording.reading(figure, table))
+        for result in row.reported
+        if (sentences := wording.reading(result, table))
     ]
 
 
 def _missing(row: Row) -> list[dict[str, Any]]:
-    """What is not there of a row, seeds of the same reason together."""
+    """Missing runs of a row, seeds of the same reason together."""
 
-    def why(missing: Missing) -> tuple[str, str]:
+    def why(missing: MissingRun) -> tuple[str, str]:
         return missing.status, missing.reason or ""
 
-    if row.status == "impossible":
+    if row.status == "unsupported":
         return [{"title": row.title, "seeds": "", "status": row.status, "reason": words(row.reason or "")}]
     return [
         {
@@ -176,15 +199,15 @@ def _missing(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _trainings(table: Table) -> dict[str, Any]:
-    """Every finished training on its own, the teacher first."""
-    found: list[tuple[str, SeedResult | TeacherRow]] = [("teacher", table.teacher)] if table.teacher else []
+def _runs(table: Table) -> dict[str, Any]:
+    """Every finished run, the teacher first."""
+    found: list[tuple[str, SeedResult | TeacherResult]] = [("teacher", table.teacher)] if table.teacher else []
     found += [(row.title, seed) for row in table.rows for seed in row.seeds]
     names = list(dict.fromkeys(name for _, result in found for name in result.metrics))
-    return {"metrics": names, "rows": [_training(title, result, names) for title, result in found]}
+    return {"metrics": names, "rows": [_run(title, result, names) for title, result in found]}
 
 
-def _training(title: str, result: SeedResult | TeacherRow, names: Iterable[str]) -> dict[str, Any]:
+def _run(title: str, result: SeedResult | TeacherResult, names: Iterable[str]) -> dict[str, Any]:
     seed = result if isinstance(result, SeedResult) else None
     digests = (seed.config_sha256 if seed else "", result.weights_sha256, result.run_sha256, result.metrics_sha256)
     return {
@@ -202,30 +225,30 @@ def _training(title: str, result: SeedResult | TeacherRow, names: Iterable[str])
 
 
 def _search(search: studies.Search, board: Leaderboard) -> dict[str, Any]:
-    told = [words for words in (studies.division(search, board), studies.account(search)) if words]
+    paragraphs = [words for words in (studies.division(search, board), studies.account(search)) if words]
     return {
         "title": search.title,
-        "told": [typeset(words) for words in told],
+        "paragraphs": [typeset(words) for words in paragraphs],
         "metric": search.metric,
         "searched": [asdict(one) for one in studies.searched(search.study)],
         "tried": [asdict(one) for one in studies.tried(search.study)],
     }
 
 
-def _figure(title: str, figure: PublishedFigure) -> dict[str, Any]:
+def _reported(title: str, result: ReportedResult) -> dict[str, Any]:
     return {
         "title": title,
-        "score": wording.printed(figure.value),
-        "gain": "" if figure.gain is None else typeset(wording.printed(figure.gain, signed=True)),
-        "teacher": "" if figure.teacher is None else wording.printed(figure.teacher),
-        "variant": "; ".join(f"{key}\N{NO-BREAK SPACE}{value}" for key, value in figure.variant.items()),
-        "source": source(figure.source),
-        "second_hand": figure.read == "second-hand",
-        "orientation": words(wording.orientation(figure)),
+        "score": wording.printed(result.value),
+        "gain": "" if result.gain is None else typeset(wording.printed(result.gain, signed=True)),
+        "teacher": "" if result.teacher is None else wording.printed(result.teacher),
+        "variant": "; ".join(f"{key}\N{NO-BREAK SPACE}{value}" for key, value in result.variant.items()),
+        "source": source(result.source),
+        "is_secondary": result.read == "second-hand",
+        "orientation": words(wording.orientation(result)),
     }
 
 
-def _recipe(recipe: Recipe) -> dict[str, Any]:
+def _recipe(recipe: RecipeSummary) -> dict[str, Any]:
     return {
         "title": recipe.title,
         "paper": words(recipe.paper) if recipe.paper else None,

@@ -1,4 +1,4 @@
-"""Words and figures as the PDF prints them."""
+"""Words and numbers as the PDF prints them."""
 
 import re
 
@@ -7,13 +7,12 @@ _ADDRESS = re.compile(r"https?://[^\s<>)]*[^\s<>).,;]|arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(?=[ ,]|$)")
 _REVISION = re.compile(r" at ([0-9a-f]{7,40}|v\d[\w.]*)\b")
 _TWO_HOURS_S = 7200
-_MOST_KJ = 10_000  # more is said in kWh
 
 Words = list[dict[str, str]]  # pieces of a line; some have a "url", or are "code"
 
 
 def source(text: str) -> Words:
-    """A source's words; where they begin with a repository, that is a link, to the revision if they name one."""
+    """Words of a source; a repository at the beginning becomes a link, to its revision if one is named."""
     found = _REPOSITORY.match(text)
     if found is None:
         return words(text)
@@ -23,7 +22,7 @@ def source(text: str) -> Words:
 
 
 def words(text: str) -> Words:
-    """Cut into plain words, code between backticks, and addresses."""
+    """Pieces of plain words, code between backticks, and addresses."""
     pieces: Words = []
     for index, piece in enumerate(_CODE.split(text)):
         if index % 2:
@@ -38,14 +37,8 @@ def words(text: str) -> Words:
     return [piece for piece in pieces if piece["text"]]
 
 
-def stacked(estimate: str) -> list[str]:
-    """An estimate and its interval, which may be empty."""
-    value, bracket, interval = typeset(estimate).partition(" [")
-    return [value, f"[{interval}" if bracket else ""]
-
-
 def typeset(words: str) -> str:
-    """With true minus signs, and no line break between a figure and its unit."""
+    """Text with true minus signs, and no line break between a number and its unit."""
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", words).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
@@ -57,8 +50,3 @@ def minute(moment: str | None) -> str | None:
 def duration(seconds: float) -> str:
     """``80 min``, or from two hours on ``2.5 h``."""
     return f"{seconds / 60:.0f} min" if seconds < _TWO_HOURS_S else f"{seconds / 3600:.1f} h"
-
-
-def energy(energy_kj: float) -> str:
-    """``85 kJ``, or where it is much ``10.0 kWh``."""
-    return f"{energy_kj:.0f} kJ" if energy_kj < _MOST_KJ else f"{energy_kj / 3600:.1f} kWh"

@@ -1,11 +1,11 @@
-"""All figures of the report: charts as vectors, and what consists of pixels as pixels."""
+"""All figures of the report: charts as vectors, images as pixels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reports.plots import predictions, scores, subgroups, training, tuning, visualizations
 from reports.plots.style import Drawn, styled, write
-from reports.schemas.leaderboard import Leaderboard, Picture
+from reports.schemas.leaderboard import FigureRecord, Leaderboard
 
 _CHARTS = (
     scores.scores,
@@ -24,12 +24,12 @@ _CHARTS = (
 _KINDS = "*.svg", "*.png"
 
 
-def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: Path, *, prefix: str) -> list[Picture]:
+def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: Path, *, prefix: str) -> list[FigureRecord]:
     """Draw every figure that is not empty; the same input gives the same bytes.
 
     Args:
         board: the leaderboard.
-        samples: by pair, and there by method or ``teacher``, files as :mod:`pipelines.engine.visualizations` writes them.
+        samples: by pair, and there by row or ``teacher``, files as :mod:`pipelines.engine.visualizations` writes them.
         folder: for the figures and nothing else; an earlier drawing's files are removed.
         prefix: of each file's name in its record.
 
@@ -41,7 +41,7 @@ def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: 
     with styled():
         for drawn in _all(board, samples):
             file = prefix + write(drawn, folder)
-            records.append(Picture(name=drawn.name, title=drawn.title, caption=drawn.caption, file=file))
+            records.append(FigureRecord(name=drawn.name, title=drawn.title, caption=drawn.caption, file=file))
     wanted = {record.file.removeprefix(prefix) for record in records}
     for path in (path for kind in _KINDS for path in folder.glob(kind)):
         if path.name not in wanted:

@@ -1,4 +1,4 @@
-"""Pictures of what teacher, control and every method find on the same test images."""
+"""Predictions of teacher, baseline and every method on the same test images."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from reports.plots.visualizations import Arrays
 from reports.schemas.leaderboard import Leaderboard, Table
 
 Kind = Literal["boxes", "regions", "instances"]
-# Okabe and Ito's, then Tol's muted; names are written beside them, so that nobody needs the colours alone.
+# Okabe and Ito's, then Tol's muted; names are written beside them, so that colours alone are not needed.
 _PALETTE = (
     "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
     "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#117733",
@@ -32,23 +32,23 @@ _OPACITY = 0.65  # of a label over its image in grey
 _MOST_PX = 700  # of a label map's width that are drawn, or up to twice as many
 _MOST_NAMED = 4  # boxes or classes of an image whose names have room
 _LEAST_NAMED = 0.04  # of the image, that a region takes whose name has room
-_UNSURE = "where there is none, the model was not sure enough of any for it to be kept."
-_SAYS = {
-    "boxes": "Boxes in their class's colour, with class and score: of each model the surest, no more than the image has labelled "
+_UNSURE = "where there is none, no score was above the threshold."
+_CAPTIONS = {
+    "boxes": "Boxes in their class's colour, with class and score: those with the highest scores, no more than the image has labelled "
     f"objects, of which {_MOST_NAMED} are named; {_UNSURE}",
     "regions": "Class of each pixel, in its colour over the image in grey; background and unlabelled pixels stay grey. The "
     f"{_MOST_NAMED} largest classes are named, if they take at least {100 * _LEAST_NAMED:.0f} % of the image.",
-    "instances": "Colours number the instances that were found, the surest first; "
+    "instances": "Colours number the instances that were found, the highest score first; "
     f"{_UNSURE} Of the truth, boxes and classes are shown.",
 }
 
 
 def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
-    """Truth, teacher, control and methods on the same images; nothing before the teacher has run."""
+    """Truth, teacher, baseline and methods on the same images; nothing before the teacher has run."""
     truth = samples.get("teacher", {})
     kind: Kind = "regions" if "true_labels_0" in truth else "instances" if table.metric.startswith("mask") else "boxes"
     ran = "boxes" if kind == "boxes" else "paths"  # VOC's evaluator leaves no boxes
-    titles = {"teacher": "teacher"} | {row.method: row.title for row in table.rows}
+    titles = {"teacher": "teacher"} | {row.id: row.title for row in table.rows}
     models = [(title, samples[model]) for model, title in titles.items() if ran in samples.get(model, {})]
     if "image_0" not in truth or not models:
         return
@@ -63,12 +63,12 @@ def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> It
         handles = [Patch(color=_colour(index), label=used[index]) for index in sorted(used)]
         figure.set_figheight(figure.get_figheight() + 0.2 * (len(handles) // legend_columns(handles)))
         figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles), handlelength=1)
-    again = f"Colours come again after {len(_PALETTE)} classes. " if len(used) > len(_PALETTE) else ""
+    again = f"Colours repeat after {len(_PALETTE)} classes. " if len(used) > len(_PALETTE) else ""
     images_words = f"The first {len(images)} images" if len(images) > 1 else "The first image"
     yield Drawn(
         f"detections-{table.pair}",
-        f"What the models find, {table.title}",
-        f"{images_words} of the test split as labelled (truth) and as each model sees them, a method's first seed. {_SAYS[kind]} "
+        f"Predictions of the models, {table.title}",
+        f"{images_words} of the test split as labelled (truth) and as each model predicts them, a method's first seed. {_CAPTIONS[kind]} "
         f"{again}{table.title}. {scale_note(board)}",
         figure,
         "png",
@@ -81,7 +81,7 @@ def _labelled(truth: Arrays) -> Arrays:
 
 
 def _sheet(truth: Arrays, num_cells: int) -> tuple[Figure, list[list[Axes]]]:
-    """Axes by image, as many images as a page holds."""
+    """Axes by image, as many images as a page has room for."""
     height, width = truth["image_0"].shape[:2]
     most = min(_COLUMNS, math.ceil(_COLUMNS * height / width))
     lines = math.ceil(num_cells / most)
@@ -100,7 +100,7 @@ def _sheet(truth: Arrays, num_cells: int) -> tuple[Figure, list[list[Axes]]]:
 
 
 def _paint(axis: Axes, kind: Kind, n: int, arrays: Arrays, truth: Arrays) -> dict[int, str]:
-    """One image as one model sees it; the classes that it shows, by index."""
+    """Draw one image as one model predicts it; return the classes that it shows, by index."""
     image, classes = truth[f"image_{n}"], truth["classes"]
     labels = arrays.get(f"labels_{n}")
     if labels is None:
@@ -134,7 +134,7 @@ def _blended(grey: npt.NDArray[Any], regions: Mapping[int, npt.NDArray[Any]]) ->
 
 
 def _boxes(axis: Axes, n: int, arrays: Arrays, classes: npt.NDArray[Any], most: int) -> dict[int, str]:
-    """The surest boxes, the very surest last and therefore on top; the truth's have no score."""
+    """Draw the boxes of the highest scores, the highest on top; the truth's have no score."""
     of_image = arrays["boxes"][:, 0] == n
     boxes, labels = arrays["boxes"][of_image, 1:].astype(float), arrays["box_labels"][of_image]
     order = (np.argsort(boxes[:, 4], kind="stable") if boxes.shape[1] > 4 else np.arange(len(boxes)))[-most:]  # noqa: PLR2004
@@ -152,7 +152,7 @@ def _boxes(axis: Axes, n: int, arrays: Arrays, classes: npt.NDArray[Any], most: 
 
 
 def _name(axis: Axes, x: float, y: float, text: str, **where: Any) -> None:
-    """Text on the image; where it starts at a place, it starts early enough to end on the image."""
+    """Write text on the image, moved to the left where it would not end on it."""
     if where["ha"] == "left":
         left, right = axis.get_xlim()
         inches = WIDTH_INCHES / axis.get_gridspec().ncols  # type: ignore[union-attr]

@@ -1,8 +1,10 @@
-"""What all figures share: one look a method, panels of pairs, pages, captions, and files that come out the same again."""
+"""Styles, panels of pairs, pages, captions and files of all figures; the same input gives the same bytes."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
@@ -16,7 +18,7 @@ from matplotlib.lines import Line2D
 from reports.formats.wording import datasets
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
-WIDTH_INCHES = 6.7  # 17 cm, as printed: sizes of type are the printed ones
+WIDTH_INCHES = 6.7  # 17 cm, as printed: type sizes are the printed ones
 TALLEST_INCHES = 8.6  # with its caption on one page
 ROW_INCHES = 0.2  # a line of type and some air
 BLACK, GREY, PALE = "#000000", "#595959", "#F0F0F0"
@@ -26,31 +28,37 @@ STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "figure.titlesize": 8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2,
-    "lines.linewidth": 1.2, "lines.markersize": 5, "hatch.linewidth": 0.6, "svg.fonttype": "path",
+    "lines.linewidth": 1.2, "lines.markersize": 5, "hatch.linewidth": 0.6, "svg.fonttype": "none",
 }  # fmt: skip
 
-# Okabe and Ito's palette without black, which is the control's, and yellow, which is too faint for a line.
+# Okabe and Ito's palette without black, which is the baseline's, and yellow, which is too faint for a line.
 # Six colours and seven markers: 42 methods before a pair of them comes again.
 _COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _MARKERS = "s", "^", "v", "P", "X", "<", ">"
 _LINES = "-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))
 _LETTER_INCHES, _TITLE_LETTER_INCHES = 0.066, 0.085
+_DPI = 120  # on a page of that width; images of the default tier have fewer pixels
+# As matplotlib lists them; Verdana is as wide as DejaVu Sans.
+_FAMILIES = (
+    "'DejaVu Sans', 'Bitstream Vera Sans', 'Computer Modern Sans Serif', 'Lucida Grande', 'Verdana', 'Geneva', 'Lucid', 'Arial', "
+    "'Helvetica', 'Avant Garde', sans-serif"
+)
 _HANDLE_INCHES = 0.6  # a legend's mark, with the gap before the next
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn, the same in every figure."""
+    """Colour, marker and line of a method, the same in every figure."""
 
     title: str
     colour: str
     marker: str
     line: Any
-    is_tuned: bool = False
+    tuned: bool = False
 
     def mark(self, size: float) -> dict[str, Any]:
-        """A mean's mark, in points: filled, or by half where the method was tuned, so that both rows read as a couple."""
-        if self.is_tuned:
+        """Mark of a mean, in points: filled, or by half where the method was tuned, so that both rows match."""
+        if self.tuned:
             edge = {"mec": self.colour, "mew": 0.8, "fillstyle": "left", "markerfacecoloralt": "white"}
         else:
             edge = {"mec": "white", "mew": 0.5}
@@ -70,7 +78,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of one panel a pair.
+    """A figure of one panel per pair.
 
     Args:
         name: of its file.
@@ -80,8 +88,8 @@ class Chart:
         inches: height of a pair's panel.
         parts: widths of a panel's axes, side by side.
         columns: of panels; few pairs have one.
-        legend: methods that it names, by :class:`Look`; nothing where rows are labelled.
-        further_legend: what else it explains.
+        legend: methods that it names, by :class:`Look`; None where rows are labelled.
+        further_legend: its other entries.
     """
 
     name: str
@@ -97,7 +105,7 @@ class Chart:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The look of all figures; the defaults first, as what a user has set for himself must not change the bytes."""
+    """Apply the style of all figures; the defaults first, as a user's own settings must not change the bytes."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -105,69 +113,66 @@ def styled() -> Iterator[None]:
 
 
 def looks(board: Leaderboard) -> dict[str, Look]:
-    """By row's id, in the order in which the board first names them; the control is black, a tuned row has its method's look."""
-    titles = {row.method: row.title for table in reversed(board.tables) for row in reversed(table.rows)}
-    order = dict.fromkeys(row.method for table in board.tables for row in table.rows)
-    found = {"none": Look(titles.get("none", "none"), BLACK, "o", "-")}
-    for k, method in enumerate(dict.fromkeys(method.partition("/")[0] for method in order if method != "none")):
-        own = found[method] = Look(titles.get(method, method), _COLOURS[k % 6], _MARKERS[k % 7], _LINES[k % 5])
+    """Looks by row's id, in the board's order; the baseline is black, a tuned row has its method's look."""
+    titles = {row.id: row.title for table in reversed(board.tables) for row in reversed(table.rows)}
+    order = dict.fromkeys(row.id for table in board.tables for row in table.rows)
+    methods = dict.fromkeys(method.partition("/")[0] for method in order)
+    found = {}
+    for k, method in enumerate(["none", *(method for method in methods if method != "none")], start=-1):
+        drawn = (BLACK, "o", "-") if method == "none" else (_COLOURS[k % 6], _MARKERS[k % 7], _LINES[k % 5])
+        own = found[method] = Look(titles.get(method, method), *drawn)
         tuned = f"{method}/tuned"
-        found[tuned] = replace(own, title=titles.get(tuned, tuned), line=_LINES[(k + 3) % 5], is_tuned=True)
+        found[tuned] = replace(own, title=titles.get(tuned, tuned), line=_LINES[(k + 3) % 5], tuned=True)
     return {method: found[method] for method in order}
 
 
-def control(table: Table) -> Row | None:
-    """The pair's row without distillation, if it has run."""
-    return next((row for row in table.rows if row.method == "none" and row.seeds), None)
-
-
 def scale_note(board: Leaderboard) -> str:
-    """The tier in a line, as it stands in every figure and caption."""
+    """Line on the tier, in every figure and caption."""
     note = f"Tier {board.tier}: {board.tier_title}"
-    return note + ("." if board.full_size else f"; not {datasets(board)} figures.")
+    return note + ("." if board.paper_scale else f"; not {datasets(board)} results.")
 
 
 def caption(board: Leaderboard, text: str, rows: Iterable[Row]) -> str:
-    """Text, how many trainings stand behind a row, and the tier."""
-    return " ".join([text, *_trainings(rows), scale_note(board)])
+    """Text, number of runs per row, and the tier."""
+    return " ".join([text, *_num_runs(rows), scale_note(board)])
 
 
-def _trainings(rows: Iterable[Row]) -> list[str]:
-    """In a sentence; none before anything has run."""
+def _num_runs(rows: Iterable[Row]) -> list[str]:
+    """Sentence on the number of runs; none before anything has run."""
     counts = sorted({row.num_seeds for row in rows if row.seeds})
     if not counts:
         return []
     num = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return [f"n = {num} training{'' if counts == [1] else 's'} a method and pair."]
+    return [f"n = {num} run{'' if counts == [1] else 's'} per method and pair."]
 
 
 def labels(rows: Iterable[Row], board: Leaderboard) -> list[str]:
-    """Of a panel's lines: each method, with its number of seeds where the board's differ."""
+    """Names of a panel's lines: each method, with its number of seeds where the board's differ."""
     differ = len({row.num_seeds for table in board.tables for row in table.rows if row.seeds}) > 1
     return [f"{row.title} (n={row.num_seeds})" if differ and row.seeds else row.title for row in rows]
 
 
 def set_lines(axis: Axes, names: Sequence[str]) -> None:
-    """One line a name, the first on top."""
+    """Label one line per name, the first on top."""
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0, pad=6)  # room for an arrow head
 
 
-def say(axis: Axes, text: str, position: float) -> None:
-    """Words in a line that has no figure."""
+def note(axis: Axes, text: str, position: float) -> None:
+    """Write words in a line without a mark."""
     axis.annotate(text, (0.02, position), xycoords=("axes fraction", "data"), color=GREY, va="center", style="italic", bbox=CLEAR)
 
 
 def legend_columns(handles: Sequence[Artist]) -> int:
-    """As many as the longest of their labels has room for."""
+    """Number of columns that the longest of the labels has room for."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     fit = int(WIDTH_INCHES / (longest * _LETTER_INCHES + _HANDLE_INCHES))
     return max(1, min(len(handles), fit))
 
 
 def draw_chart(chart: Chart, tables: Sequence[Table], board: Leaderboard) -> Iterator[Drawn]:
-    """The chart on as many pages as its pairs need; none for no pairs."""
+    """Draw the chart on as many pages as its pairs need; none for no pairs."""
     columns = 1 if len(tables) <= 2 else chart.columns  # noqa: PLR2004 (a column of two is no taller than wide)
     pages = _pages(tables, chart.inches, columns)
     for number, page in enumerate(pages, start=1):
@@ -182,11 +187,53 @@ def write(drawn: Drawn, folder: Path) -> str:
     """Write the file and return its name; the same figure gives the same bytes."""
     path = folder / f"{drawn.name}.{drawn.kind}"
     if drawn.kind == "svg":
+        buffer = StringIO()
         with mpl.rc_context({"svg.hashsalt": drawn.name}):
-            drawn.figure.savefig(path, metadata={"Date": None})
+            drawn.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        path.write_text(_compact(buffer.getvalue()))
     else:
-        drawn.figure.savefig(path, dpi=150, metadata={"Software": None})
+        drawn.figure.savefig(path, dpi=_DPI, metadata={"Software": None})
     return path.name
+
+
+def _compact(svg: str) -> str:
+    """The drawing without names of groups and metadata, with coordinates to a hundredth of a point, in place of a millionth."""
+    number = re.compile(r"-?\d+\.\d{3,}(?![\d%])")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(_FAMILIES, "DejaVu Sans, Verdana, sans-serif")
+    svg = _without_groups(re.sub(r'<g id="[^"]*"', "<g", svg))
+    svg = re.sub(r"<[^>]*>", lambda tag: number.sub(lambda found: f"{round(float(found[0]), 2):g}", tag[0]), svg)
+    svg = re.sub(r" transform=\"rotate\(-?0 [^)]*\)\"", "", svg)
+    svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Zz])\s*", r"\1", path[0]).strip(), svg)
+    svg = re.sub(r' style="[^"]*"', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), svg)
+    ids = dict.fromkeys(re.findall(r' id="([^"]+)"', svg))
+    short = {name: f"i{number}" for number, name in enumerate(ids)}
+    svg = re.sub(r'( id="|#)([^")]+)(?=["\)])', lambda found: found[1] + short.get(found[2], found[2]), svg)
+    svg = re.sub(r"\s*\n\s*", "\n", svg)
+    return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _with_common_style, svg)
+
+
+def _without_groups(svg: str) -> str:
+    """The drawing without groups that say nothing."""
+    kept: list[str] = []
+    is_open: list[bool] = []
+    for part in re.split(r"(<g[^>]*>|</g>)", svg):
+        if part == "</g>":
+            kept += [part] if is_open.pop() else []
+        elif part.startswith("<g") and part != "<g/>":
+            is_open.append(part != "<g>")
+            kept += [part] if is_open[-1] else []
+        elif part != "<g/>":
+            kept.append(part)
+    return "".join(kept)
+
+
+def _with_common_style(group: re.Match[str]) -> str:
+    """Group of a line's marks with their common style."""
+    styles = set(re.findall(r' style="[^"]*"', group[2]))
+    if len(styles) != 1 or "style" in group[1]:
+        return group[0]
+    style = styles.pop()
+    return f"<g{group[1]}{style}>\n{group[2].replace(style, '')}</g>"
 
 
 def _pages(tables: Sequence[Table], inches: Callable[[Table], float], columns: int) -> list[list[Table]]:
@@ -216,16 +263,16 @@ def _draw_page(chart: Chart, tables: Sequence[Table], columns: int, board: Leade
         chart.panel(list(place.subplots(1, len(chart.parts), squeeze=False, width_ratios=chart.parts)[0]), table)
         # Above the names of its lines, too: the axes alone are narrower than a title.
         place.suptitle(fill(table.title, letters), x=0.02, ha="left", fontsize=8.5, fontweight="bold")
-    note = " ".join([scale_note(board), *_trainings(row for table in tables for row in table.rows)])
-    figure.suptitle(note, x=0.01, ha="left", color=GREY)
+    heading = " ".join([scale_note(board), *_num_runs(row for table in tables for row in table.rows)])
+    figure.suptitle(heading, x=0.01, ha="left", color=GREY)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=across)
     return figure
 
 
 def _handles(chart: Chart, tables: Sequence[Table]) -> list[Artist]:
-    """Of those methods that have run on the pairs."""
-    ran = {row.method for table in tables for row in table.rows if row.seeds}
+    """Legend entries of the methods that have run on the pairs."""
+    ran = {row.id for table in tables for row in table.rows if row.seeds}
     named = [
         Line2D([], [], **look.mark(5), linestyle=look.line, label=look.title)
         for method, look in (chart.legend or {}).items()

@@ -1,4 +1,4 @@
-"""Charts of a score's parts: AP by size of object, and the gain on every class."""
+"""Charts by subgroup: AP by size of object, and the gain on every class."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,29 +12,29 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from reports.formats.wording import short
-from reports.plots.style import GREY, ROW_INCHES, WIDTH_INCHES, Chart, Drawn, Look, control, draw_chart, looks
+from reports.plots.style import GREY, ROW_INCHES, WIDTH_INCHES, Chart, Drawn, Look, draw_chart, looks
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 _SIZE_INCHES = 2.3
-_MOST_NUMBERED = 28  # classes; of more, no cell has room for a figure
-_BAND = {True: 14, False: 40}  # cells side by side, with and without figures
+_MOST_NUMBERED = 28  # classes; of more, no cell has room for a number
+_BAND = {True: 14, False: 40}  # cells side by side, with and without numbers
 _MAP_INCHES = WIDTH_INCHES - 2.3  # wide, without labels and colour bar
 _LETTER_INCHES = 0.065
-_LEANING_INCHES = 0.18  # a cell's width, from which on its class's name may lean; below, it stands upright
+_LEANING_INCHES = 0.18  # a cell's width, from which on its class's name leans; below, it is upright
 _LUMINANCE = 0.299, 0.587, 0.114  # of red, green and blue
 _LEANING_DEGREES = 40
 
 
 def size(board: Leaderboard) -> Iterator[Drawn]:
-    """AP of small, medium and large objects, each method's against the control's."""
+    """AP of small, medium and large objects, each method's against the baseline's."""
     style = looks(board)
     chart = Chart(
         name="size",
         title="AP by size of object",
         caption=(
             "AP of small, medium and large objects of the test split, in points; the tier's limits of area part them. Filled "
-            "marks: mean over seeds; small open marks: one training each; dotted line: the control's mean."
+            "marks: mean over seeds; small open marks: one run each; dotted line: the baseline's mean."
         ),
         panel=lambda axes, table: _size_panel(axes[0], table, style),
         inches=lambda _: _SIZE_INCHES,
@@ -50,9 +50,9 @@ def classes(board: Leaderboard) -> Iterator[Drawn]:
         name="classes",
         title="Gain on every class",
         caption=(
-            "Gain over the control on each class of the test split, difference of the means over seeds, in points. Blue: above "
-            "the control; red: below; white: no difference. The colour scale is each pair's own. Hatched: no objects of the class "
-            "in the split. Methods that have not run are left out."
+            "Gain over the baseline on each class of the test split, difference of the means over seeds, in points. Blue: above "
+            "the baseline; red: below; white: no difference. The colour scale is each pair's own. Hatched: no objects of the class "
+            "in the split. Methods that have not run are excluded."
         ),
         panel=lambda axes, table: _class_panel(axes[0], table),
         inches=lambda table: _class_rows(table) * ROW_INCHES + 0.45,
@@ -78,14 +78,14 @@ def _size_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
     rows = [row for row in table.rows if _sized(table, row)]
     step = 0.8 / len(rows)
     for group, name in enumerate(_SIZES):
-        without = control(table)
+        without = table.baseline
         level = _values(table, without.seeds, name) if without else []
         if level:
             axis.plot([group - 0.45, group + 0.45], [fmean(level)] * 2, color=GREY, linestyle=":")
         if not any(_values(table, row.seeds, name) for row in rows):
             axis.annotate("no objects", (group, 0.5), xycoords=("data", "axes fraction"), ha="center", color=GREY, style="italic")
         for k, row in enumerate(rows):
-            look, values = style[row.method], _values(table, row.seeds, name)
+            look, values = style[row.id], _values(table, row.seeds, name)
             across = group + (k - (len(rows) - 1) / 2) * step
             axis.plot([across] * len(values), values, look.marker, mfc="none", mec=look.colour, mew=0.7, markersize=3.5)
             if values:
@@ -97,14 +97,14 @@ def _size_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
 
 
 def _gains(table: Table) -> dict[str, dict[str, float | None]]:
-    """By method's title and class; None where the split has none of the class."""
-    without = control(table)
+    """Gains by method's title and class; None where the split has none of the class."""
+    without = table.baseline
     level = _by_class(without) if without else {}
     if not level:
         return {}
     found = {}
     for row in table.rows:
-        if row.method != "none" and any(result.per_class for result in row.seeds):
+        if not row.is_baseline and any(result.per_class for result in row.seeds):
             of_row = _by_class(row)
             found[row.title] = {
                 name: None if (own := of_row.get(name)) is None or other is None else own - other for name, other in level.items()
@@ -130,7 +130,7 @@ def _bands(table: Table) -> list[list[str]]:
 
 
 def _slant(bands: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """How far the classes' names turn, in degrees, and the rows that they take."""
+    """Rotation of the classes' names in degrees, and the rows that they take."""
     cell = _MAP_INCHES / len(bands[0])
     longest = max(len(name) for band in bands for name in band) * _LETTER_INCHES
     angle = 0 if longest < cell else _LEANING_DEGREES if cell > _LEANING_INCHES else 90
@@ -143,7 +143,7 @@ def _class_rows(table: Table) -> int:
 
 
 def _class_panel(axis: Axes, table: Table) -> None:
-    """Bands of classes below each other, each a line of names and a row a method."""
+    """Draw bands of classes below each other, each a line of names and a row per method."""
     gains, bands = _gains(table), _bands(table)
     angle, name_rows = _slant(bands)
     known = [abs(value) for of_method in gains.values() for value in of_method.values() if value is not None]
@@ -170,7 +170,7 @@ def _class_panel(axis: Axes, table: Table) -> None:
 
 
 def _name(axis: Axes, x: int, y: float, name: str, angle: int) -> None:
-    """A class above its cell, which it leans away from, or stands in the middle of."""
+    """Write a class above its cell, leaning away from it or centred."""
     if angle == _LEANING_DEGREES:
         axis.text(x + 0.35, y, name, rotation=angle, rotation_mode="anchor", ha="left", va="bottom")
     else:

@@ -1,4 +1,4 @@
-"""Charts of training: its curves, and what a gain costs."""
+"""Charts of training: its curves, and gains against costs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from reports.formats.wording import short
-from reports.plots.style import BLACK, GREY, Chart, Drawn, Look, control, draw_chart, looks
+from reports.plots.style import BLACK, GREY, Chart, Drawn, Look, draw_chart, looks
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
 _CURVE_INCHES = 1.85
@@ -17,15 +17,15 @@ _DECADE = 10
 
 
 def curves(board: Leaderboard) -> Iterator[Drawn]:
-    """Own loss and tune-split score against iterations, one line a training."""
+    """Own loss and validation score against iterations, one line per run."""
     style = looks(board)
     chart = Chart(
         name="curves",
         title="Training curves",
         caption=(
-            "One line a training, the control's in black. Left: the student's own loss, without the method's, mean since the "
-            "point before, logarithmic. Right: score on the tune split. "
-            "Teachers train for another number of iterations and are left out."
+            "One line per run, the baseline's in black. Left: the student's own loss, without the method's, mean since the "
+            "point before, logarithmic. Right: score on the validation split. "
+            "Teachers train for another number of iterations and are excluded."
         ),
         panel=lambda axes, table: _curve_panel(axes, table, style),
         inches=lambda _: _CURVE_INCHES,
@@ -37,16 +37,16 @@ def curves(board: Leaderboard) -> Iterator[Drawn]:
 
 
 def cost(board: Leaderboard) -> Iterator[Drawn]:
-    """Gain against time of training, as a multiple of the control's."""
+    """Gain against time of training, as a multiple of the baseline's."""
     style = looks(board)
-    with_all = Line2D([], [], marker="o", linestyle="none", mfc="none", mec=BLACK, label="with what was spent beforehand")
+    with_all = Line2D([], [], marker="o", linestyle="none", mfc="none", mec=BLACK, label="with one-time costs")
     chart = Chart(
         name="cost",
         title="Gain against training time",
         caption=(
-            "Gain over the control on the test split against training time as a multiple of the control's, both means over seeds. "
-            "Filled marks, by half for a tuned row: without what was spent beforehand on a method's prior and on a search's trials; "
-            "open marks: with it, shared evenly by the seeds that use it. The teacher's training is counted with neither."
+            "Gain over the baseline on the test split against training time as a multiple of the baseline's, both means over seeds. "
+            "Filled marks, by half for a tuned row: without the one-time costs of a method's auxiliary module and of a search's trials; "
+            "open marks: with them, divided evenly among the seeds that use them. The teacher's training is counted with neither."
         ),
         panel=lambda axes, table: _cost_panel(axes[0], table, style),
         inches=lambda _: _COST_INCHES,
@@ -57,22 +57,22 @@ def cost(board: Leaderboard) -> Iterator[Drawn]:
 
 
 def _has_curve(row: Row) -> bool:
-    return any(result.curve.own_loss or result.curve.tune_score for result in row.seeds)
+    return any(result.curve.own_loss or result.curve.val_score for result in row.seeds)
 
 
 def _curve_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) -> None:
     loss, score = axes
     # The control last, on top of all others.
-    for row in sorted(table.rows, key=lambda row: row.method == "none"):
-        look = style[row.method]
+    for row in sorted(table.rows, key=lambda row: row.is_baseline):
+        look = style[row.id]
         for result in row.seeds:
-            how = {**look.mark(3.5), "linestyle": look.line, "mew": 0.6 if look.is_tuned else 0}
-            how["linewidth"] = 1.6 if row.method == "none" else 1.0
+            how = {**look.mark(3.5), "linestyle": look.line, "mew": 0.6 if look.tuned else 0}
+            how["linewidth"] = 1.6 if row.is_baseline else 1.0
             _plot(loss, result.curve.own_loss, **how, markevery=4)
-            _plot(score, result.curve.tune_score, **how)
+            _plot(score, result.curve.val_score, **how)
     _logarithmic(loss, [value for row in table.rows for result in row.seeds for _, value in result.curve.own_loss])
     loss.set_ylabel("own loss, no unit")
-    score.set_ylabel(f"tune split,\n{short(table.metric)} points")
+    score.set_ylabel(f"validation split,\n{short(table.metric)} points")
     for axis in axes:
         axis.set_xlabel("iteration")
 
@@ -82,7 +82,7 @@ def _plot(axis: Axes, series: Sequence[tuple[int, float]], **how: object) -> Non
 
 
 def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
-    """With plain figures at the ticks, several even within a decade."""
+    """Scale the axis with plain numbers at the ticks, several even within a decade."""
     if not values or min(values) <= 0:
         return
     axis.set_yscale("log")
@@ -93,14 +93,14 @@ def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
 
 
 def _costs(table: Table) -> Iterator[tuple[Row, float, float | None]]:
-    """Rows with a gain: their time as a multiple of the control's, without and with what was spent beforehand."""
-    without = control(table)
+    """Rows with a gain: their time as a multiple of the baseline's, without and with one-time costs."""
+    without = table.baseline
     if without is None or not without.minutes:
         return
     for row in table.rows:
-        if row.gain is None or row.minutes is None or row.method == "none":
+        if row.gain is None or row.minutes is None or row.is_baseline:
             continue
-        once = row.beforehand_minutes
+        once = row.one_time_minutes
         yield row, row.minutes / without.minutes, None if once is None else (row.minutes + once / row.num_seeds) / without.minutes
 
 
@@ -108,11 +108,11 @@ def _cost_panel(axis: Axes, table: Table, style: dict[str, Look]) -> None:
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.axvline(1, color=GREY, linewidth=0.8)
     for row, times, with_all in _costs(table):
-        look, gain = style[row.method], row.gain or 0.0
+        look, gain = style[row.id], row.gain or 0.0
         if with_all is not None:
             axis.plot([times, with_all], [gain] * 2, color=look.colour, linewidth=0.8)
             axis.plot(with_all, gain, look.marker, mfc="white", mec=look.colour, markersize=6)
         axis.plot(times, gain, **look.mark(7))
     axis.margins(0.12)
-    axis.set_xlabel("training time, times the control's")
+    axis.set_xlabel("training time, times the baseline's")
     axis.set_ylabel(f"gain, {short(table.metric)} points")

@@ -1,4 +1,4 @@
-"""Charts of searches: how each went, what it found where, and what mattered."""
+"""Charts of searches: history, slices, importance and Pareto front."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -45,14 +45,14 @@ _MARKS: dict[str, dict[str, Any]] = {
     "recipe": {"linestyle": "--", "color": GREY, "linewidth": 1.0},
 }  # fmt: skip
 _LABELS = {
-    "complete": "complete trial", "pruned": "pruned, where it stood", "failed": "failed", "best": "handed out",
-    "so far": "best so far", "front": "bettered by none", "recipe": "recipe's values",
+    "complete": "complete trial", "pruned": "pruned, last score", "failed": "failed", "best": "selected",
+    "so far": "best so far", "front": "Pareto front", "recipe": "recipe's values",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A study under the title that its panel bears."""
+    """A study under the title of its panel."""
 
     title: str
     study: Study
@@ -64,23 +64,23 @@ def history(board: Leaderboard) -> Iterator[Drawn]:
 
 
 def slices(board: Leaderboard) -> Iterator[Drawn]:
-    """Score against each hyper-parameter, a figure a study."""
+    """Score against each hyper-parameter, a figure per study."""
     for entry in _entries(board):
         yield from _slices(entry, scale_note(board), f"slices-{entry.study.pair}-{entry.study.method}")
 
 
 def importance(board: Leaderboard) -> Iterator[Drawn]:
-    """How much each hyper-parameter explains."""
+    """Importance of each hyper-parameter."""
     yield from _importance(_entries(board), scale_note(board))
 
 
 def front(board: Leaderboard) -> Iterator[Drawn]:
-    """Score against training time, of studies that weigh both."""
+    """Score against training time, of studies with both objectives."""
     yield from _front(_entries(board), scale_note(board))
 
 
 def draw_study(study: Study, folder: Path) -> list[Path]:
-    """Write the charts of one study as SVG files: history, slices, importance and front, as far as there is something to show."""
+    """Write the charts of one study as SVG files: history, slices, importance and front, as far as there are trials to show."""
     entry = _Entry(f"{study.pair}, {study.method}", study)
     note = f"Tier {study.tier}."
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,13 +95,13 @@ def _entries(board: Leaderboard) -> list[_Entry]:
 
 def _history(entries: Sequence[_Entry], note: str) -> Iterator[Drawn]:
     caption = (
-        "Each trial's score on the tune split, in points, in the order in which they were handed out. Crosses: pruned trials, at "
-        "the last score that they reported, of a shorter training; line: the best so far; triangles at the foot: failed trials. "
-        f"Trials that were lost with their worker are left out. {note}"
+        "Each trial's score on the validation split, in points, in the order of the search. Crosses: pruned trials, at "
+        "their last score, of a shorter run; line: the best so far; triangles at the foot: failed trials. "
+        f"Trials that were lost with their worker are excluded. {note}"
     )
-    ran = [entry for entry in entries if any(_standing(trial) is not None for trial in entry.study.trials)]
+    ran = [entry for entry in entries if any(_last_score(trial) is not None for trial in entry.study.trials)]
     keys = "complete", "pruned", "failed", "best", "so far", "recipe"
-    yield from _panels("history", "How the searches went", caption, ran, _history_panel, note, keys)
+    yield from _panels("history", "History of the searches", caption, ran, _history_panel, note, keys)
 
 
 def _history_panel(axis: Axes, study: Study) -> None:
@@ -123,7 +123,7 @@ def _history_panel(axis: Axes, study: Study) -> None:
 
 def _slices(entry: _Entry, note: str, name: str) -> Iterator[Drawn]:
     study = entry.study
-    if not any(_standing(trial) is not None for trial in study.trials) or not study.space:
+    if not any(_last_score(trial) is not None for trial in study.trials) or not study.space:
         return
     columns = min(3, len(study.space))
     lines = -(-len(study.space) // columns)
@@ -137,10 +137,10 @@ def _slices(entry: _Entry, note: str, name: str) -> Iterator[Drawn]:
         axis.remove()
     _finish(figure, note, [study], ("complete", "pruned", "best", "recipe"))
     caption = (
-        f"Scores on the tune split, in points, against each value that was tried; the other values vary, too. Crosses: pruned trials, "
-        f"at the last score that they reported, of a shorter training; dashed line: the recipe's value. {note}"
+        f"Scores on the validation split, in points, against each value that was tried; the other values vary, too. Crosses: pruned trials, "
+        f"at their last score, of a shorter run; dashed line: the recipe's value. {note}"
     )
-    yield Drawn(name, f"What was tried: {entry.title}", caption, figure)
+    yield Drawn(name, f"Values tried: {entry.title}", caption, figure)
 
 
 def _slice_panel(axis: Axes, study: Study, hparam: str) -> None:
@@ -172,26 +172,26 @@ def _slice_panel(axis: Axes, study: Study, hparam: str) -> None:
 
 def _importance(entries: Sequence[_Entry], note: str) -> Iterator[Drawn]:
     caption = (
-        "Share of the variance of the score on the tune split that each hyper-parameter explains over the trials, by the study's "
+        "Fraction of the variance of the score on the validation split that each hyper-parameter explains over the trials, by the study's "
         f"own estimate; a few trials say little. {note}"
     )
     known = [entry for entry in entries if entry.study.importance]
     tallest = max((len(entry.study.importance or {}) for entry in known), default=0)
     inches = _BAR_INCHES + ROW_INCHES * tallest
-    yield from _panels("importance", "Which hyper-parameters mattered", caption, known, _importance_panel, note, (), inches)
+    yield from _panels("importance", "Importance of hyper-parameters", caption, known, _importance_panel, note, (), inches)
 
 
 def _importance_panel(axis: Axes, study: Study) -> None:
-    shares = sorted((study.importance or {}).items(), key=lambda item: item[1])
-    axis.barh([name for name, _ in shares], [100 * share for _, share in shares], color=_COLOUR, height=0.6)
+    fractions = sorted((study.importance or {}).items(), key=lambda item: item[1])
+    axis.barh([name for name, _ in fractions], [100 * fraction for _, fraction in fractions], color=_COLOUR, height=0.6)
     axis.set_xlim(0, 100)
     axis.tick_params(axis="y", length=0)
-    axis.set_xlabel("share of the variance, %")
+    axis.set_xlabel("fraction of the variance, %")
 
 
 def _front(entries: Sequence[_Entry], note: str) -> Iterator[Drawn]:
     caption = (
-        "Complete trials by training time and score on the tune split, in points; the line joins those that no other trial betters "
+        "Complete trials by training time and score on the validation split, in points; line: Pareto front, the trials that no other one is better than "
         f"in both. {note}"
     )
     both = [entry for entry in entries if len(entry.study.objectives) > 1 and entry.study.front]
@@ -221,7 +221,7 @@ def _panels(
     keys: Sequence[str],
     inches: float = _PANEL_INCHES,
 ) -> Iterator[Drawn]:
-    """A panel a study, on as many pages as they need; none for no study."""
+    """A panel per study, on as many pages as they need; none for no study."""
     columns = min(2, len(entries)) or 1
     room = max(1, int(TALLEST_INCHES / inches)) * columns
     pages = [entries[start : start + room] for start in range(0, len(entries), room)]
@@ -239,7 +239,7 @@ def _panels(
 
 
 def _finish(figure: Figure, note: str, studies: Sequence[Study], keys: Sequence[str]) -> None:
-    """The tier above, and below what the marks mean, of those that occur."""
+    """Add the tier above, and below a legend of the marks that occur."""
     figure.suptitle(note, x=0.01, ha="left", color=GREY)
     states = {trial.state for study in studies for trial in study.trials}
     handles = [
@@ -249,16 +249,16 @@ def _finish(figure: Figure, note: str, studies: Sequence[Study], keys: Sequence[
         figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles))
 
 
-def _standing(trial: Trial) -> float | None:
-    """A complete trial's score, or where a pruned one stood; None for others."""
+def _last_score(trial: Trial) -> float | None:
+    """Score of a complete trial, last one of a pruned trial; None for others."""
     if trial.values:
         return trial.values[0]
     return trial.reports[-1][1] if trial.state == "pruned" and trial.reports else None
 
 
 def _scatter(axis: Axes, study: Study, place: Callable[[Trial], Any]) -> None:
-    """Complete and pruned trials that have a place, and on top the one whose values are handed out."""
-    shown = [(trial, place(trial), _standing(trial)) for trial in study.trials]
+    """Draw complete and pruned trials that have a place, and on top the one whose values are selected."""
+    shown = [(trial, place(trial), _last_score(trial)) for trial in study.trials]
     known = [(trial, x, score) for trial, x, score in shown if x is not None and score is not None]
     for key in ("complete", "pruned", "best"):
         of_key = [
@@ -268,4 +268,4 @@ def _scatter(axis: Axes, study: Study, place: Callable[[Trial], Any]) -> None:
 
 
 def _score_label(study: Study) -> str:
-    return f"tune split,\n{short(study.metric)} points"
+    return f"validation split,\n{short(study.metric)} points"

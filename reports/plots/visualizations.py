@@ -1,4 +1,4 @@
-"""Methods' own pictures on test images, such as MasKD's masks and MGD's restored features; each says its words itself."""
+"""Methods' own visualizations of test images, such as MasKD's masks and MGD's restored features, with their own words."""
 
 import json
 import warnings
@@ -24,14 +24,14 @@ _MOST_COLUMNS = 6
 _MOST_BESIDE = 3  # columns with which images are side by side
 _COLOURS = "cividis"  # even in grey print, and to the colour-blind
 _OVER = 0.7  # opacity of a mask over its image
-_IMAGE_SHARE = 1.6  # of a map's width
+_IMAGE_RATIO = 1.6  # of a map's width
 _NOTHING = 0.001  # of a range's upper end
 _LEAST_INCHES = 0.56  # of a level's line, for its words
 _ABOVE_INCHES, _GAP_INCHES, _BELOW_INCHES = 0.35, 0.2, 0.45  # for titles, a title, and the bar of colours
 
 
 def read_samples(files: Mapping[str, Path]) -> dict[str, Arrays]:
-    """What there is to look at, by model; a file that cannot be read is left out with a warning."""
+    """Read samples by model; a file that cannot be read is excluded with a warning."""
     found: dict[str, Arrays] = {}
     for model, path in files.items():
         if not path.is_file():
@@ -40,20 +40,20 @@ def read_samples(files: Mapping[str, Path]) -> dict[str, Arrays]:
             with np.load(path) as arrays:
                 found[model] = dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            warnings.warn(f"{path}: {error}; its pictures are left out", stacklevel=2)
+            warnings.warn(f"{path}: {error}; its visualizations are excluded", stacklevel=2)
     return found
 
 
 @dataclass(frozen=True)
 class _About:
-    """A picture's words, as :mod:`pipelines.engine.visualizations` writes them.
+    """Words of a visualization, as :mod:`pipelines.engine.visualizations` writes them.
 
     Args:
-        name: of the picture.
+        name: of the visualization.
         what: a noun phrase.
         value: the quantity that a colour stands for.
         columns: titles.
-        common: titles of the columns that share a scale of colours.
+        common: titles of the columns with a common scale of colours.
         translucent: whether the image shows through.
     """
 
@@ -66,11 +66,11 @@ class _About:
 
 
 def maps(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
-    """Every picture that a method gives, by level and column; of a tuned row none, as its method's are there."""
+    """Every visualization of a method, by level and column; none of a tuned row, as its method's are there."""
     if "image_0" not in samples.get("teacher", {}):
         return
     for row in table.rows:
-        shown = {} if row.is_tuned else samples.get(row.method, {})
+        shown = {} if row.tuned else samples.get(row.id, {})
         for key in sorted(key for key in shown if key.startswith("about/")):
             about = _About(name=key.removeprefix("about/"), **json.loads(str(shown[key])))
             yield _maps(board, table, row, about, shown, _images(samples))
@@ -114,7 +114,7 @@ def _maps(board: Leaderboard, table: Table, row: Row, about: _About, shown: Arra
 
 
 def _limits(values: Mapping[str, npt.NDArray[Any]], common: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Ends of each column's colours."""
+    """Limits of each column's colours."""
     own = {title: (float(found.min()), float(found.max())) for title, found in values.items()}
     together = [own[title] for title in common if title in own]
     shared = (min(low for low, _ in together), max(high for _, high in together)) if together else (0.0, 0.0)
@@ -122,20 +122,20 @@ def _limits(values: Mapping[str, npt.NDArray[Any]], common: Sequence[str]) -> di
 
 
 def _range_lines(limits: Mapping[str, tuple[float, float]], common: Sequence[str]) -> list[str]:
-    """Ends of the colours, a line per scale; one alone needs no name."""
+    """Limits of the colours, a line per scale; one alone needs no name."""
     alone = [title for title in limits if title not in common]
     if not alone:
-        return [_range(next(iter(limits.values())))]
-    # The room is for the last line of a title, which tells it from those beside it.
-    lines = [f"{title.splitlines()[-1]}: {_range(limits[title])}" for title in alone]
+        return [_limits_text(next(iter(limits.values())))]
+    # There is room for the last line of a title, in which the titles differ.
+    lines = [f"{title.splitlines()[-1]}: {_limits_text(limits[title])}" for title in alone]
     shared = next((limits[title] for title in common if title in limits), None)
-    return lines + ([f"others: {_range(shared)}"] if shared else [])
+    return lines + ([f"others: {_limits_text(shared)}"] if shared else [])
 
 
 def _scales(about: _About) -> str:
-    """A sentence on the columns that share a scale of colours."""
-    shared = " and ".join(_one_line(title) for title in about.common)
-    return f"The columns {shared} share a level's colours, each other column has its own."
+    """Sentence on the columns with a common scale of colours."""
+    common = " and ".join(_one_line(title) for title in about.common)
+    return f"The columns {common} have a level's colours in common, each other column has its own."
 
 
 def _one_line(title: str) -> str:
@@ -148,8 +148,8 @@ class _Sheet:
     Args:
         images: each (H, W, 3), all shown with the first one's proportions.
         num_levels: lines beside an image.
-        num_columns: maps a level.
-        words: inches for what is said of a level.
+        num_columns: maps per level.
+        words: inches for the words on a level.
         side_by_side: images beside each other and levels in common lines; or one below the other.
     """
 
@@ -158,12 +158,12 @@ class _Sheet:
     ) -> None:
         self._side_by_side, self._columns, self._levels = side_by_side, num_columns, num_levels
         blocks, below = (len(images), 1) if side_by_side else (1, len(images))
-        cell = (WIDTH_INCHES - words - 0.1) / (blocks * (num_columns + _IMAGE_SHARE))
+        cell = (WIDTH_INCHES - words - 0.1) / (blocks * (num_columns + _IMAGE_RATIO))
         line = max(cell * 0.94 * images[0].shape[0] / images[0].shape[1], _LEAST_INCHES)
         heights = ([line] * num_levels + [_GAP_INCHES]) * (below - 1) + [line] * num_levels
         height = sum(heights) + _ABOVE_INCHES + _BELOW_INCHES
         self.figure = Figure((WIDTH_INCHES, height))
-        block = [cell * _IMAGE_SHARE, *[cell] * num_columns]
+        block = [cell * _IMAGE_RATIO, *[cell] * num_columns]
         self._grid = GridSpec(
             len(heights), blocks * len(block) + 1, self.figure, left=0.005, right=0.995, top=1 - _ABOVE_INCHES / height,
             bottom=_BELOW_INCHES / height, wspace=0.06, hspace=0.06, height_ratios=heights,
@@ -178,26 +178,26 @@ class _Sheet:
             _bare(axis)
 
     def axis(self, image: int, level: int, column: int) -> Axes:
-        """For a map."""
+        """Add the axes of a map."""
         axis = self.figure.add_subplot(self._grid[self._line(image, level), self._first(image) + column])
         _bare(axis)
         return axis
 
     def write(self, image: int, level: int, text: str) -> None:
-        """Words on a level, left of its maps."""
+        """Write words on a level, left of its maps."""
         axis = self.figure.add_subplot(self._grid[self._line(image, level), 1])
         axis.set_axis_off()
         axis.text(0.97, 0.5, text, ha="right", va="center", transform=axis.transAxes)
 
     def bar(self, text: str, alpha: float) -> None:
-        """What the colours mean, below all."""
+        """Add the colour bar below all."""
         height = self.figure.get_figheight()
         axis = self.figure.add_axes((0.3, 0.27 / height, 0.4, 0.09 / height))
         bar = self.figure.colorbar(ScalarMappable(cmap=_COLOURS), cax=axis, orientation="horizontal", ticks=[], alpha=alpha)
         bar.set_label(text)
 
     def _line(self, image: int, level: int) -> int:
-        """Between images below each other is a gap."""
+        """Line of a level; there is a gap between images below each other."""
         return level if self._side_by_side else image * (self._levels + 1) + level
 
     def _first(self, image: int) -> int:
@@ -214,14 +214,14 @@ def _size(values: npt.NDArray[Any]) -> str:
     return f"{values.shape[-2]} x {values.shape[-1]}"
 
 
-def _range(limits: tuple[float, float]) -> str:
+def _limits_text(limits: tuple[float, float]) -> str:
     """``0.405 to 0.607``; next to nothing is 0."""
     low, high = limits
     return f"{0.0 if abs(low) < _NOTHING * abs(high) else low:.3g} to {high:.3g}"
 
 
 def _faint(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The image (H, W, 3) in middle greys (H, W), through which a mask's colours stay what they are."""
+    """The image (H, W, 3) in middle greys (H, W), which keep a mask's colours distinct."""
     grey = image.mean(2)
     return np.asarray(0.35 + 0.5 * (grey - grey.min()) / max(np.ptp(grey), 1.0))
 
@@ -238,7 +238,7 @@ def _overlay(
     limits: tuple[float, float],
     alpha: float,
 ) -> None:
-    """A map (h, w) over its image: where the map goes on over padding, the axes end."""
+    """Draw a map (h, w) over its image; the axes end where the padding begins."""
     height, width = image.shape[:2]
     down, across = height / float(covered[0]), width / float(covered[1])
     axis.imshow(

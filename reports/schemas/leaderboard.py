@@ -4,70 +4,28 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from reports.schemas.answers import RankCorrelation, SeedPower, TeacherEffect
+from reports.schemas.reported import Margin, ReportedResult
 from reports.schemas.run import Cost, Environment, Frozen, Git
 from reports.schemas.study import Study
-from reports.stats.inference import Word
-
-
-class Against(Frozen):
-    """Our result against a published one, in points; see :class:`reports.stats.inference.Comparison`."""
-
-    difference: float = Field(description="ours less the published")
-    low: float | None = Field(description="of its 90 % interval")
-    high: float | None
-    margin: float
-    verdict: Word
-    further_seeds: int | None = Field(description="that would decide it; None where it is decided or no reasonable number would")
-    p_same: float | None = Field(description="of the test of equivalence")
-    p_apart: float | None = Field(description="of the test of a difference beyond the margin")
-    p_holm: float | None = Field(
-        description="the smaller of both, adjusted for both tests of all comparisons of this leaderboard"
-    )
-
-
-class PublishedFigure(Frozen):
-    """A figure from the registry: full size, published data set."""
-
-    id: str
-    value: float
-    gain: float | None
-    teacher: float | None
-    source: str
-    read: Literal["verbatim", "second-hand"]
-    variant: dict[str, str] = Field(default_factory=dict, description="what tells it from others of its method and pair")
-    disagrees_with: list[str] = Field(default_factory=list, description="ids")
-    differs: list[str] = Field(
-        default_factory=list,
-        description="in what the suite's run at full size is another than the one behind it; judged only if empty",
-    )
-    gain_differs: str | None = Field(default=None, description="why the gain is not judged although the score is")
-    score_verdict: Against | None = Field(
-        default=None, description="None at tiers where no figure was published, and where the run differs"
-    )
-    gain_verdict: Against | None = None
 
 
 class Curve(Frozen):
-    """How one training went; two series, each of an iteration and a value."""
+    """Training curves of one run; two series, each of an iteration and a value."""
 
     own_loss: list[tuple[int, float]] = Field(
         description="the student's (teacher's) own losses, without the method's; means since the point before"
     )
-    tune_score: list[tuple[int, float]] = Field(description="points of the pair's metric on the tune split")
+    val_score: list[tuple[int, float]] = Field(description="points of the pair's metric on the validation split")
 
 
-class SeedResult(Frozen):
-    """One training and its result."""
+class RunResult(Frozen):
+    """Fields that the run of a student and that of a teacher have in common."""
 
-    seed: int
     score: float = Field(description="points of the table's metric")
     metrics: dict[str, float | None] = Field(description="all that was measured, by name, points")
     per_class: dict[str, float | None] = Field(description="the table's metric by class, points")
     curve: Curve
-    cost: Cost
-    git: Git
-    finished_at: str | None
-    config_sha256: str
     weights_sha256: str
     run_sha256: str = Field(description="of run.json")
     metrics_sha256: str = Field(description="of metrics.json")
@@ -75,25 +33,43 @@ class SeedResult(Frozen):
     target: str = Field(description="DVC's name of the stage that made it")
 
 
-class Missing(Frozen):
-    """A training that was asked for and is not there."""
+class SeedResult(RunResult):
+    """One student's run and its result."""
+
+    seed: int
+    cost: Cost
+    git: Git
+    finished_at: str | None
+    config_sha256: str
+
+
+class TeacherResult(RunResult):
+    """The run of a pair's teacher at this tier."""
+
+    name: str
+    cost: Cost | None = Field(description="None for weights that were not trained here")
+    origin: str | None = Field(description="their file's name")
+
+
+class MissingRun(Frozen):
+    """A requested run without a result."""
 
     seed: int
     status: Literal["not run", "not evaluated", "failed", "unreadable"]
     reason: str | None = None
 
 
-class Tuning(Frozen):
-    """What the search behind a tuned row took and brought; scores in points of the table's metric."""
+class TuningResult(Frozen):
+    """Cost and gain of the search behind a tuned row; scores in points of the table's metric."""
 
     num_complete: int
     num_pruned: int
     num_failed: int
-    best_score: float | None = Field(description="of the trial whose values are handed out, on the tune split")
+    best_score: float | None = Field(description="of the trial whose values are selected, on the validation split")
     recipe_score: float | None = Field(description="of the trial with the recipe's values there; None where it is not complete")
-    is_recipe: bool = Field(description="whether the values handed out are the recipe's own")
+    is_recipe: bool = Field(description="whether the selected values are the recipe's own")
     minutes: float = Field(description="of training in all trials, once for all seeds")
-    saved_share: float | None = Field(description="of the trials' iterations, by pruning, 0-1")
+    saved_fraction: float | None = Field(description="of the trials' iterations, by pruning, 0-1")
     gain: float | None = Field(default=None, description="on the test split, over the same method with the recipe's values")
     gain_low: float | None = Field(default=None, description="of Welch's 95 % interval")
     gain_high: float | None = None
@@ -103,24 +79,25 @@ class Tuning(Frozen):
 
 
 class Row(Frozen):
-    """One method on one pair; everything about scores in points of the table's metric, 0-100."""
+    """One method on one pair; scores in points of the table's metric, 0-100."""
 
-    method: str = Field(description="and where it was tuned, ``/tuned`` behind it")
+    method: str
+    tuned: bool = Field(default=False, description="whether its hyper-parameters were selected by a search")
     title: str
-    parts: list[str] = Field(description="recipes that it joins")
-    status: Literal["done", "not run", "failed", "impossible"]
+    parts: list[str] = Field(description="recipes that it combines")
+    status: Literal["done", "not run", "failed", "unsupported"]
     reason: str | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
     hparams_origin: str | None = None
     config_changes: dict[str, Any] = Field(default_factory=dict, description="to the student's published config")
     seeds: list[SeedResult] = Field(default_factory=list)
-    missing: list[Missing] = Field(default_factory=list)
+    missing: list[MissingRun] = Field(default_factory=list)
     num_seeds: int = 0
     mean: float | None = None
     sd: float | None = None
-    next_low: float | None = Field(default=None, description="of the 95 % interval in which one further training will lie")
+    next_low: float | None = Field(default=None, description="of the 95 % prediction interval of one further run")
     next_high: float | None = None
-    gain: float | None = Field(default=None, description="over the control here")
+    gain: float | None = Field(default=None, description="over the baseline here")
     gain_low: float | None = Field(default=None, description="of Welch's 95 % interval")
     gain_high: float | None = None
     gain_p: float | None = Field(default=None, description="two-sided, of there being no gain")
@@ -133,107 +110,54 @@ class Row(Frozen):
     foreground: float | None = Field(
         default=None, description="of a segmenter: IoU of all that is no background, mean of the seeds"
     )
-    gap_closed: float | None = Field(default=None, description="share of the way from control to teacher, 0-1")
-    gap_low: float | None = Field(default=None, description="of its 95 % bootstrap interval; None below five seeds a side")
+    gap_closed: float | None = Field(default=None, description="fraction of the way from baseline to teacher, 0-1")
+    gap_low: float | None = Field(default=None, description="of its 95 % bootstrap interval; None below five seeds per side")
     gap_high: float | None = None
     minutes: float | None = Field(default=None, description="of training, mean of the seeds")
-    prior_minutes: float | None = Field(
-        default=None, description="of learning what the method needs beforehand, once for all seeds"
+    auxiliary_minutes: float | None = Field(
+        default=None, description="of training the method's auxiliary module, once for all seeds"
     )
     peak_memory_mib: float | None = None
     images_per_s: float | None = None
     energy_kj: float | None = None
     command: str | None = Field(default=None, description="makes this row again")
-    published: list[PublishedFigure] = Field(
+    reported: list[ReportedResult] = Field(
         default_factory=list, description="none of a tuned row: they are its method's own row's"
     )
-    tuning: Tuning | None = Field(default=None, description="of a tuned row whose search has ended")
+    tuning: TuningResult | None = Field(default=None, description="of a tuned row whose search has ended")
 
     @property
-    def base(self) -> str:
-        """The method without its variant: ``mgd`` of ``mgd/tuned``."""
-        return self.method.partition("/")[0]
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether its hyper-parameters come from a search."""
-        return "/" in self.method
+    def id(self) -> str:
+        """Method and variant in one word, as folders have it: ``mgd``, ``mgd/tuned``."""
+        return f"{self.method}/tuned" if self.tuned else self.method
 
     @property
     def slug(self) -> str:
-        """The id where a slash would part folders: ``mgd-tuned``."""
-        return self.method.replace("/", "-")
+        """The id without a slash: ``mgd-tuned``."""
+        return self.id.replace("/", "-")
 
     @property
-    def beforehand_minutes(self) -> float | None:
-        """Of all that was trained once for all seeds: its prior, and the trials of its search."""
-        found = [self.prior_minutes, self.tuning.minutes if self.tuning else None]
-        known = [minutes for minutes in found if minutes is not None]
+    def is_baseline(self) -> bool:
+        """Whether it is the student alone, with the recipe's values."""
+        return self.id == "none"
+
+    @property
+    def one_time_minutes(self) -> float | None:
+        """Minutes of training once for all seeds: the auxiliary module, and the trials of the search."""
+        parts = [self.auxiliary_minutes, self.tuning.minutes if self.tuning else None]
+        known = [minutes for minutes in parts if minutes is not None]
         return sum(known) if known else None
 
 
-class TeacherRow(Frozen):
-    """The pair's teacher at this tier."""
-
-    name: str
-    score: float
-    metrics: dict[str, float | None]
-    per_class: dict[str, float | None]
-    curve: Curve
-    cost: Cost | None = Field(description="None for weights that were not trained here")
-    origin: str | None = Field(description="their file's name")
-    weights_sha256: str
-    run_sha256: str
-    metrics_sha256: str
-    mlflow_run_id: str | None
-    target: str
-
-
-class SeedPower(Frozen):
-    """Power to find a true gain on one row of a table; see :func:`reports.stats.answers.seed_power`."""
-
-    gain: float = Field(description="true, points")
-    sd: float = Field(description="of one seed about its row's mean, pooled over the rows, points")
-    seeds: int = Field(description="of the row with the fewest")
-    control_seeds: int
-    num_tests: int
-    power: float = Field(description="after Holm, 0-1")
-
-
-class Start(Frozen):
+class Backbone(Frozen):
     """A backbone that was trained before all else, in place of ImageNet."""
 
     name: str
-    accuracy: float = Field(description="percent of the tune scenes whose digit it names")
+    accuracy: float = Field(description="percent of the validation split's images whose digit it names")
     cost: Cost
     weights_sha256: str
     run_sha256: str
     mlflow_run_id: str | None
-
-
-class TeacherSplit(Frozen):
-    """A method's students under two teachers of one pair, points."""
-
-    pair: str
-    method: str
-    title: str
-    metric: str
-    difference: float = Field(description="second teacher's students less the first's")
-    low: float = Field(description="of Welch's 95 % interval")
-    high: float
-    p: float = Field(description="two-sided, of there being no difference; not adjusted")
-    teacher_sd: float = Field(description="between teachers, of two")
-    student_sd: float = Field(description="between students of one teacher, pooled")
-
-
-class Predicted(Frozen):
-    """Rank correlation (Spearman) of the gains here with the reported ones."""
-
-    what: str = Field(description="a pair's title, or all pairs")
-    num_rows: int
-    rho: float | None = Field(description="None for fewer than three rows")
-    low: float | None = Field(description="of its 95 % bootstrap interval over rows")
-    high: float | None
 
 
 class Table(Frozen):
@@ -243,19 +167,24 @@ class Table(Frozen):
     title: str
     task: str
     metric: str = Field(description="what the pair is judged by, such as 'box AP' or 'mIoU'")
-    dataset: str = Field(description="on which the published figures were measured")
+    dataset: str = Field(description="on which the reported results were measured")
     schedule: str = Field(description="the published one, in words")
-    teacher: TeacherRow | None
-    published_teacher: list[PublishedFigure]
+    teacher: TeacherResult | None
+    reported_teacher: list[ReportedResult]
     rows: list[Row]
-    published_elsewhere: dict[str, list[PublishedFigure]] = Field(description="methods that are not in this grid")
+    reported_elsewhere: dict[str, list[ReportedResult]] = Field(description="methods that are not in this grid")
     notes: list[str] = Field(description="where the published models were changed, and where sources disagree")
     repeats: str | None = Field(default=None, description="the pair that this one is but for its teacher's seed")
     power: SeedPower | None = None
 
+    @property
+    def baseline(self) -> Row | None:
+        """The row without distillation, if it has run."""
+        return next((row for row in self.rows if row.is_baseline and row.seeds), None)
 
-class Recipe(Frozen):
-    """What a method's file says of it."""
+
+class RecipeSummary(Frozen):
+    """Words of a method's file."""
 
     title: str
     paper: str | None
@@ -264,47 +193,39 @@ class Recipe(Frozen):
     deviations: list[str]
 
 
-class Picture(Frozen):
+class FigureRecord(Frozen):
     """A figure of the report."""
 
     name: str
     title: str
-    caption: str = Field(description="stands alone")
-    file: str = Field(description="beside leaderboard.json")
-
-
-class Margin(Frozen):
-    """Declared margin of a data set and metric."""
-
-    dataset: str
-    metric: str
-    margin: float = Field(gt=0, description="points")
-    planning_sd: float = Field(gt=0, description="points")
-    why: str
+    caption: str = Field(description="complete without the text around it")
+    file: str = Field(description="relative to leaderboard.json")
 
 
 class Leaderboard(Frozen):
-    """Everything that the report says."""
+    """All contents of the report."""
 
-    schema_version: Literal[6] = 6
+    schema_version: Literal[7] = 7
     tier: str
     tier_title: str
-    full_size: bool = Field(description="whether data and models are the published ones, so that figures may be compared")
+    paper_scale: bool = Field(description="whether data and models are the published ones, so that results may be compared")
     tables: list[Table]
-    recipes: dict[str, Recipe]
+    recipes: dict[str, RecipeSummary]
     margins: list[Margin] = Field(description="those that were used")
     studies: list[Study] = Field(default_factory=list, description="the searches behind the tuned rows")
-    starts: list[Start] = Field(default_factory=list, description="the backbones that teachers and students start from")
-    teacher_splits: list[TeacherSplit] = Field(default_factory=list)
-    predictions: list[Predicted] = Field(default_factory=list, description="the last one over all pairs; none at full size")
-    num_tests: int = Field(description="of gains; at full size two for each comparison with a published figure")
+    backbones: list[Backbone] = Field(default_factory=list, description="that teachers and students start from")
+    teacher_effects: list[TeacherEffect] = Field(default_factory=list)
+    rank_correlations: list[RankCorrelation] = Field(
+        default_factory=list, description="the last one over all pairs; none at paper scale"
+    )
+    num_tests: int = Field(description="of gains; at paper scale two for each comparison with a reported result")
     environment: Environment | None = Field(description="of most of the runs")
     data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")
     commits: list[str]
     dirty: bool
-    first_finished: str | None = Field(description="UTC, of the trainings; None where none says when")
+    first_finished: str | None = Field(description="UTC, of the runs; None where none says when")
     last_finished: str | None
-    train_s: float = Field(description="seconds in training iterations, all trainings together: teachers, priors and trials, too")
-    energy_kj: float | None = Field(description="None where it was not measured for every training")
+    train_s: float = Field(description="seconds in training iterations of all runs: teachers, auxiliary modules and trials, too")
+    energy_kj: float | None = Field(description="None where it was not measured for every run")
     problems: list[str] = Field(description="files that could not be used, a line each")
-    pictures: list[Picture] = Field(default_factory=list)
+    figures: list[FigureRecord] = Field(default_factory=list, description="with a file of their own; page and PDF have more")

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from reports.schemas.run import Data, Environment, Frozen, Git
 
 
-class Range(Frozen):
+class SearchRange(Frozen):
     """Where one hyper-parameter was looked for: ``low`` to ``high``, both included, or one of ``choices``."""
 
     low: float | None = None
@@ -49,7 +49,7 @@ class Study(Frozen):
     objectives: list[Literal["score", "train_s"]] = Field(
         default_factory=list, description="score: the metric, to be raised; train_s: seconds of training, to be lowered"
     )
-    space: dict[str, Range] = Field(default_factory=dict)
+    space: dict[str, SearchRange] = Field(default_factory=dict)
     recipe_hparams: dict[str, Any] = Field(default_factory=dict, description="of the names in space, what the recipe has there")
     sampler: str = Field(default="", description="such as 'tpe'")
     pruner: str = Field(default="", description="such as 'median', or 'none'")
@@ -93,7 +93,7 @@ class Study(Frozen):
         return sum(trial.train_s for trial in self.trials)
 
     @property
-    def saved_share(self) -> float | None:
+    def saved_fraction(self) -> float | None:
         """Share of the iterations that pruning spared the trials that did not fail; None where none are left."""
         ran = [trial for trial in self.trials if trial.state in ("complete", "pruned")]
         return (

@@ -52,11 +52,11 @@ def differences(a: Leaderboard, b: Leaderboard) -> list[str]:
         found += _unequal("environment", one, other)
     if a.commits != b.commits:
         found.append(f"commits: {_short(a.commits)} and {_short(b.commits)}")
-    in_b = {(table.pair, row.method): row for table in b.tables for row in table.rows if row.seeds}
+    in_b = {(table.pair, row.id): row for table in b.tables for row in table.rows if row.seeds}
     for table in a.tables:
         for row in table.rows:
-            if row.seeds and (other_row := in_b.get((table.pair, row.method))):
-                found += _unequal(f"{table.pair}/{row.method}", row.hparams, other_row.hparams)
+            if row.seeds and (other_row := in_b.get((table.pair, row.id))):
+                found += _unequal(f"{table.pair}/{row.id}", row.hparams, other_row.hparams)
     return found
 
 

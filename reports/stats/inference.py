@@ -1,6 +1,6 @@
-"""What a few trainings tell: estimates, intervals and verdicts; pure functions of their arguments.
+"""Estimates, intervals and verdicts from a few runs; pure functions of their arguments.
 
-``scores`` are results of independent trainings, in points, one a seed.
+``scores`` are results of independent runs, in points, one per seed.
 Tests of equivalence are two one-sided t-tests (Schuirmann 1987), the adjustment for many is Holm's (1979).
 """
 
@@ -16,10 +16,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-Word = Literal["reproduced", "not reproduced", "inconclusive"]
+Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 LEVEL = 0.05  # of each one-sided test: how often a verdict is wrong, at most
 _LEAST_FOR_SPREAD = 2
-LEAST_FOR_BOOTSTRAP = 5  # two seeds a side have nine resamples
+LEAST_FOR_BOOTSTRAP = 5  # two seeds per side have nine resamples
 _MOST_FURTHER = 200  # seeds; more would not be run
 
 
@@ -29,7 +29,7 @@ def spread(scores: Sequence[float]) -> float | None:
 
 
 def prediction_interval(scores: Sequence[float], *, level: float = 0.95) -> tuple[float, float] | None:
-    """Where one further training will lie; None for fewer than two scores."""
+    """Prediction interval of one further run; None for fewer than two scores."""
     sd, num = spread(scores), len(scores)
     if sd is None:
         return None
@@ -38,13 +38,13 @@ def prediction_interval(scores: Sequence[float], *, level: float = 0.95) -> tupl
     return mean - half, mean + half
 
 
-def gain(scores: Sequence[float], control: Sequence[float]) -> float:
+def gain(scores: Sequence[float], baseline: Sequence[float]) -> float:
     """Difference of the means."""
-    return float(np.mean(scores) - np.mean(control))
+    return float(np.mean(scores) - np.mean(baseline))
 
 
 @dataclass(frozen=True)
-class Gain:
+class WelchInterval:
     """Welch's interval of a difference of means, and the two-sided p of there being none."""
 
     low: float
@@ -52,23 +52,23 @@ class Gain:
     p: float
 
 
-def welch(scores: Sequence[float], control: Sequence[float], *, level: float = 0.95) -> Gain | None:
+def welch(scores: Sequence[float], baseline: Sequence[float], *, level: float = 0.95) -> WelchInterval | None:
     """Welch's t-test, unpaired; None where either side has fewer than two scores or none varies."""
-    if min(len(scores), len(control)) < _LEAST_FOR_SPREAD or (np.ptp(scores) == 0 and np.ptp(control) == 0):
+    if min(len(scores), len(baseline)) < _LEAST_FOR_SPREAD or (np.ptp(scores) == 0 and np.ptp(baseline) == 0):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one side need not vary
-        test = stats.ttest_ind(scores, control, equal_var=False)
+        test = stats.ttest_ind(scores, baseline, equal_var=False)
     interval = test.confidence_interval(level)
-    return Gain(float(interval.low), float(interval.high), float(test.pvalue))
+    return WelchInterval(float(interval.low), float(interval.high), float(test.pvalue))
 
 
-def untested(scores: Sequence[float], control: Sequence[float]) -> str | None:
+def untested(scores: Sequence[float], baseline: Sequence[float]) -> str | None:
     """Reason why :func:`welch` gives nothing; None where it gives an interval."""
-    for whose, found in (("", scores), (" of the control", control)):
+    for whose, found in (("", scores), (" of the baseline", baseline)):
         if len(found) < _LEAST_FOR_SPREAD:
             return f"{'one seed' if found else 'no seed'}{whose}"
-    return "no spread in either" if np.ptp(scores) == 0 and np.ptp(control) == 0 else None
+    return "no spread in either" if np.ptp(scores) == 0 and np.ptp(baseline) == 0 else None
 
 
 def split_spread(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -90,7 +90,7 @@ def rank_correlation(
 ) -> tuple[float, float | None, float | None] | None:
     """Spearman's correlation with its percentile bootstrap interval over the points; None where one side does not vary.
 
-    Resamples in which one side does not vary have no correlation and are left out; no interval below five points.
+    Resamples in which one side does not vary have no correlation and are excluded; no interval below five points.
     """
     if len(set(one)) < _LEAST_FOR_SPREAD or len(set(other)) < _LEAST_FOR_SPREAD:
         return None
@@ -108,50 +108,50 @@ def rank_correlation(
     return rho, float(low), float(high)
 
 
-def gap_closed(scores: Sequence[float], control: Sequence[float], teacher: float) -> float | None:
-    """Share of the distance between control and teacher that the gain covers; None where the teacher does not lead."""
-    gap = teacher - float(np.mean(control))
-    return gain(scores, control) / gap if gap > 0 else None
+def gap_closed(scores: Sequence[float], baseline: Sequence[float], teacher: float) -> float | None:
+    """Gain over the distance between baseline and teacher; None where the teacher does not lead."""
+    gap = teacher - float(np.mean(baseline))
+    return gain(scores, baseline) / gap if gap > 0 else None
 
 
 def gap_closed_interval(
     scores: Sequence[float],
-    control: Sequence[float],
+    baseline: Sequence[float],
     teacher: float,
     *,
     rng: np.random.Generator,
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap of :func:`gap_closed` over the seeds of both; the teacher is one training and stays.
+    """Percentile bootstrap of :func:`gap_closed` over the seeds of both; the teacher is one run and stays.
 
     None for fewer than five scores on either side, and where the teacher does not lead in every resample.
     """
-    if min(len(scores), len(control)) < LEAST_FOR_BOOTSTRAP or teacher <= max(control):
+    if min(len(scores), len(baseline)) < LEAST_FOR_BOOTSTRAP or teacher <= max(baseline):
         return None
 
-    def share(of_method: npt.NDArray[np.float64], of_control: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
-        means = of_control.mean(axis)
+    def fraction(of_method: npt.NDArray[np.float64], of_baseline: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
+        means = of_baseline.mean(axis)
         return np.asarray((of_method.mean(axis) - means) / (teacher - means))
 
     found = stats.bootstrap(
-        (scores, control), share, n_resamples=resamples, confidence_level=level, method="percentile", vectorized=True, rng=rng
+        (scores, baseline), fraction, n_resamples=resamples, confidence_level=level, method="percentile", vectorized=True, rng=rng
     ).confidence_interval
     return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against a published figure, in points.
+    """Our result against a reported one, in points.
 
     Args:
-        difference: ours less the published.
-        low: of the difference's 90 % interval, which lies inside the margin exactly where both one-sided tests reject at 5 %.
+        difference: ours minus the reported.
+        low: of the difference's 90 % interval, which is inside the margin exactly where both one-sided tests reject at 5 %.
         high: its other end; both None for fewer than two seeds and where nothing varies.
         margin: that the verdict was made with.
-        p_same: of the equivalence test.
-        p_apart: of a difference beyond the margin.
-        further_seeds: a side, that would decide it if mean and spread stayed as they are; None where it is decided, or
+        p_equivalent: of the equivalence test.
+        p_different: of a difference beyond the margin.
+        further_seeds: per side, that would decide it if mean and spread stayed as they are; None where it is decided, or
             where no reasonable number would.
     """
 
@@ -159,77 +159,77 @@ class Comparison:
     low: float | None
     high: float | None
     margin: float
-    verdict: Word
-    p_same: float | None
-    p_apart: float | None
+    verdict: Verdict
+    p_equivalent: float | None
+    p_different: float | None
     further_seeds: int | None
 
 
-def compare_mean(scores: Sequence[float], figure: float, *, half_digit: float, margin: float, planning_sd: float) -> Comparison:
-    """The mean of our trainings against a published score.
+def compare_mean(scores: Sequence[float], reported: float, *, half_digit: float, margin: float, planning_sd: float) -> Comparison:
+    """Compare the mean of our runs with a reported score.
 
-    The figure stands for all values that are rounded to it: ours must be within the margin of each to be reproduced,
+    The reported value stands for all values that are rounded to it: ours must be within the margin of each to be reproduced,
     and beyond it of each not to be.
 
     Args:
         scores: ours; one or more.
-        figure: published.
+        reported: as printed.
         half_digit: half a unit of its last digit.
         margin: how far apart may count as the same; more than ``half_digit``.
         planning_sd: what one seed's spread is taken for when further seeds are counted.
     """
     inner, outer = margin - half_digit, margin + half_digit
-    difference = float(np.mean(scores)) - figure
+    difference = float(np.mean(scores)) - reported
     sd = spread(scores)
     if not sd:
         planned = _Arms((planning_sd**2,), len(scores))
         return Comparison(difference, None, None, margin, "inconclusive", None, None, planned.further(difference, inner, outer))
     ours = DescrStatsW(np.asarray(scores))
-    p_same = float(ours.ttost_mean(figure - inner, figure + inner)[0])
-    p_apart = min(ours.ttest_mean(figure + outer, "larger")[1], ours.ttest_mean(figure - outer, "smaller")[1])
-    low, high = (float(end) - figure for end in ours.tconfint_mean(2 * LEVEL))
-    return _judged(difference, low, high, margin, p_same, float(p_apart), _Arms((sd**2,), len(scores)), inner, outer)
+    p_equivalent = float(ours.ttost_mean(reported - inner, reported + inner)[0])
+    p_different = min(ours.ttest_mean(reported + outer, "larger")[1], ours.ttest_mean(reported - outer, "smaller")[1])
+    low, high = (float(end) - reported for end in ours.tconfint_mean(2 * LEVEL))
+    return _judged(difference, low, high, margin, p_equivalent, float(p_different), _Arms((sd**2,), len(scores)), inner, outer)
 
 
 def compare_gain(
     scores: Sequence[float],
-    control: Sequence[float],
-    figure: float,
+    baseline: Sequence[float],
+    reported: float,
     *,
     half_digit: float,
     margin: float,
     planning_sd: float,
 ) -> Comparison:
-    """Our gain over our control against a published gain, unpaired and of unequal variances; see :func:`compare_mean`.
+    """Compare our gain over our baseline with a reported gain, unpaired and of unequal variances; see :func:`compare_mean`.
 
-    ``half_digit`` is the published score's and its baseline's together.
+    ``half_digit`` is the reported score's and its baseline's together.
     """
     inner, outer = margin - half_digit, margin + half_digit
-    difference = gain(scores, control) - figure
-    sds = spread(scores), spread(control)
+    difference = gain(scores, baseline) - reported
+    sds = spread(scores), spread(baseline)
     if sds[0] is None or sds[1] is None or not any(sds):
-        planned = _Arms((planning_sd**2,) * 2, min(len(scores), len(control)))
+        planned = _Arms((planning_sd**2,) * 2, min(len(scores), len(baseline)))
         return Comparison(difference, None, None, margin, "inconclusive", None, None, planned.further(difference, inner, outer))
-    both = CompareMeans(DescrStatsW(np.asarray(scores)), DescrStatsW(np.asarray(control)))
-    p_same = float(both.ttost_ind(figure - inner, figure + inner, usevar="unequal")[0])
-    p_apart = min(
-        both.ttest_ind("larger", "unequal", value=figure + outer)[1],
-        both.ttest_ind("smaller", "unequal", value=figure - outer)[1],
+    both = CompareMeans(DescrStatsW(np.asarray(scores)), DescrStatsW(np.asarray(baseline)))
+    p_equivalent = float(both.ttost_ind(reported - inner, reported + inner, usevar="unequal")[0])
+    p_different = min(
+        both.ttest_ind("larger", "unequal", value=reported + outer)[1],
+        both.ttest_ind("smaller", "unequal", value=reported - outer)[1],
     )
-    low, high = (float(end) - figure for end in both.tconfint_diff(2 * LEVEL, usevar="unequal"))
-    arms = _Arms((sds[0] ** 2, sds[1] ** 2), min(len(scores), len(control)))
-    return _judged(difference, low, high, margin, p_same, float(p_apart), arms, inner, outer)
+    low, high = (float(end) - reported for end in both.tconfint_diff(2 * LEVEL, usevar="unequal"))
+    arms = _Arms((sds[0] ** 2, sds[1] ** 2), min(len(scores), len(baseline)))
+    return _judged(difference, low, high, margin, p_equivalent, float(p_different), arms, inner, outer)
 
 
 @dataclass(frozen=True)
 class _Arms:
-    """Variances of one or two samples, each of ``num`` trainings."""
+    """Variances of one or two samples, each of ``num`` runs."""
 
     variances: tuple[float, ...]
     num: int
 
     def further(self, difference: float, inner: float, outer: float) -> int | None:
-        """Trainings a side until the 90 % interval would lie inside or outside; None where that is more than reasonable."""
+        """Runs per side until the 90 % interval would lie inside or outside; None where that is more than reasonable."""
         nums = np.arange(max(_LEAST_FOR_SPREAD, self.num + 1), self.num + _MOST_FURTHER + 1)
         total = sum(self.variances)
         freedom = (nums - 1) * total**2 / sum(variance**2 for variance in self.variances)  # Welch and Satterthwaite
@@ -243,17 +243,17 @@ def _judged(
     low: float,
     high: float,
     margin: float,
-    p_same: float,
-    p_apart: float,
+    p_equivalent: float,
+    p_different: float,
     arms: _Arms,
     inner: float,
     outer: float,
 ) -> Comparison:
-    word: Word = "reproduced" if p_same <= LEVEL else "not reproduced" if p_apart <= LEVEL else "inconclusive"
-    further = arms.further(difference, inner, outer) if word == "inconclusive" else None
-    return Comparison(difference, low, high, margin, word, p_same, p_apart, further)
+    verdict: Verdict = "reproduced" if p_equivalent <= LEVEL else "not reproduced" if p_different <= LEVEL else "inconclusive"
+    further = arms.further(difference, inner, outer) if verdict == "inconclusive" else None
+    return Comparison(difference, low, high, margin, verdict, p_equivalent, p_different, further)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p adjusted for there being so many, in the order given."""
+    """Adjusted p-values (Holm 1979), in the order given."""
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []

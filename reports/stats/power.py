@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from reports.formats.wording import LEVEL
+from reports.stats.inference import LEVEL
 
 _LEAST_SEEDS = 2
 

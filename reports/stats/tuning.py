@@ -1,15 +1,15 @@
-"""What a search for hyper-parameters took, and what it brought on the test split."""
+"""Cost of a search for hyper-parameters, and its gain on the test split."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from reports.schemas.leaderboard import Tuning
+from reports.schemas.leaderboard import TuningResult
 from reports.schemas.study import Study, Trial
 from reports.stats import inference
 
 
-def tuning(study: Study, scores: Sequence[float], untuned: Sequence[float]) -> Tuning:
-    """A study in the few figures that a row has room for.
+def tuning(study: Study, scores: Sequence[float], untuned: Sequence[float]) -> TuningResult:
+    """Summary of a study for a row.
 
     Args:
         study: an ended one.
@@ -18,12 +18,7 @@ def tuning(study: Study, scores: Sequence[float], untuned: Sequence[float]) -> T
     """
     states = [trial.state for trial in study.trials]
     best = None if study.best is None else study.trial(study.best)
-    found: dict[str, Any] = {}
-    if scores and untuned:
-        found |= {"gain": inference.gain(scores, untuned), "untested": inference.untested(scores, untuned)}
-        if interval := inference.welch(scores, untuned):
-            found |= {"gain_low": interval.low, "gain_high": interval.high, "gain_p": interval.p}
-    return Tuning(
+    return TuningResult(
         num_complete=states.count("complete"),
         num_pruned=states.count("pruned"),
         num_failed=states.count("failed"),
@@ -31,9 +26,17 @@ def tuning(study: Study, scores: Sequence[float], untuned: Sequence[float]) -> T
         recipe_score=next((_score(trial) for trial in study.trials if trial.is_recipe and trial.values), None),
         is_recipe=bool(best and best.is_recipe),
         minutes=study.train_s / 60,
-        saved_share=study.saved_share,
-        **found,
+        saved_fraction=study.saved_fraction,
+        **(gain_fields(scores, untuned) if scores and untuned else {}),
     )
+
+
+def gain_fields(scores: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
+    """Fields of a gain with its interval and test, as rows and searches have them."""
+    found: dict[str, Any] = {"gain": inference.gain(scores, baseline), "untested": inference.untested(scores, baseline)}
+    if interval := inference.welch(scores, baseline):
+        found |= {"gain_low": interval.low, "gain_high": interval.high, "gain_p": interval.p}
+    return found
 
 
 def _score(trial: Trial) -> float | None:

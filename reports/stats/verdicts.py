@@ -1,28 +1,29 @@
-"""Published figures with what our trainings say to them."""
+"""Reported results with the verdicts of our runs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from reports.schemas.leaderboard import Against, Margin, PublishedFigure
+from reports.schemas.reported import Margin, ReportedComparison, ReportedResult
 from reports.stats import inference
 
 
 def half_digit(value: float) -> float:
-    """Half a unit of the last digit that a figure was printed with, at least one digit after the point."""
+    """Half a unit of the last digit that a value was printed with, at least one digit after the point."""
     return float(0.5 * 10.0 ** -max(1, len(repr(value).partition(".")[2])))
 
 
-def judged(figure: PublishedFigure, scores: Sequence[float], control: Sequence[float], margin: Margin | None) -> PublishedFigure:
-    """The figure with the verdicts of our runs; unchanged where our run has other settings."""
-    if margin is None or figure.differs:
-        return figure
+def judged(reported: ReportedResult, scores: Sequence[float], baseline: Sequence[float], margin: Margin | None) -> ReportedResult:
+    """The result with our verdicts; unchanged where our run has other settings."""
+    if margin is None or reported.differs:
+        return reported
     how = {"margin": margin.margin, "planning_sd": margin.planning_sd}
-    found = {"score_verdict": _against(inference.compare_mean(scores, figure.value, half_digit=half_digit(figure.value), **how))}
-    if control and figure.gain is not None and figure.gain_differs is None:
-        half = half_digit(figure.value) + half_digit(round(figure.value - figure.gain, 4))
-        found["gain_verdict"] = _against(inference.compare_gain(scores, control, figure.gain, half_digit=half, **how))
-    return figure.model_copy(update=found)
+    half = half_digit(reported.value)
+    found = {"score_verdict": _record(inference.compare_mean(scores, reported.value, half_digit=half, **how))}
+    if baseline and reported.gain is not None and reported.gain_differs is None:
+        half += half_digit(round(reported.value - reported.gain, 4))
+        found["gain_verdict"] = _record(inference.compare_gain(scores, baseline, reported.gain, half_digit=half, **how))
+    return reported.model_copy(update=found)
 
 
-def _against(found: inference.Comparison) -> Against:
-    return Against(**asdict(found), p_holm=None)
+def _record(found: inference.Comparison) -> ReportedComparison:
+    return ReportedComparison(**asdict(found), p_holm=None)

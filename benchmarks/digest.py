@@ -14,3 +14,8 @@ def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> s
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as hex digits."""
+    return file_digest(path)
