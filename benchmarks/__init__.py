@@ -1,1 +1,1 @@
-"""What is compared: pairs, tiers, published figures and the generated data set."""
+"""Subjects of the comparison: pairs, tiers, data sets, metrics and reported results."""

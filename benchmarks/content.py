@@ -1,6 +1,6 @@
-"""What can be wrong inside annotation files and images, each found before a training meets it.
+"""Faults inside annotation files and images, each found before a training run meets it.
 
-Every function returns sentences for the user, one for each kind of fault: the first culprit, how many more, and the remedy.
+Every function returns sentences for the user, one per kind of fault: the first culprit, how many more, and the remedy.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ class _Category(TypedDict):
 
 
 class Coco(TypedDict):
-    """What is used of a COCO annotation file."""
+    """Part of a COCO annotation file that is used."""
 
     images: list[_Image]
     annotations: list[_Annotation]
@@ -90,7 +90,7 @@ def _twice(values: Iterable[Hashable]) -> list[Hashable]:
 
 
 def coco_faults(coco: Coco, classes: Sequence[str] | int, *, boxes: bool = True, masks: bool = False) -> list[str]:
-    """What is wrong in an annotation file.
+    """Return the faults of an annotation file.
 
     Args:
         coco: from :func:`read_coco`.
@@ -182,7 +182,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
 
 def decodes(path: Path) -> bool:
-    """Whether all pixels of an image can be read."""
+    """Return True for an image all of whose pixels can be read."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -192,7 +192,7 @@ def decodes(path: Path) -> bool:
 
 
 def label_map_faults(pairs: Iterable[tuple[Path, Path]], num_classes: int) -> list[str]:
-    """What is wrong with label maps, all of them read.
+    """Return the faults of label maps, all of which are read.
 
     Args:
         pairs: an image and its label map, both there.

@@ -1,4 +1,4 @@
-"""What is recorded of data that lie elsewhere: digests of annotation files, and whether they still hold.
+"""Records of data outside the project: digests of annotation files, and their verification.
 
 ``manifest.json`` is what DVC and reports see: no path of a machine, no time stamp, so the same data give the same bytes
 everywhere.  Beside it ``verified.json`` says where the data lay and how old the files were when they were hashed: files of
@@ -53,7 +53,7 @@ def listing(folder: Path) -> set[str]:
 
 
 def _files(root: Path, pattern: str) -> list[Path]:
-    """The files of a pattern ``folder/*ending``, at any depth; or the one file that it names."""
+    """Files of a pattern ``folder/*ending``, at any depth; or the one file that it names."""
     if "*" not in pattern:
         return [root / pattern]
     folder, _, ending = pattern.partition("*")
@@ -98,7 +98,7 @@ def checked(name: str, root: Path, num_images: dict[str, int], patterns: Iterabl
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The data sets that a manifest or its companion names; ValueError where it cannot be read."""
+    """Read the data sets that a manifest or its companion names; ValueError where it cannot be read."""
     try:
         return dict(json.loads(path.read_text()).get("sets", {}))
     except (OSError, ValueError, AttributeError) as error:
@@ -174,7 +174,7 @@ def identity(
 def _is_same(
     root: Path, pattern: str, recorded: tuple[int, str], before: dict[str, Any], left_out: Callable[[str], bool] | None
 ) -> bool:
-    """Whether the files of a pattern, but for what is left out of them, are as ``prepare`` recorded them.
+    """Return True where the files of a pattern, but for the excluded ones, are as ``prepare`` recorded them.
 
     The digest over many files says nothing of some of them: these are compared one by one.
     """

@@ -72,7 +72,7 @@ class OwnData(BaseModel):
 
 
 def image_suffix(folder: Path) -> str:
-    """The one ending that all images of a folder have; MMSegmentation finds images by it.
+    """Single ending that all images of a folder have; MMSegmentation finds images by it.
 
     Raises:
         ValueError: there is no image, or there are several endings.

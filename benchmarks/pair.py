@@ -1,4 +1,4 @@
-"""A published teacher-student pair: what its authors ran, and nothing about scale or method.
+"""A published teacher-student pair as its authors ran it, without scale or method.
 
 A pair file states published truth.
 How it is scaled down is the tier's business (``benchmarks/tier.py``), by what it is distilled the method's.
@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-HeadFamily = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
-Task = Literal["detection", "instance", "segmentation", "classification"]
-DatasetName = Literal["coco", "voc", "cityscapes", "imagenet"]
-Metric = Literal["box AP", "mask AP", "box AP50", "mIoU", "top-1"]
+from benchmarks.dataset import DatasetName
+from benchmarks.metrics import METRICS, MetricName, Task
 
-# Roles by family of heads: the path of the module that plays it, in teacher and student alike.
+HeadType = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
+
+# Roles by head type: the path of the module that plays it, in teacher and student alike.
 _DENSE = {"backbone": "backbone", "neck": "neck", "dense_head": "bbox_head", "predictions": "bbox_head"}
 _ONE_STAGE = {**_DENSE, "anchors": "bbox_head"}
 TAPS: dict[str, dict[str, str]] = {
@@ -38,7 +38,7 @@ TAPS: dict[str, dict[str, str]] = {
     "classifier": {"backbone": "backbone", "logits": "head"},
 }
 
-# Why a family has no module for a role; what is not named here is answered by _NEVER.
+# Reasons for which a head type has no module for a role; for roles that are not named here see _NEVER.
 _NO_DISTRIBUTIONS = "predicts a box's sides as numbers, not as distributions"
 _LACKS: dict[str, dict[str, str]] = {
     "retinanet": {"box_distributions": _NO_DISTRIBUTIONS},
@@ -135,15 +135,15 @@ class Pair(_Frozen):
     """One row of the benchmark.
 
     ``schedule`` is prose for reports, its length is compared with reported results'; both are the configs'.  ``taps`` and ``lacks`` add to what the
-    family of heads says (:data:`TAPS`): for a role the path of the module whose output plays it in both models,
+    head type says (:data:`TAPS`): for a role the path of the module whose output plays it in both models,
     or the reason why this pair cannot offer it.
     """
 
     title: str
     task: Task
     dataset: DatasetName
-    metric: Metric
-    head: HeadFamily
+    metric: MetricName
+    head: HeadType
     schedule: str
     epochs: int | None = Field(default=None, ge=1, description="of the student's schedule, repeated data counted")
     iterations: int | None = Field(default=None, ge=1, description="of a schedule that is not counted in epochs")
@@ -167,6 +167,13 @@ class Pair(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _metric_is_of_the_task(self) -> "Pair":
+        if self.task not in METRICS[self.metric].tasks:
+            tasks = " and ".join(METRICS[self.metric].tasks)
+            raise ValueError(f"metric {self.metric} is of task {tasks}, and the pair's is {self.task}; correct one of them")
+        return self
+
+    @model_validator(mode="after")
     def _roles_are_known(self) -> "Pair":
         known = {*_NEVER, "backbone"}
         if unknown := sorted({*self.taps, *self.lacks} - known):
@@ -179,5 +186,5 @@ class Pair(_Frozen):
         return {role: path for role, path in {**TAPS[self.head], **self.taps}.items() if role not in self.lacks}
 
     def why_without(self, role: str) -> str | None:
-        """Why the pair has no module for a role; None where the role is unknown to families and pair."""
+        """Reason for which the pair has no module for a role; None where the role is unknown to head types and pair."""
         return self.lacks.get(role) or _LACKS.get(self.head, {}).get(role) or _NEVER.get(role)

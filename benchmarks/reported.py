@@ -1,6 +1,6 @@
 """The schema of ``reported.yaml``, the registry of reported results.
 
-The registry only grows: ``PUBLISHED_CHANGES.md`` keeps the digest of each version's claims, and a test recomputes it.
+The registry only grows: ``REPORTED_CHANGES.md`` keeps the digest of each version's claims, and a test recomputes it.
 What this suite says of a result (whether its own run is comparable, and beside which row it is shown) may be completed.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from benchmarks.pair import Metric
+from benchmarks.metrics import MetricName
 
 # What a record claims, and what never changes; all else may be completed later.
 CLAIM = ("id", "pair", "setting", "what", "method", "other_method", "metric", "value", "baseline", "teacher", "source", "read")
@@ -22,7 +22,7 @@ class _Frozen(BaseModel):
 
 
 class Variant(_Frozen):
-    """What tells a figure from others of its method and pair, as far as its source says it."""
+    """Differences of a result from others of its method and pair, as far as its source states them."""
 
     teacher: str | None = Field(default=None, description="which checkpoint")
     student: str | None = Field(default=None, description="in what it differs from the control or from others")
@@ -34,7 +34,7 @@ class Variant(_Frozen):
 
 
 class Details(_Frozen):
-    """What else the source gives for the same model, in points."""
+    """Further scores of the same model in the source, in points."""
 
     AP50: float | None = None
     AP75: float | None = None
@@ -77,8 +77,8 @@ class Difference(_Frozen):
     why: str = Field(min_length=5)
 
 
-class Figure(_Frozen):
-    """One published figure, in points (0-100), and where it was read.
+class RegistryEntry(_Frozen):
+    """One reported result, in points (0-100), and the source it was read from.
 
     It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` told in words.
     ``baseline`` and ``teacher`` are of the pair's models in the same table or, where that has none, of the zoo that it uses.
@@ -91,7 +91,7 @@ class Figure(_Frozen):
     method: str | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a control")
     other_method: str | None = Field(default=None, description="a method that the suite has not, as printed")
     variant: Variant = Variant()
-    metric: Metric
+    metric: MetricName
     value: float = Field(gt=0, le=100)
     baseline: float | None = Field(default=None, gt=0, le=100)
     teacher: float | None = Field(default=None, gt=0, le=100)
@@ -113,7 +113,7 @@ class Figure(_Frozen):
     note: str | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> "Figure":
+    def _complete(self) -> "RegistryEntry":
         if (self.pair is None) == (self.setting is None):
             raise ValueError(f"{self.id}: give either a pair or, where it is none of the suite's, a setting")
         wanted = {"teacher": (False, False), "control": (True, False)}.get(self.what)
@@ -150,8 +150,8 @@ class Figure(_Frozen):
         return self.place[1] or self.printed_method
 
 
-class Registry(RootModel[list[Figure]]):
-    """All figures."""
+class Registry(RootModel[list[RegistryEntry]]):
+    """All reported results."""
 
     @model_validator(mode="after")
     def _rivals(self) -> "Registry":
@@ -168,8 +168,8 @@ class Registry(RootModel[list[Figure]]):
         return self
 
 
-def _not_rivals(one: Figure, other: Figure) -> str | None:
-    """Why two figures cannot disagree, or None where they can and both say so."""
+def _not_rivals(one: RegistryEntry, other: RegistryEntry) -> str | None:
+    """Reason for which two results cannot disagree; None where they can and both say so."""
     if one.id not in other.disagrees_with:
         return f"{one.id} disagrees with {other.id}, which does not say so; add it there"
     shared = {
@@ -185,7 +185,7 @@ def _not_rivals(one: Figure, other: Figure) -> str | None:
     return None
 
 
-def digest(figures: Sequence[Figure]) -> str:
+def digest(figures: Sequence[RegistryEntry]) -> str:
     """sha256 over what the figures claim (:data:`CLAIM`), in their order."""
     claims = [figure.model_dump(mode="json", include=set(CLAIM), exclude_none=True) for figure in figures]
     return hashlib.sha256(json.dumps(claims, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

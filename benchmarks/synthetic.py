@@ -39,7 +39,7 @@ Uint8 = NDArray[np.uint8]
 
 
 class SceneSpec(BaseModel):
-    """What the scenes look like and how many there are; the data set is a function of it."""
+    """Appearance and number of the synthetic images; the data set is a function of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -114,7 +114,7 @@ def _photographs(split: str) -> list[Uint8]:
 
 
 def _background(rng: np.random.Generator, spec: SceneSpec, split: str) -> NDArray[np.int32]:
-    """A crop of a photograph: random place, scale, mirroring and brightness. (H, W, 3)."""
+    """Crop of a photograph: random place, scale, mirroring and brightness. (H, W, 3)."""
     image_px, (low, high) = spec.image_px, spec.photo_brightness
     photo = _photographs(split)[rng.integers(2)]
     largest = min(photo.shape[:2])
@@ -128,7 +128,7 @@ def _background(rng: np.random.Generator, spec: SceneSpec, split: str) -> NDArra
 
 
 def _digit_alpha(rng: np.random.Generator, split: str, class_index: int, height: int) -> Uint8:
-    """A scan blown up to ``height`` pixels, a little wider or narrower, and tilted. (h, w), 0-255."""
+    """Scan scaled to ``height`` pixels, a little wider or narrower, and tilted. (h, w), 0-255."""
     scans = _scans(split)[class_index]
     scan = Image.fromarray(scans[rng.integers(len(scans))])
     width = max(6, height * int(rng.integers(75, 111)) // 100)
@@ -140,7 +140,7 @@ def _digit_alpha(rng: np.random.Generator, split: str, class_index: int, height:
 
 
 def _visible_colour(rng: np.random.Generator, ink: tuple[int, int], behind: NDArray[np.int32]) -> NDArray[np.int64]:
-    """A random colour at least ``_MIN_CONTRAST`` away (sum over channels) from what is behind, or the farthest one drawn."""
+    """Random colour at least ``_MIN_CONTRAST`` away (sum over channels) from what is behind, or the farthest one drawn."""
     farthest: NDArray[np.int64] = np.zeros(3, np.int64)
     distance = -1
     for _ in range(_COLOUR_TRIES):
@@ -233,7 +233,7 @@ def _write_split(spec: SceneSpec, split: str, root: Path) -> None:
 
 
 def _split_of(path: str) -> str:
-    """The split that a file or folder of the data set belongs to, named from the root."""
+    """Split that a file or folder of the data set belongs to, named from the root."""
     return path.partition("/")[0].removesuffix(".json").removesuffix("_labels")
 
 

@@ -1,4 +1,4 @@
-"""What training costs: throughput as it was measured, and the size of the models where it was not.
+"""Costs of training: measured throughput, and the size of the models where there is no measurement.
 
 ``throughput.json`` and ``complexity.json`` beside this module hold the records; ``./kd estimate`` reads them.
 """
@@ -38,7 +38,7 @@ class Throughput(_Frozen):
     records: list[Measurement]
 
     def newest(self, tier: str, device: str) -> dict[tuple[str, str], Measurement]:
-        """The latest record of each (pair, method) at a tier, on devices whose name contains ``device``."""
+        """Latest record of each (pair, method) at a tier, on devices whose name contains ``device``."""
         chosen = [record for record in self.records if record.tier == tier and device.lower() in record.device.lower()]
         return {(record.pair, record.method): record for record in sorted(chosen, key=lambda record: record.date)}
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchmarks.pair import HeadFamily
+from benchmarks.pair import HeadType
 from benchmarks.synthetic import SceneSpec
 
 
@@ -24,7 +24,7 @@ class ResNetScale(_Frozen):
 
 
 class SwinScale(_Frozen):
-    """What replaces a published Swin transformer."""
+    """Reduced Swin transformer in place of a published one."""
 
     embed_dims: int = Field(ge=1, description="width of the first stage; each later stage doubles it")
     depths: tuple[int, int, int, int]
@@ -33,7 +33,7 @@ class SwinScale(_Frozen):
 
 
 class MobileNetScale(_Frozen):
-    """What replaces a published MobileNetV2: the same with every width multiplied."""
+    """Reduced MobileNetV2: the published one with every width multiplied."""
 
     widen_factor: float = Field(gt=0)
 
@@ -42,7 +42,7 @@ Backbone = ResNetScale | SwinScale | MobileNetScale
 
 
 class RoiScale(_Frozen):
-    """How the second stage of a two-stage detector is shrunk."""
+    """Reduced second stage of a two-stage detector."""
 
     fc_channels: int = Field(ge=1, description="width of its fully connected layers")
     samples: int = Field(ge=1, description="proposals an image that it is trained on")
@@ -52,14 +52,14 @@ class RoiScale(_Frozen):
 
 
 class SegmenterScale(_Frozen):
-    """How an encoder-decoder is shrunk."""
+    """Reduced encoder-decoder."""
 
     channels: int = Field(ge=8, description="width of the decode head; the auxiliary head has half of it")
     dilations: tuple[int, ...] = Field(min_length=1, description="of the atrous pyramid's branches (DeepLabV3)")
 
 
 class ModelScale(_Frozen):
-    """How a published model is shrunk; teacher and student share everything but the backbone."""
+    """Reduced scale of a published model; teacher and student share everything but the backbone."""
 
     backbones: dict[str, Backbone] = Field(description="by published name: ResNet-101, MobileNetV2, SwinTransformer-96")
     neck_channels: int = Field(ge=8, multiple_of=8, description="heads normalise in groups of 8")
@@ -73,26 +73,26 @@ class ModelScale(_Frozen):
 
 
 class Lengths(_Frozen):
-    """How long and how fast both sides of a pair are trained."""
+    """Epochs, learning rates and batch size of both sides of a pair."""
 
     teacher_epochs: int = Field(ge=1)
     student_epochs: int = Field(ge=1)
     teacher_lr: float = Field(gt=0)
     student_lr: float = Field(gt=0)
-    batch_size: int = Field(ge=1, description="images a step")
+    batch_size: int = Field(ge=1, description="images per step")
 
 
 class Schedule(Lengths):
-    """How everything is trained: AdamW, linear warm-up, cosine decay to zero."""
+    """Training schedule: AdamW, linear warm-up, cosine decay to zero."""
 
-    heads: dict[HeadFamily, Lengths] = Field(default_factory=dict, description="other lengths for pairs of a head family")
+    heads: dict[HeadType, Lengths] = Field(default_factory=dict, description="other lengths for pairs of a head type")
     prior_iterations: int = Field(ge=1)
     weight_decay: float = Field(ge=0)
     warmup_iterations: int = Field(ge=0)
     clip_grad_norm: float = Field(gt=0)
 
-    def lengths(self, head: HeadFamily) -> Lengths:
-        """The lengths for a pair's head family."""
+    def lengths(self, head: HeadType) -> Lengths:
+        """Lengths for a pair's head type."""
         return self.heads.get(head, self)
 
 

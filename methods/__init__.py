@@ -1,1 +1,1 @@
-"""By what it is distilled: one module and one recipe per method."""
+"""Distillation methods: one module and one recipe per method."""

@@ -1,4 +1,4 @@
-"""What methods that imitate features inside ground-truth boxes share: boxes on levels, adaptation, normalised error.
+"""Shared parts of methods that match features inside ground-truth boxes: boxes on levels, adaptation, normalised error.
 
 Source: ggjy/DeFeat.pytorch ``mmdet/models/dense_heads/anchor_head.py``, ``mmdet/models/detectors/two_stage_kd.py`` and
 ``mmdet/apis/train.py`` at c46a793.
@@ -26,7 +26,7 @@ def pad_boxes(boxes_xyxy: Sequence[Tensor]) -> Tensor:
 
 
 def level_of(boxes_xyxy: Tensor, num_levels: int, finest_px: float) -> Tensor:
-    """The one level (...,) that each box (..., 4) belongs to, by the root of its area; 0 is the finest.
+    """Level (...,) that each box (..., 4) belongs to, by the root of its area; 0 is the finest.
 
     The finest has all up to twice ``finest_px``, each further one twice that.
     """
@@ -41,7 +41,7 @@ def stride_of(image_hw: tuple[int, int], level_hw: Sequence[int]) -> int:
 
 
 def cover(low_NB2: Tensor, high_NB2: Tensor, level_hw: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Whether each row (N, B, H) and column (N, B, W) of a level lies in low <= index < high; both hold x, then y."""
+    """Rows (N, B, H) and columns (N, B, W) of a level that are in low <= index < high, boolean; both bounds are x, then y."""
     height, width = level_hw
     y_H, x_W = (torch.arange(size, dtype=low_NB2.dtype, device=low_NB2.device) for size in (height, width))
     rows_NBH = (y_H >= low_NB2[..., 1:]) & (y_H < high_NB2[..., 1:])

@@ -1,11 +1,11 @@
-"""What a distillation method is handed, what it gives back, and nothing of any framework.
+"""Interface of distillation methods: their inputs and outputs, and nothing of any framework.
 
 Shapes: N images, C channels, H x W positions of a pyramid level, P locations (positions x anchors, all
 levels, the finest first), K classes, R proposals, T tokens.  Boxes are xyxy in pixels of the padded input.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -19,7 +19,7 @@ Levels = tuple[Tensor, ...]
 
 
 class DensePrediction:
-    """What a dense head says at every location; all but the classes is computed when it is first looked at.
+    """Predictions of a dense head at every location; all but the classes is computed at first access.
 
     Args:
         class_logits_NPK: before the sigmoid.
@@ -59,7 +59,7 @@ class DensePrediction:
 
 @dataclass(frozen=True)
 class DenseTargets:
-    """What the student's own loss made of the ground truth.
+    """Targets of the student's own loss, made from the ground truth.
 
     Args:
         weight_NP: label weight; 0 where the location counts for nothing (ignored, or outside the image).
@@ -79,7 +79,7 @@ class DenseHead(Protocol):
     """One model's dense head on the current batch; inputs ``dense_head``, ``predictions`` and ``box_distributions``.
 
     ``towers`` are the class tower's and the box tower's features: the output of convolution number
-    ``BaseMethod.tower_position``, after its norm and before its activation, one map a level.
+    ``BaseMethod.tower_position``, after its norm and before its activation, one map per level.
     Position 0 is the neck's output.
     """
 
@@ -97,10 +97,10 @@ class DenseHead(Protocol):
 
     @property
     def targets(self) -> DenseTargets:
-        """What the ground truth asks of this head (asked of the student only)."""
+        """Targets of this head from the ground truth (of the student only)."""
 
     def finish(self, class_levels: Levels, box_levels: Levels) -> DensePrediction:
-        """The rest of this head, from the activation behind the kept features on; differentiable."""
+        """Run the rest of this head, from the activation behind the kept features on; differentiable."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Proposals:
 
 @dataclass(frozen=True)
 class RoiPrediction:
-    """What a RoI head says on proposals: logits (R, K + 1), background last, and its raw box outputs (R, D)."""
+    """Predictions of a RoI head on proposals: logits (R, K + 1), background last, and its raw box outputs (R, D)."""
 
     class_logits_RK: Tensor
     box_deltas_RD: Tensor
@@ -132,15 +132,15 @@ class RoiHead(Protocol):
         """The model's own proposals, as its sampler drew them, with the labels that belong to them."""
 
     def predict(self, proposals: Proposals) -> RoiPrediction:
-        """The head on any proposals of the batch; on the student's own ones nothing is computed twice."""
+        """Run the head on any proposals of the batch; on the student's own ones nothing is computed twice."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What one model showed while it ran on a batch.
+    """Recorded features and heads of one model on a batch.
 
     Args:
-        features: per role a feature map (N, C, H, W) a level, float32 (or float64) whatever precision the
+        features: per role a feature map (N, C, H, W) per level, float32 (or float64) whatever precision the
             models ran in.
         dense_head: handle on its dense head, where the method needs one of that head's inputs.
         roi_head: handle on its RoI head, where the method needs that role.
@@ -194,7 +194,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Training:
-    """How a student's training differs from its pair's, in multiples of the pair's rate, weight decay, images a step and length."""
+    """Differences of a student's training from its pair's: multiples of the learning rate, weight decay, batch size and length."""
 
     rate_times: float = 1.0
     decay_times: float = 1.0
@@ -206,7 +206,7 @@ class BasePrior(nn.Module, ABC):
     """Something a method learns on the frozen teacher before any student is trained.
 
     Args:
-        channels: the teacher's channels, one entry a level.
+        channels: the teacher's channels, one entry per level.
     """
 
     role: ClassVar[str] = "neck"  # whose output it replaces while it is learned
@@ -221,10 +221,10 @@ class BasePrior(nn.Module, ABC):
 
 
 class BaseMethod(nn.Module, ABC):
-    """A distillation method: losses from what student and teacher showed on the same batch.
+    """A distillation method: losses from the recorded features and predictions of student and teacher on the same batch.
 
     A subclass is named ``Method``, states the inputs it ``needs`` and takes its hyper-parameters as
-    keyword-only arguments without defaults: their values stand in the recipe beside it.
+    keyword-only arguments without defaults: their values are in the recipe beside it.
     Inputs are feature maps (``neck``, ``backbone``, ``logits``, ...), the handles of :class:`View` (``dense_head``:
     towers, what finishes them, targets, and the teacher's predictions; ``predictions``: both models' predictions and
     the student's targets; ``box_distributions``: the same of heads that predict distributions of distances;
@@ -242,12 +242,12 @@ class BaseMethod(nn.Module, ABC):
 
     @classmethod
     def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG003 (for those that look at them)
-        """The roles needed with these hyper-parameters; ``needs``, unless terms can be switched on and off."""
+        """Roles needed with these hyper-parameters; ``needs``, unless terms can be switched on and off."""
         return cls.needs
 
     @classmethod
     def trained_as(cls, hparams: Mapping[str, Any]) -> Training:  # noqa: ARG003 (for those that look at them)
-        """How the student's own training is changed; the control alone changes it."""
+        """Return the changes of the student's own training; the baseline alone has any."""
         return Training()
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (for those that have one)
@@ -285,38 +285,3 @@ class Composition(BaseMethod):
 
     def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: D102
         return {key: value for part in self.parts.values() for key, value in part.pictures(student, teacher, generator).items()}
-
-
-def require_equal_channels(levels: Sequence[tuple[int, int]], where: str) -> None:
-    """Raise ValueError unless student and teacher are equally wide on every level; ``where`` begins the message."""
-    if any(student != teacher for student, teacher in levels):
-        widths = ", ".join(f"{student} and {teacher}" for student, teacher in levels)
-        raise ValueError(
-            f"{where}: student and teacher must have the same number of channels on every level, they have {widths}; "
-            "choose a pair with equal ones or another method"
-        )
-
-
-def align_convs(channels: Sequence[tuple[int, int]], *, only_where_needed: bool) -> nn.ModuleList:
-    """1x1 convolutions that bring each student level to the teacher's width.
-
-    With ``only_where_needed`` a level of equal width is passed through untouched.
-    """
-    return nn.ModuleList(
-        nn.Identity() if only_where_needed and student == teacher else nn.Conv2d(student, teacher, kernel_size=1)
-        for student, teacher in channels
-    )
-
-
-def standardise(feature_NCHW: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """A feature with mean 0 and deviation 1 per channel over images and positions, that mean and that deviation (C, 1, 1).
-
-    The deviation divides by the number of values less one, as ``torch.std`` does; a single value has deviation 0.
-    """
-    count = feature_NCHW.shape[0] * feature_NCHW.shape[2] * feature_NCHW.shape[3]
-    mean_C11 = feature_NCHW.mean((0, 2, 3))[:, None, None]
-    centred_NCHW = feature_NCHW - mean_C11
-    # Written out: the root's gradient at 0 is infinite, and a constant channel must have gradient 0.
-    variance_C11 = centred_NCHW.square().sum((0, 2, 3))[:, None, None] / max(1, count - 1)
-    deviation_C11 = torch.where(variance_C11 > 0, variance_C11, 1.0).sqrt() * (variance_C11 > 0)
-    return centred_NCHW / (deviation_C11 + eps), mean_C11, deviation_C11

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, DenseHead, DensePrediction, View, standardise
+from methods.alignment import standardise
+from methods.contract import BaseMethod, Batch, Channels, DenseHead, DensePrediction, View
 
 EPS = 1e-6  # beside a deviation; the least overlap, union and hull (square pixels)
 
@@ -62,7 +63,7 @@ def quality_error(student_NPK: Tensor, scores_NPK: Tensor) -> Tensor:
 
 
 def cross(student_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
-    """The student's feature with each channel's mean and deviation (over images and positions) set to the teacher's."""
+    """Student's feature with each channel's mean and deviation (over images and positions) set to the teacher's."""
     if student_NCHW.shape != teacher_NCHW.shape:
         raise ValueError(
             f"crosskd: the student's tower feature is {tuple(student_NCHW.shape)}, the teacher's {tuple(teacher_NCHW.shape)}; "

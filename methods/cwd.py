@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, View, require_equal_channels
+from methods.alignment import require_equal_channels
+from methods.contract import BaseMethod, Batch, Channels, View
 
 
 def channel_kl(student_NCHW: Tensor, teacher_NCHW: Tensor, temperature: float) -> Tensor:

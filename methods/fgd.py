@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from methods.alignment import align_convs
 from methods.boxes import cover, pad_boxes
-from methods.contract import BaseMethod, Batch, Channels, View, align_convs
+from methods.contract import BaseMethod, Batch, Channels, View
 
 
 def attention(feature_NCHW: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

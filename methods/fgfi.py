@@ -16,7 +16,7 @@ from methods.contract import BaseMethod, Batch, Channels, Levels, View
 
 
 def near_objects(anchors_HWA4: Tensor, boxes_B4: Tensor, share: float) -> Tensor:
-    """Whether an anchor of a position (H, W) has, with any box, more than ``share`` of that box's best IoU.
+    """Return the positions (H, W), boolean, with an anchor whose IoU with any box is above ``share`` times that box's best.
 
     On a grid an anchor's left and right depend on its column alone, its top and bottom on its row.  So
     overlaps are products of a row's and a column's part, and so is the best of them; and with the areas

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, View, align_convs
+from methods.alignment import align_convs
+from methods.contract import BaseMethod, Batch, Channels, View
 
 
 class Method(BaseMethod):

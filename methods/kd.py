@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, DenseHead, View, require_equal_channels
+from methods.alignment import require_equal_channels
+from methods.contract import BaseMethod, Batch, Channels, DenseHead, View
 
 ROLES = ("predictions", "logits")
 

@@ -16,18 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import (
-    BaseMethod,
-    BasePrior,
-    Batch,
-    Channels,
-    Levels,
-    Picture,
-    RoiHead,
-    View,
-    align_convs,
-    require_equal_channels,
-)
+from methods.alignment import align_convs, require_equal_channels
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Levels, Picture, RoiHead, View
 
 _DICE_EPS = 1e-12  # added to each mask's squared norm, as in the source
 # The box outputs that a head has, by the value of ``box_loss``.
@@ -67,7 +57,7 @@ def pooled_conv3x3(feature_NCHW: Tensor, weight_OC33: Tensor, bias_O: Tensor) ->
     """
 
     def three_sums(values: Tensor) -> Tensor:
-        """Sums over the last axis without its last entry, over all, and without its first: (..., 3)."""
+        """Add up over the last axis without its last entry, over all, and without its first: (..., 3)."""
         total = values.sum(-1)
         return torch.stack((total - values[..., -1], total, total - values[..., 0]), dim=-1)
 
@@ -227,7 +217,7 @@ class Method(BaseMethod):
         return losses
 
     def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
-        """The teacher's masks, one column per token."""
+        """Teacher's masks, one column per token."""
         levels = zip(self.mask_modules, teacher.features["neck"], strict=True)
         return {"masks": mask_picture(tuple(tokens.masks(feature_NCHW) for tokens, feature_NCHW in levels), "features")}
 

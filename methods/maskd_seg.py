@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, Picture, View, require_equal_channels
+from methods.alignment import require_equal_channels
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Picture, View
 from methods.maskd import dice_overlap, mask_picture, masked_error, token_masks
 
 _EPS = 1e-5  # added to each mask's sum, as in the source
@@ -103,5 +104,5 @@ class Method(BaseMethod):
         }
 
     def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
-        """The teacher's masks, one column per token."""
+        """Teacher's masks, one column per token."""
         return {"masks": mask_picture((token_masks(self.mask_token, teacher.features["logits"][0]),), "class logits")}

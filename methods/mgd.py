@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, Levels, Picture, View, align_convs
+from methods.alignment import align_convs
+from methods.contract import BaseMethod, Batch, Channels, Levels, Picture, View
 
 
 def restoration_error(restored_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def keep_mask(shape_N1HW: tuple[int, int, int, int], share_masked: float, genera
 
 
 def generation_block(width: int) -> nn.Sequential:
-    """What restores a masked feature: two 3x3 convolutions with a ReLU between them."""
+    """Build the generation block that restores a masked feature: two 3x3 convolutions with a ReLU between them."""
     return nn.Sequential(
         nn.Conv2d(width, width, kernel_size=3, padding=1),
         nn.ReLU(inplace=True),
@@ -96,7 +97,7 @@ class Method(BaseMethod):
         return {"loss_mgd": self.alpha * torch.stack(errors).sum()}
 
     def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
-        """The student's masked feature, the restored one, and the teacher's."""
+        """Student's masked feature, the restored one, and the teacher's."""
         maps = (view.features["neck"][: self.num_levels] for view in (student, teacher))
         levels = (
             (block, align(student_NCHW), teacher_NCHW)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.contract import BaseMethod, Batch, Channels, Picture, View, align_convs, require_equal_channels
+from methods.alignment import align_convs, require_equal_channels
+from methods.contract import BaseMethod, Batch, Channels, Picture, View
 from methods.cwd import channel_kl
 from methods.mgd import generation_block, restoration_error, restoration_picture, restore
 
@@ -55,7 +56,7 @@ class Method(BaseMethod):
         return losses
 
     def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
-        """The student's masked map, the restored one, and the teacher's."""
+        """Student's masked map, the restored one, and the teacher's."""
         student_NCHW, teacher_NCHW = (view.features["backbone"][-1] for view in (student, teacher))
         levels = [(self.generation, self.align(student_NCHW), teacher_NCHW)]
         return {"features": restoration_picture(levels, self.share_masked, generator)}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, View, require_equal_channels, standardise
+from methods.alignment import require_equal_channels, standardise
+from methods.contract import BaseMethod, Batch, Channels, View
 
 _EPS = 1e-6  # added to each deviation, as in the source
 

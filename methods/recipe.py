@@ -1,5 +1,6 @@
 """The schema of a method's recipe: its hyper-parameters as published, and where they come from."""
 
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
@@ -7,6 +8,30 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = bool | int | float | str
 _LEAST_CHOICES = 2
+
+
+@dataclass(frozen=True)
+class ResolvedPart:
+    """A method as one cell runs it, alone or beside others; what a recipe says at a pair's head and scale.
+
+    Args:
+        name: of the recipe.
+        code: module under ``methods``.
+        hparams: values by name.
+        inherits: modules that the student takes over from the teacher.
+        teacher: untrained for random weights.
+    """
+
+    name: str
+    code: str
+    hparams: dict[str, Any]
+    inherits: list[str]
+    teacher: Literal["trained", "untrained"] = "trained"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fields as MMEngine's configs and resolved files hold them; a trained teacher is not mentioned."""
+        named = {"name": self.name, "code": self.code, "hparams": self.hparams, "inherits": self.inherits}
+        return named | ({} if self.teacher == "trained" else {"teacher": self.teacher})
 
 
 class _Frozen(BaseModel):
@@ -21,7 +46,7 @@ class Paper(_Frozen):
     venue: str
 
 
-class Source(_Frozen):
+class Repository(_Frozen):
     """The authors' code: a repository at a commit."""
 
     repo: str
@@ -31,14 +56,14 @@ class Source(_Frozen):
 
 
 class Deviation(_Frozen):
-    """Where this suite does otherwise than the source, and why."""
+    """Difference of this suite from the source, with its reason."""
 
     what: str
     why: str
 
 
 class PriorTraining(_Frozen):
-    """How long and how fast a prior is learned; the rate falls by a cosine to 1e-6."""
+    """Schedule of an auxiliary module; the learning rate falls by a cosine to 1e-6."""
 
     iterations: int = Field(ge=1)
     lr: float = Field(gt=0)
@@ -48,16 +73,16 @@ class PriorTraining(_Frozen):
 
 
 class PriorRecipe(_Frozen):
-    """What the stage ``masks`` needs to know."""
+    """Auxiliary module of a method, trained by stage ``masks``."""
 
     hparams: dict[str, Value]
     training: PriorTraining
 
 
-class Range(_Frozen):
-    """Where stage ``tune`` may look for a better value of a hyper-parameter; exactly one of the three is given.
+class TunableRange(_Frozen):
+    """Search range of a hyper-parameter in stage ``tune``; exactly one of the three is given.
 
-    A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a share's are
+    A weight's useful size differs by head and tier, so its bounds are multiples of the value in force; a ratio's are
     its own. A value of 0 is a term that is switched off: multiples leave it off.
     """
 
@@ -67,7 +92,7 @@ class Range(_Frozen):
     scale: Literal["log", "linear"] | None = Field(default=None, description="between the bounds; log where they are multiples")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Range":
+    def _one_kind(self) -> "TunableRange":
         given = [bounds for bounds in (self.times, self.between, self.choices) if bounds is not None]
         if len(given) != 1:
             raise ValueError("give one of times, between and choices")
@@ -117,7 +142,7 @@ class Override(_Frozen):
     """
 
     scale: Literal["published", "reduced"] | None = None
-    head: str | None = Field(default=None, description="a pair's head family")
+    head: str | None = Field(default=None, description="a pair's head type")
     pair: str | None = None
     combined_with: str | None = Field(default=None, description="another method's recipe, in a combination of the two")
     hparams: dict[str, Value] = Field(default_factory=dict)
@@ -139,7 +164,7 @@ class Recipe(_Frozen):
 
     title: str
     paper: Paper | None
-    source: Source | None
+    source: Repository | None
     code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
     hparams: dict[str, Value]
     reduced: dict[str, Conversion] = Field(
@@ -149,7 +174,7 @@ class Recipe(_Frozen):
     teacher: Literal["trained", "untrained"] = Field(
         default="trained", description="untrained: random weights, another draw each seed, for a placebo that can teach nothing"
     )
-    tunable: dict[str, Range] = Field(
+    tunable: dict[str, TunableRange] = Field(
         default_factory=dict, description="hyper-parameters that stage tune may change, and how far"
     )
     prior: PriorRecipe | None = None

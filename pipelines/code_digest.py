@@ -12,11 +12,12 @@ from pathlib import Path
 
 # Their results are in the resolved settings, or are no part of a training's or an evaluation's numbers.
 _WITHOUT_EFFECT = frozenset({
-    "benchmarks.catalogue",  # this and the next four: which files a data set has; their digest is in its manifest
-    "benchmarks.content",
-    "benchmarks.datasets",
+    "benchmarks.content",  # this and the next: which files a data set has; their digest is in its manifest
+    "benchmarks.dataset",  # of a record what reaches a config is resolved
     "benchmarks.manifest",
+    "benchmarks.metrics",  # a pair's own record is resolved
     "benchmarks.own",
+    "benchmarks.published_data",
     "benchmarks.pair",  # schemas; their values are resolved
     "benchmarks.tier",
     "methods.recipe",

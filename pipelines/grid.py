@@ -1,10 +1,11 @@
 """The schema of params.yaml."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
-from benchmarks.datasets import OwnData
+from benchmarks.dataset import CheckableName
+from benchmarks.published_data import OwnData
 from pipelines.tuning.params import Id, Rows, TuningParams
 
 
@@ -20,7 +21,7 @@ class Grid(BaseModel):
         default_factory=list,
         description="of the baseline, which all rows of a pair are compared with; those of the grid if empty",
     )
-    data: dict[Literal["coco", "voc", "cityscapes"], str] = Field(
+    data: dict[CheckableName, str] = Field(
         default_factory=dict, description="folders of published data sets; the environment's KD_COCO etc. come first"
     )
     batch_size: int | None = Field(

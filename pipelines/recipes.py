@@ -2,13 +2,13 @@
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.pair import Pair
-from methods.recipe import Conversion, Override, PriorRecipe, PriorTraining, Recipe
+from methods.recipe import Conversion, Override, PriorRecipe, PriorTraining, Recipe, ResolvedPart
 from pipelines.conversion import converted
 from pipelines.params import load_grid, load_pair, load_recipe, load_tier
 
@@ -45,7 +45,7 @@ class Part:
         """The class ``Method`` of ``methods/<code>.py``."""
         return importlib.import_module(f"methods.{self.code}").Method
 
-    def resolve(self, pair_name: str, head: str, tier_name: str) -> tuple[dict[str, Any], list[str]]:
+    def resolve(self, pair_name: str, head: str, tier_name: str) -> tuple[ResolvedPart, list[str]]:
         """Return the values of the distilling model, ``{name, code, hparams, inherits}``, and the reasons that change the recipe's.
 
         An override all of whose values a later one replaces is no reason.
@@ -64,8 +64,7 @@ class Part:
         found = self.conversions(pair_name, head, tier_name)
         hparams |= {key: value for key, (value, _) in found.items()}
         why += [reason for _, reason in found.values()]
-        part = {"name": self.name, "code": self.code, "hparams": hparams, "inherits": inherits}
-        return part | ({} if self.recipe.teacher == "trained" else {"teacher": self.recipe.teacher}), why
+        return ResolvedPart(self.name, self.code, hparams, inherits, self.recipe.teacher), why
 
     def conversions(self, pair_name: str, head: str, tier_name: str) -> dict[str, tuple[Any, str]]:
         """Return the values that a tier with reduced models has in place of published ones, each with its reason; else none."""
@@ -167,15 +166,15 @@ def auxiliary_of(method_name: str) -> Part | None:
     return next((part for part in load_parts(method_name) if part.recipe.prior is not None), None)
 
 
-def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> tuple[list[dict[str, Any]], str]:
+def cell_parts(method_name: str, pair_name: str, pair: Pair, tier_name: str) -> tuple[list[ResolvedPart], str]:
     """Return the parts of the distilling model, and the origin of their values."""
     resolved = [(part.name, *part.resolve(pair_name, pair.head, tier_name)) for part in load_parts(method_name)]
     origins = [f"{name}: {reason}" if "+" in method_name else reason for name, _, why in resolved for reason in why]
     if load_tier(tier_name).model is not None:
         origins += [
-            f"the authors' {name} starts from the teacher's {' and '.join(part['inherits'])}, which a scaled tier does not"
+            f"the authors' {name} starts from the teacher's {' and '.join(part.inherits)}, which a scaled tier does not"
             for name, part, _ in resolved
-            if part["inherits"]
+            if part.inherits
         ]
     return [part for _, part, _ in resolved], "; ".join(origins) or "published"
 
@@ -199,39 +198,39 @@ def cell_config(method_name: str, pair_name: str, pair: Pair, tier_name: str) ->
     return changes
 
 
-def trained_as(parts: list[dict[str, Any]]) -> "Training":
+def trained_as(parts: list[ResolvedPart]) -> "Training":
     """Return the changes of the student's own training by a method, or by the first of several."""
     from methods.contract import Training  # noqa: PLC0415 (torch takes seconds, and most users of recipes need none)
 
     if not parts:
         return Training()
-    found = importlib.import_module(f"methods.{parts[0]['code']}").Method.trained_as(parts[0]["hparams"])
+    found = importlib.import_module(f"methods.{parts[0].code}").Method.trained_as(parts[0].hparams)
     return cast("Training", found)
 
 
-def flat_hparams(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def flat_hparams(parts: list[ResolvedPart]) -> dict[str, Any]:
     """Return all hyper-parameters by name; a combination's carry the name of their part."""
     if len(parts) == 1:
-        return dict(parts[0]["hparams"])
-    return {f"{part['name']}.{key}": value for part in parts for key, value in part["hparams"].items()}
+        return dict(parts[0].hparams)
+    return {f"{part.name}.{key}": value for part in parts for key, value in part.hparams.items()}
 
 
-def with_hparams(parts: list[dict[str, Any]], values: dict[str, Any]) -> list[dict[str, Any]]:
+def with_hparams(parts: list[ResolvedPart], values: dict[str, Any]) -> list[ResolvedPart]:
     """Return the parts with some hyper-parameters replaced, named as :func:`flat_hparams` names them."""
     unknown = values.keys() - flat_hparams(parts).keys()
     if unknown:
-        raise ValueError(f"{'+'.join(part['name'] for part in parts)} has no hyper-parameter {', '.join(sorted(unknown))}")
-    prefix = {part["name"]: "" if len(parts) == 1 else f"{part['name']}." for part in parts}
+        raise ValueError(f"{'+'.join(part.name for part in parts)} has no hyper-parameter {', '.join(sorted(unknown))}")
+    prefix = {part.name: "" if len(parts) == 1 else f"{part.name}." for part in parts}
     return [
-        {**part, "hparams": {key: values.get(prefix[part["name"]] + key, value) for key, value in part["hparams"].items()}}
+        replace(part, hparams={key: values.get(prefix[part.name] + key, value) for key, value in part.hparams.items()})
         for part in parts
     ]
 
 
-def needed_inputs(parts: list[dict[str, Any]]) -> list[str]:
+def needed_inputs(parts: list[ResolvedPart]) -> list[str]:
     """Return the inputs that the parts need with these hyper-parameters, each once."""
     inputs: Iterator[str] = (
-        name for part in parts for name in importlib.import_module(f"methods.{part['code']}").Method.roles(part["hparams"])
+        name for part in parts for name in importlib.import_module(f"methods.{part.code}").Method.roles(part.hparams)
     )
     return list(dict.fromkeys(inputs))
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dataset import datasets
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Model, Pair
 from benchmarks.tier import ModelScale
 from pipelines import layout
@@ -88,10 +90,10 @@ def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
     """Return the settings and code of a student under a method, but for its seed."""
     pair = load_pair(pair_name)
     parts, _ = cell_parts(method, pair_name, pair, grid.tier)
-    modules = [f"methods.{part['code']}" for part in parts]
+    modules = [f"methods.{part.code}" for part in parts]
     return {
         **_setting(grid, pair),
-        "parts": parts,
+        "parts": [part.as_dict() for part in parts],
         "config": cell_config(method, pair_name, pair, grid.tier),
         "code": code_of([*_TRAINING, "pipelines.stages.distill", *modules], without=_unused(pair)),
     }
@@ -132,6 +134,8 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
     ).model_dump(exclude={"heads"})
     of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "batch_size", "reported"})
     return {
+        "dataset": datasets()[pair.dataset].for_configs() if tier.data == "published" else None,
+        "metric": METRICS[pair.metric].as_json(),
         "pair": {**of_pair, "modules": pair.modules, "teacher": _model(pair.teacher), "student": _model(pair.student)},
         "tier": {
             "data": tier.data,

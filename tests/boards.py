@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+from benchmarks.metrics import METRICS
 from reports.schemas.reported import ReportedResult
 from reports.schemas.run import Ap, Cost, Data, Metrics, Reading, Run, Segmentation
 from reports.schemas.study import SearchRange, Study, Trial
@@ -21,13 +22,14 @@ def result(metric, score, method="none", seed=0, data="d", **run):
         "mask AP": {"box": Ap(AP=2.0, **others), "mask": Ap(AP=score, **others)},
         "mIoU": {"seg": Segmentation(mIoU=score, mAcc=95.0, aAcc=96.0, foreground=61.2)},
     }
+    found = kinds.get(metric) or {"scores": {METRICS[metric].key: score}}
     reads = {} if metric == "mIoU" else {"reading": Reading(found=97.0, right=64.6)}
     stage = "distill" if method else "teacher"
     identity = {"stage": stage, "tier": "mini", "pair": "pair", "method": method, "seed": seed, "weights_sha256": "0"}
     record = {"status": "done", "cost": COST, "data": Data(name="scenes", digest=data), **identity, **run}
     return Result(
         Run(**record),
-        Metrics(num_images=1, weights_sha256="0", metric=metric, score=score, **kinds[metric], **reads),
+        Metrics(num_images=1, weights_sha256="0", metric=metric, score=score, **found, **reads),
         "1",
         "2",
         "t",
@@ -45,7 +47,16 @@ def made_up(metric="box AP", title="A pair", teacher=None, scores=None, reported
     tuned = {"mgd/tuned": "MGD, tuned"} if "mgd/tuned" in (cells or {}) else {}
     made = {m: RowRecords([result(metric, score, m, seed) for seed, score in enumerate(of)]) for m, of in scores.items()}
     return table(
-        PairInfo(name, title, "detection", metric, "Cityscapes" if metric == "mIoU" else "COCO", "1x", "the teacher"),
+        PairInfo(
+            name,
+            title,
+            "detection",
+            metric,
+            "Cityscapes" if metric == "mIoU" else "COCO",
+            "1x",
+            "the teacher",
+            curve_key=METRICS[metric].curve_key,
+        ),
         {"none": "none (control)", "mgd": "MGD", **tuned, "cwd": "CWD"},
         teacher=teacher or result(metric, 20.0, None),
         records=made | (cells or {}),

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.catalogue import CATALOGUE, Archive
-from benchmarks.datasets import check_published
+from benchmarks.dataset import Archive, datasets
+from benchmarks.published_data import check_published
 from pipelines.engine import archives
 from pipelines.engine.archives import complete, unpack
 from tests import trees
@@ -59,8 +59,8 @@ def published(tmp_path, monkeypatch):
         archive("annotations.zip", "annotations/", wanted="annotations/instances_"),
     )
     voc = tuple(archive(f"VOC{year}.tar", f"VOCdevkit/VOC{year}") for year in (2007, 2012))
-    monkeypatch.setitem(CATALOGUE, "coco", replace(CATALOGUE["coco"], archives=coco))
-    monkeypatch.setitem(CATALOGUE, "voc", replace(CATALOGUE["voc"], archives=voc))
+    monkeypatch.setitem(datasets(), "coco", replace(datasets()["coco"], archives=coco))
+    monkeypatch.setitem(datasets(), "voc", replace(datasets()["voc"], archives=voc))
     yield server.asked
     server.shutdown()
     server.server_close()
@@ -119,8 +119,8 @@ def test_an_interrupted_unpacking_goes_on(published, tmp_path, monkeypatch):
 def test_a_full_disk(published, tmp_path, monkeypatch):
     """Said before anything is fetched, with how much is missing: archives and what they unpack to."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=600 * 2**20))
-    huge = tuple(replace(archive, unpacked=2 * 10**9) for archive in CATALOGUE["coco"].archives)
-    monkeypatch.setitem(CATALOGUE, "coco", replace(CATALOGUE["coco"], archives=huge))
+    huge = tuple(replace(archive, unpacked=2 * 10**9) for archive in datasets()["coco"].archives)
+    monkeypatch.setitem(datasets(), "coco", replace(datasets()["coco"], archives=huge))
     line = refused(complete, "coco", tmp_path / "root")
 
     assert "6000 MB do not fit" in line

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks.reported import Figure, Registry, Settings
+from benchmarks.reported import Registry, RegistryEntry, Settings
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_yaml
 from pipelines.reporting.comparability import check_comparable, contradictions, settings_here, split_differs
@@ -157,7 +157,7 @@ def record(**changes):
         "id": "a-b", "pair": "p", "what": "method", "method": "mgd", "metric": "box AP", "value": 41.0, "baseline": 38.0,
         "source": "table 1", "read": "verbatim", "comparable": True,
     }  # fmt: skip
-    return Figure.model_validate({**base, **changes})
+    return RegistryEntry.model_validate({**base, **changes})
 
 
 OTHER = {"comparable": False, "differs": [{"kind": "teacher", "why": "the 3x one"}]}

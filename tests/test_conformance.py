@@ -22,7 +22,7 @@ def variants():
     for name in METHODS:
         (part,) = load_parts(name)
         for head, taps in TAPS.items():
-            hparams = part.resolve("any", head, "paper")[0]["hparams"]
+            hparams = part.resolve("any", head, "paper")[0].hparams
             if set(part.method.roles(hparams)) <= taps.keys():
                 found.append(pytest.param(name, head, hparams, id=f"{name}-{head}"))
     return found
@@ -131,7 +131,7 @@ def test_a_composition_is_its_parts_side_by_side():
     """Each part's losses under their own names, with their own weights."""
     case, built, expected = Case(), {}, {}
     for name in ("crosskd", "pkd", "fitnet"):
-        built[name] = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0]["hparams"], case)
+        built[name] = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0].hparams, case)
         expected |= built[name](case.student, case.teacher, case.batch)
     joined = Composition(built)
     losses = joined(case.student, case.teacher, case.batch)
@@ -146,7 +146,7 @@ def test_a_composition_is_its_parts_side_by_side():
 def test_a_batch_of_two_is_the_mean_of_batches_of_one(name):
     """Methods whose formula is a mean over images; others normalise over the batch or draw for it."""
     case, singles = Case(boxes="some", num_images=2), []
-    method = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0]["hparams"], case)
+    method = build(name, load_parts(name)[0].resolve("any", "gfl", "paper")[0].hparams, case)
     whole = method(case.student, case.teacher, case.batch)
     for image in range(2):
         part = slice(image, image + 1)

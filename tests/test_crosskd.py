@@ -17,7 +17,7 @@ from pipelines.recipes import load_parts
 from tests.test_heads import BOX_CONV, CLASS_CONV, FAMILIES, NUM_CLASSES, POSITIONS, batch, detector, frozen, generator
 from tests.views import CASES, Case, assert_exact
 
-PUBLISHED = {family: load_parts("crosskd")[0].resolve("any", family, "paper")[0]["hparams"] for family in FAMILIES}
+PUBLISHED = {family: load_parts("crosskd")[0].resolve("any", family, "paper")[0].hparams for family in FAMILIES}
 UNRECTIFIED = load_parts("crosskd_unrectified")[0]
 VARIANTS = PUBLISHED | {
     "unrectified": PUBLISHED["gfl"] | {"rectified": False},
@@ -407,7 +407,7 @@ def test_single_precision_differs_by_rounding_alone(family):
 def test_the_recipe_is_the_official_form_and_the_variant_another(family, double_samples):
     """Rectified in the recipe of every head; the variant differs in nothing else, and on a detector in every loss."""
     student, teacher = detector(family, seed=2).double().train(), frozen(detector(family, seed=1).double())
-    other = UNRECTIFIED.resolve("any", family, "paper")[0]["hparams"]
+    other = UNRECTIFIED.resolve("any", family, "paper")[0].hparams
     found, different = (
         losses_by_method(family, hparams, student, teacher, *double_samples) for hparams in (PUBLISHED[family], other)
     )

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import manifest
-from benchmarks.catalogue import CATALOGUE
-from benchmarks.datasets import check_published, compare_with_earlier, data_root, identity, write_manifest
+from benchmarks.dataset import _record, checkable, datasets
+from benchmarks.pair import Pair
+from benchmarks.published_data import check_published, compare_with_earlier, data_root, identity, write_manifest
+from pipelines.grid import Grid
 from tests import trees
-from tests.conftest import read
+from tests.conftest import ROOT, read
 from tests.trees import edit, label_map, refused, small_catalogue
 
 MAKE = {"coco": trees.coco, "voc": trees.voc, "cityscapes": trees.cityscapes}
@@ -37,14 +39,14 @@ def test_catalogue_agrees_with_the_frameworks():
     known = {"coco": CocoDataset, "voc": VOCDataset, "cityscapes": CityscapesDataset}
 
     assert {name: len(dataset.METAINFO["classes"]) for name, dataset in known.items()} == {
-        name: published.num_classes for name, published in CATALOGUE.items()
+        name: datasets()[name].num_classes for name in checkable()
     }
 
 
 def test_catalogue_states_the_published_counts():
     """The data sets' own figures; and a digest of the right length for each archive and annotation file."""
-    counts = {name: {split: part.num_images for split, part in entry.splits.items()} for name, entry in CATALOGUE.items()}
-    coco, voc = CATALOGUE["coco"], CATALOGUE["voc"]
+    counts = {name: {split: part.num_images for split, part in datasets()[name].splits.items()} for name in checkable()}
+    coco, voc = datasets()["coco"], datasets()["voc"]
 
     assert counts == {
         "coco": {"train": 118287, "val": 5000},
@@ -105,7 +107,7 @@ def test_what_is_missing_and_where_to_get_it(small, tmp_path, name, gone, told):
     line = refused(check_published, name, root)
 
     assert str(root) in line
-    assert CATALOGUE[name].layout in line
+    assert datasets()[name].layout in line
     for part in told:
         assert part in line
     assert ("train2017.zip" in line) == gone.startswith("train2017")
@@ -117,7 +119,7 @@ def test_a_root_that_is_not_there(small, tmp_path):
     line = refused(check_published, "coco", tmp_path / "typo")
 
     assert re.search(rf"{tmp_path / 'typo'}.* no folder.*train2017 has 0 of 3 images", line)
-    assert all(archive.url in line for archive in CATALOGUE["coco"].archives)
+    assert all(archive.url in line for archive in datasets()["coco"].archives)
 
 
 def test_cityscapes_without_train_ids(small, tmp_path):
@@ -136,11 +138,12 @@ def test_an_annotation_file_that_is_not_the_published_one(small, tmp_path):
     root = trees.coco(tmp_path)
     edit(root / "annotations/instances_train2017.json", lambda coco: coco["annotations"][0].update(bbox=[1, 1, 3, 0]))
     digests = {
-        f: hashlib.sha256((root / f).read_bytes()).hexdigest() for f in [s.annotations for s in CATALOGUE["coco"].splits.values()]
+        f: hashlib.sha256((root / f).read_bytes()).hexdigest()
+        for f in [s.annotations for s in datasets()["coco"].splits.values()]
     }
     assert "has no area" in refused(check_published, "coco", root)
 
-    small.setitem(CATALOGUE, "coco", replace(CATALOGUE["coco"], sha256=digests))
+    small.setitem(datasets(), "coco", replace(datasets()["coco"], sha256=digests))
     assert check_published("coco", root).num_images == {"train": 3, "val": 2}
 
     edit(root / "annotations/instances_val2017.json", lambda coco: coco.update(info="edited"))
@@ -294,3 +297,67 @@ def test_an_interrupted_writing_leaves_the_earlier_manifest(prepared, monkeypatc
         write_manifest(folder, [found])
 
     assert (folder / "manifest.json").read_bytes() == before
+
+
+# --- a data set is one record ------------------------------------------------------------------------------------------------
+
+OTHER = """
+title: Other
+format: label_maps
+variable: KD_OTHER
+layout: images/ and maps/
+num_classes: 19
+image_suffix: _leftImg8bit.png
+label_suffix: _gtFine_labelTrainIds.png
+config_root: data/cityscapes/
+truth: gtFine/val
+splits:
+  train: {images: leftImg8bit/train, annotations: gtFine/train, num_images: 3}
+  val: {images: leftImg8bit/val, annotations: gtFine/val, num_images: 2}
+held_out: 1
+account: ask its authors
+margins: [{metric: mIoU, margin: 0.4, planning_sd: 0.2, why: made up for a test}]
+"""
+
+
+def test_a_new_data_set_is_a_record_alone(monkeypatch, tmp_path):
+    """One YAML file: a pair on it is checked, composed, parted for trials, counted, and has its title and margin."""
+    from pipelines.engine.compose import compose_training  # noqa: PLC0415 (seconds)
+    from pipelines.engine.data_configs import data_source  # noqa: PLC0415
+    from pipelines.engine.holdout import hold_out  # noqa: PLC0415
+    from pipelines.engine.setting import Setting  # noqa: PLC0415
+    from pipelines.estimation.lengths import num_images, trial_images  # noqa: PLC0415
+    from pipelines.params import load_pair, load_tier  # noqa: PLC0415
+    from pipelines.reporting.collect import margins  # noqa: PLC0415
+
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "other.yaml").write_text(OTHER)
+    monkeypatch.setitem(datasets(), "other", _record(tmp_path / "other.yaml"))
+    root, tier = trees.cityscapes(tmp_path / "tree"), load_tier("paper")
+    pair = Pair.model_validate({**load_pair("pspnet_r101_pspnet_r18").model_dump(), "dataset": "other"})
+    grid = Grid(tier="paper", grid={"pair": ["none"]}, seeds=1, data={"other": str(root)})
+    at = Setting(pair, tier, data_source(pair, tier, tmp_path, roots=grid.data))
+    config = compose_training(at, "student", seed=0)
+    hold_out(config, at, tmp_path)
+
+    assert check_published("other", root).num_images == {"train": 3, "val": 2}
+    assert config.val_dataloader.dataset.ann_file.startswith(f"{tmp_path}/other-")
+    assert trial_images(tier, pair, num_images(tier, pair, tmp_path)) == (2, 1, 2)
+    assert margins()["Other", "mIoU"].margin == 0.4
+    assert "export KD_OTHER=" in refused(data_root, "other", {})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("held_outs: 1", r"held_outs: "),
+        ("margins: [{metric: IoU, margin: 1, planning_sd: 1, why: x}]", r"margins\.0\.metric: Input should be 'box AP'"),
+        ("splits: {train: {}}", r"splits\.train\.images: Field required"),
+    ],
+)
+def test_a_wrong_record_is_one_line(tmp_path, change, told):
+    """The file and the key."""
+    (tmp_path / "other.yaml").write_text(f"title: Other\n{change}\n")
+
+    with pytest.raises(ValueError, match=rf"^benchmarks/datasets/other\.yaml: .*{told}"):
+        _record(tmp_path / "other.yaml")

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from benchmarks.dataset import datasets
 from pipelines.grid import Grid
 from pipelines.params import load_yaml
 from pipelines.reporting.collect import collect_leaderboard, margins
@@ -218,13 +220,13 @@ def test_margins_are_declared_for_what_is_judged(monkeypatch):
     assert all(len(margin.why) > 20 for margin in margins().values())
 
 
-def test_two_margins_for_one_question(tmp_path):
+def test_two_margins_for_one_question(monkeypatch):
     """One line."""
-    path = tmp_path / "margins.yaml"
-    path.write_text("- {dataset: A, metric: m, margin: 1, planning_sd: 1, why: w}\n" * 2)
+    coco = datasets()["coco"]
+    monkeypatch.setitem(datasets(), "coco", replace(coco, margins=coco.margins * 2))
 
-    with pytest.raises(ValueError, match=r"margins\.yaml: .*twice"):
-        margins(path)
+    with pytest.raises(ValueError, match="a data set and metric have two margins"):
+        margins()
 
 
 def test_a_published_record_without_source_is_one_line(tmp_path):

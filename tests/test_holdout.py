@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 
-from benchmarks.datasets import check_own, check_published, write_manifest
+from benchmarks.dataset import datasets
+from benchmarks.published_data import check_own, check_published, write_manifest
 from pipelines.engine import holdout
 from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.data_configs import data_source, dicts
@@ -202,7 +204,7 @@ def test_numbers():
 @pytest.mark.parametrize(("there", "most", "held"), [(4, 5000, 1), (23, 5000, 4), (40, 6, 6)])
 def test_coco_is_parted_by_digest(there, most, held, tmp_path, monkeypatch):
     """A fifth, or the most; each box goes with its image; classes and order stay; the order of the file is no matter."""
-    monkeypatch.setitem(holdout.HELD_OUT, "coco", most)
+    monkeypatch.setitem(datasets(), "coco", replace(datasets()["coco"], held_out=most))
     names = [f"{number:06d}.jpg" for number in range(there)]
     train, tune = coco_parts(tmp_path, names)
 
@@ -264,9 +266,9 @@ def test_cityscapes_as_published_gives_three_cities(tmp_path):
 
 def test_cities_by_hand():
     """A fifth of 260 is 52: of all threes 10 + 20 + 30 is nearest.  Of two cities one is taken, the nearer to 6 of 30."""
-    assert holdout._cities(Path("train"), Counter(a=30, b=200, c=10, d=20)) == {"a", "c", "d"}
-    assert holdout._cities(Path("train"), Counter(a=22, b=8)) == {"b"}
-    assert "images of 1 cities" in refused(holdout._cities, Path("train"), Counter(a=22))
+    assert holdout._cities(Path("train"), Counter(a=30, b=200, c=10, d=20), "cityscapes") == {"a", "c", "d"}
+    assert holdout._cities(Path("train"), Counter(a=22, b=8), "cityscapes") == {"b"}
+    assert "images of 1 cities" in refused(holdout._cities, Path("train"), Counter(a=22), "cityscapes")
 
 
 def test_too_few_images(tmp_path):

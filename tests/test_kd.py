@@ -11,7 +11,7 @@ from pipelines.recipes import load_parts
 from tests.views import CASES, Case, assert_exact
 
 (PART,) = load_parts("kd")
-DENSE, SEGMENTER = (PART.resolve("any", head, "paper")[0]["hparams"] for head in ("gfl", "segmenter"))
+DENSE, SEGMENTER = (PART.resolve("any", head, "paper")[0].hparams for head in ("gfl", "segmenter"))
 
 
 def build(hparams, case):

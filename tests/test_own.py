@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from benchmarks import own as own_module
-from benchmarks.datasets import OwnData, OwnSplit, check_own, identity, image_suffix, write_manifest
+from benchmarks.published_data import OwnData, OwnSplit, check_own, identity, image_suffix, write_manifest
 from tests import trees
 from tests.conftest import read
 from tests.trees import HEIGHT, WIDTH, edit, image, label_map, refused

@@ -15,7 +15,7 @@ from benchmarks.throughput import Complexity, Throughput
 from pipelines.commands.app import main
 from pipelines.estimation import completed, lengths
 from pipelines.estimation.estimate import make_estimate
-from pipelines.estimation.lengths import PUBLISHED_IMAGES, Images, Length, length_at, num_images, published_length
+from pipelines.estimation.lengths import Images, Length, length_at, num_images, published_images, published_length
 from pipelines.estimation.throughput import Speed, Speeds, known_speeds
 from pipelines.grid import Grid
 from pipelines.params import load_grid, load_tier
@@ -24,7 +24,7 @@ from pipelines.stage_list import write_stages
 from tests.conftest import METHODS, PAIR, ROOT, committed, copy_project, edit_yaml, renew
 from tests.conftest import tuning as small_tuning
 
-COCO = PUBLISHED_IMAGES["coco"]
+COCO = published_images("coco")
 SIZE = {"forward_gmac": 50, "parameters_m": 30, "backbone_parameters_m": 20}
 SIZES = {
     "train_px": [800, 1344],
@@ -117,7 +117,7 @@ def test_voc_is_repeated_three_times():
     """4 epochs over 3 x 16551 images, 3104 steps each."""
     model = Model(name="S", config="mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py")
 
-    assert published_length(model, 16, {}, PUBLISHED_IMAGES["voc"]).iterations == 4 * 3104
+    assert published_length(model, 16, {}, published_images("voc")).iterations == 4 * 3104
 
 
 def test_user_data_are_not_repeated_and_drop_the_last_batch():
@@ -131,7 +131,7 @@ def test_cityscapes_goes_by_iterations():
     """40000 steps whatever the number of images; validated every 4000."""
     model = Model(name="S", config="mmseg::pspnet/pspnet_r101-d8_4xb2-40k_cityscapes-512x1024.py")
 
-    assert published_length(model, 16, {}, PUBLISHED_IMAGES["cityscapes"]) == Length(40000, 16, 2, 10)
+    assert published_length(model, 16, {}, published_images("cityscapes")) == Length(40000, 16, 2, 10)
 
 
 def test_changes_of_pair_and_method_count():
@@ -608,16 +608,13 @@ def test_trials_are_as_long_as_stage_tune_makes_them(share, epochs):
     model = Model(name="S", config="mmseg::pspnet/pspnet_r101-d8_4xb2-40k_cityscapes-512x1024.py")
 
     assert config.train_cfg.max_epochs == lengths._part(12, share) == epochs
-    assert published_length(model, 16, {}, PUBLISHED_IMAGES["cityscapes"], fraction=share).iterations == share * 40000
+    assert published_length(model, 16, {}, published_images("cityscapes"), fraction=share).iterations == share * 40000
 
 
 def test_trials_find_as_many_images_as_are_held_out():
     """The plan's numbers are the engine's; scenes have a tune split."""
-    from pipelines.engine import holdout  # noqa: PLC0415 (seconds)
-
     tier, pair = load_tier("paper"), Pair.model_validate(a_pair())
 
-    assert lengths.HELD_OUT == holdout.HELD_OUT
     assert lengths.trial_images(tier, pair, Images(100_000, 9, 9)) == Images(95_000, 5000, 9)
     assert lengths.trial_images(load_tier("mini"), pair, Images(4400, 400, 1000)) == Images(4400, 400, 1000)
 
@@ -670,5 +667,5 @@ def test_lengths_are_read_without_the_framework():
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
 
-    assert lengths.PUBLISHED_IMAGES["coco"].train == 117266
+    assert lengths.published_images("coco").train == 117266
     assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from benchmarks.catalogue import CATALOGUE
+from benchmarks.dataset import datasets
 from benchmarks.synthetic import SceneSpec, write_scenes
 from pipelines.stages import prepare
 from tests import trees
@@ -26,7 +26,7 @@ PAIR = {
 def grid(tmp_path, monkeypatch):
     """A project folder with what the stage reads; the catalogue is small and no root is named."""
     small_catalogue(monkeypatch)
-    for published in CATALOGUE.values():
+    for published in datasets().values():
         monkeypatch.delenv(published.variable, raising=False)
     project = tmp_path / "project"
     shutil.copytree(ROOT / "benchmarks/tiers", project / "benchmarks/tiers")

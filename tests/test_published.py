@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.reported import Figure, Registry, digest
+from benchmarks.reported import Registry, RegistryEntry, digest
 from pipelines.params import load_pair, load_yaml
 from pipelines.reporting.registry import reported_results
 from tests.conftest import ROOT, run_stage
@@ -84,10 +84,10 @@ def of(figures, pair, what, metric):
 )
 def test_a_wrong_record_is_refused(changes, message):
     """Each says what is wrong."""
-    Figure.model_validate(figure())
+    RegistryEntry.model_validate(figure())
 
     with pytest.raises(ValidationError, match=message):
-        Figure.model_validate(figure(**changes))
+        RegistryEntry.model_validate(figure(**changes))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_report_shows_what_is_published():
         figure(id="a-theirs", value=37.0, method="-", other_method="FRS", comparable="-"),
         figure(id="a-teacher", value=44.0, what="teacher", method="-", baseline="-", comparable="-"),
     ]
-    found = reported_results([Figure.model_validate(record) for record in records], "p", "box AP")
+    found = reported_results([RegistryEntry.model_validate(record) for record in records], "p", "box AP")
 
     assert {name: [(f.value, f.gain) for f in entries] for name, entries in found.items()} == {
         "mgd": [(41.0, 3.0), (41.0, 4.0)],

@@ -1,10 +1,11 @@
 """The recipes against the pairs: what each method's authors ran where; nothing is built."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
-from benchmarks.pair import HeadFamily
+from benchmarks.pair import HeadType
 from pipelines import params
 from pipelines.conversion import converted
 from pipelines.params import load_pair, load_tier
@@ -44,7 +45,7 @@ def test_overrides_name_what_exists(method):
     check_recipe(part)
     for override in part.recipe.overrides:
         assert override.pair in (None, *RUNNABLE)
-        assert override.head in (None, *get_args(HeadFamily))
+        assert override.head in (None, *get_args(HeadType))
         assert override.pair is None or override.head in (None, load_pair(override.pair).head)
 
 
@@ -74,7 +75,7 @@ def test_inherited_modules_are_alike(pair_name):
     """Modules that a student starts from are configured alike in the teacher, apart from losses: weights can be copied."""
     pair = load_pair(pair_name)
     parts = {method: cell_parts(method, pair_name, pair, "paper")[0] for method in METHODS}
-    inheriting = {method: [name for part in found for name in part["inherits"]] for method, found in parts.items()}
+    inheriting = {method: [name for part in found for name in part.inherits] for method, found in parts.items()}
     teacher = changed(pair.teacher.config, pair.teacher.changes).model
     for method, modules in inheriting.items():
         if modules and impossible_reason(pair_name, pair, method, "paper") is None:
@@ -127,7 +128,7 @@ def _shape(config):
 )
 def test_published_values(method, pair, tier, expected):
     """As read in the authors' configs, whatever the overrides' order."""
-    hparams = cell_parts(method, pair, load_pair(pair), tier)[0][0]["hparams"]
+    hparams = cell_parts(method, pair, load_pair(pair), tier)[0][0].hparams
 
     assert {key: hparams[key] for key in expected} == expected
 
@@ -146,14 +147,14 @@ def test_pkd_beside_crosskd_has_the_weight_of_crosskds_authors(pair, weight, alo
     loaded = load_pair(pair)
     for name in ("crosskd+pkd", "pkd+crosskd"):
         parts, origin = cell_parts(name, pair, loaded, "paper")
-        values = next(part["hparams"] for part in parts if part["name"] == "pkd")
+        values = next(part.hparams for part in parts if part.name == "pkd")
 
         assert values == {"loss_weight": weight, "num_levels": 5}
         assert "pkd: jbwang1997/CrossKD at 87e156a4, configs/crosskd+pkd/crosskd+pkd_r50_" in origin
         assert "no config of PKD alone" not in origin
     (single,), _ = cell_parts("pkd", pair, loaded, "paper")
 
-    assert tuple(single["hparams"].values()) == alone
+    assert tuple(single.hparams.values()) == alone
     assert cell_parts("pkd+fitnet", pair, loaded, "paper")[0][0] == single
 
 
@@ -231,7 +232,7 @@ def test_mgd_weights_follow_the_number_of_terms():
         ("mgd_seg_feature", "pspnet_r101_pspnet_r18"): ((2e-5, 2048, 64 * 64), (128, 64)),
     }
     for (method, pair), ((alpha, channels, positions), (mini_channels, mini_positions)) in terms.items():
-        scaled = cell_parts(method, pair, load_pair(pair), "mini")[0][0]["hparams"]["alpha"]
+        scaled = cell_parts(method, pair, load_pair(pair), "mini")[0][0].hparams["alpha"]
 
         assert alpha * channels * positions == pytest.approx(scaled * mini_channels * mini_positions, rel=5e-3)
 
@@ -243,9 +244,9 @@ def test_the_placebo_is_its_method_but_for_the_teacher(pair_name, tier):
     pair = load_pair(pair_name)
     (own,), (placebo,) = (cell_parts(name, pair_name, pair, tier)[0] for name in ("crosskd", "crosskd_untrained"))
 
-    assert placebo == {**own, "name": "crosskd_untrained", "teacher": "untrained"}
+    assert placebo == replace(own, name="crosskd_untrained", teacher="untrained")
     assert cell_config("crosskd_untrained", pair_name, pair, tier) == cell_config("crosskd", pair_name, pair, tier)
-    assert "teacher" not in own
+    assert "teacher" not in own.as_dict()
 
 
 def test_values_follow_from_what_the_tier_is():
@@ -258,7 +259,7 @@ def test_values_follow_from_what_the_tier_is():
 
     def there(method, key):
         (part,) = load_parts(method)
-        values = cell_parts(method, "gfl_r101_r50", gfl, "paper")[0][0]["hparams"]
+        values = cell_parts(method, "gfl_r101_r50", gfl, "paper")[0][0].hparams
         return converted(key, values[key], part.recipe.reduced[key], values, gfl, other)[0]
 
     assert there("mgd", "alpha") == pytest.approx(2e-5 * 256 * 22400 / (96 * (16 + 4)), rel=1e-2)

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
-from methods.recipe import Range
+from methods.recipe import ResolvedPart, TunableRange
 from pipelines import params
 from pipelines.grid import Grid
 from pipelines.params import load_pair
@@ -14,7 +14,7 @@ from pipelines.recipes import impossible_reason, load_parts, with_hparams
 from pipelines.stages.check import check_tuning
 from pipelines.tuning.params import TuningParams
 from pipelines.tuning.space import as_record, distribution, search_space
-from reports.schemas.study import SearchRange as Searched
+from reports.schemas.study import SearchRange
 from tests.conftest import PAIR, ROOT, tuning
 from tests.published import RUNNABLE, read_once
 from tests.test_recipes import METHODS, TIERS
@@ -57,18 +57,20 @@ def test_bounds_are_multiples_of_what_is_in_force():
 
     assert start == {"alpha": 0.0284, "share_masked": 0.65}
     assert (space["alpha"].low, space["alpha"].high) == pytest.approx((0.00284, 0.284))
-    assert as_record(space)["share_masked"] == Searched(low=0.2, high=0.8, scale="linear")
+    assert as_record(space)["share_masked"] == SearchRange(low=0.2, high=0.8, scale="linear")
     assert as_record(space)["alpha"].scale == "log"
 
 
 def test_joined_methods_are_searched_together():
     """Names carry their part, and what is found goes back to it."""
     space, start = search_space(asked(grid={PAIR: ["crosskd+pkd"]}), "crosskd+pkd", PAIR, load_pair(PAIR), "paper")
-    parts = [{"name": "crosskd", "hparams": {"box_weight": 4.0}}, {"name": "pkd", "hparams": {"loss_weight": 10.0}}]
+    parts = [
+        ResolvedPart("crosskd", "crosskd", {"box_weight": 4.0}, []), ResolvedPart("pkd", "pkd", {"loss_weight": 10.0}, []),
+    ]  # fmt: skip
 
     assert set(space) == {"crosskd.class_weight", "crosskd.box_weight", "pkd.loss_weight"}
     assert start["crosskd.box_weight"] == 4.0
-    assert [part["hparams"] for part in with_hparams(parts, {"pkd.loss_weight": 6.0})] == [
+    assert [part.hparams for part in with_hparams(parts, {"pkd.loss_weight": 6.0})] == [
         {"box_weight": 4.0},
         {"loss_weight": 6.0},
     ]
@@ -90,7 +92,7 @@ def test_joined_methods_are_searched_together():
 )
 def test_distributions(bounds, value, expected):
     """A value's type decides: whole numbers stay whole."""
-    assert distribution("there", Range(**bounds), value) == expected
+    assert distribution("there", TunableRange(**bounds), value) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_distributions(bounds, value, expected):
 def test_ranges_that_do_not_fit_a_value(bounds, value, said):
     """One line that begins with where."""
     with pytest.raises(ValueError, match=r"^there: ") as caught:
-        distribution("there", Range(**bounds), value)
+        distribution("there", TunableRange(**bounds), value)
 
     assert said in str(caught.value)
 
@@ -130,7 +132,7 @@ def test_ranges_that_do_not_fit_a_value(bounds, value, said):
 def test_ranges_that_are_none(bounds, said):
     """Refused where they are read."""
     with pytest.raises(ValidationError) as caught:
-        Range(**bounds)
+        TunableRange(**bounds)
 
     assert said in str(caught.value)
 

@@ -11,6 +11,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
+from methods.recipe import ResolvedPart
 from pipelines.engine.hooks import RecorderHook, StoppedError
 from pipelines.engine.trial_schedule import ReportHook, shorten
 from pipelines.params import load_pair
@@ -181,7 +182,7 @@ def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_m
     def no_room(*_, **__):
         raise OSError(28, "No space left on device")
 
-    parts = [{"code": "mgd", "hparams": start}]
+    parts = [ResolvedPart("mgd", "mgd", start, [])]
     monkeypatch.setattr(trial, "prepare_process", lambda: None)
     monkeypatch.setattr(trial, "trial_config", lambda *_: SimpleNamespace(config=None, parts=parts, data=None))
     monkeypatch.setattr(trial, "train", no_room)

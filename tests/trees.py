@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.catalogue import CATALOGUE
+from benchmarks.dataset import datasets
 from benchmarks.own import OwnData, OwnSplit
 
 WIDTH, HEIGHT = 12, 8
@@ -74,12 +74,12 @@ def small_catalogue(patch: pytest.MonkeyPatch, **counts: int) -> None:
 
     Digests of the real files are left out: what a test makes has others.
     """
-    for name, published in CATALOGUE.items():
+    for name, published in datasets().items():
         splits = {
             split: replace(part, num_images=counts.get(name, 3) if "train" in split else 2)
             for split, part in published.splits.items()
         }
-        patch.setitem(CATALOGUE, name, replace(published, splits=splits, sha256={}))
+        patch.setitem(datasets(), name, replace(published, splits=splits, sha256={}))
 
 
 def coco(root: Path, classes: Sequence[str] = tuple(f"class {number}" for number in range(80))) -> Path:

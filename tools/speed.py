@@ -50,7 +50,7 @@ def setting(name: str) -> tuple[torch.nn.Module, Case]:
     """The built method, and student, teacher and batch at full size with the needed maps alone."""
     head, sizes = SETTINGS[name]
     part = load_parts(name)[0]
-    hparams = part.resolve("any", head, "paper")[0]["hparams"] | _HEAD_TERMS.get(name, {})
+    hparams = part.resolve("any", head, "paper")[0].hparams | _HEAD_TERMS.get(name, {})
     roles = part.method.roles(hparams)
     channels = 19 if sizes is LOGITS else 256
     case = Case(

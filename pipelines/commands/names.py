@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from rich import box
 from rich.table import Table
 
-from benchmarks.catalogue import CATALOGUE
-from benchmarks.pair import Metric
+from benchmarks.dataset import datasets
+from benchmarks.metrics import METRICS
 from pipelines.commands.terminal import console
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import method_title
@@ -64,12 +64,14 @@ def _tiers() -> list[tuple[str, ...]]:
 
 
 def _datasets() -> list[tuple[str, ...]]:
-    return [(name, f"{published.num_classes}", published.layout, published.variable) for name, published in CATALOGUE.items()]
+    return [
+        (name, f"{record.num_classes}", record.layout, record.variable) for name, record in datasets().items() if record.splits
+    ]
 
 
 def _metrics() -> list[tuple[str, ...]]:
     pairs = [load_pair(name) for name in all_pairs()]
-    return [(name, f"{sum(pair.metric == name for pair in pairs)}") for name in get_args(Metric)]
+    return [(name, f"{sum(pair.metric == name for pair in pairs)}") for name in METRICS]
 
 
 _LISTS: dict[str, tuple[Callable[[], list[tuple[str, ...]]], tuple[str, ...]]] = {

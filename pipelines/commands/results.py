@@ -7,7 +7,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.reported import Figure, Registry
+from benchmarks.reported import Registry, RegistryEntry
 from pipelines.commands.names import all_pairs
 from pipelines.commands.terminal import console
 from pipelines.params import load_yaml
@@ -16,7 +16,7 @@ _KINDS: tuple[Literal["teacher"], Literal["control"], Literal["method"]] = ("tea
 _TITLES = ("teacher", "baseline", "method")
 
 
-def overview(figures: list[Figure], pairs: list[str]) -> Table:
+def overview(figures: list[RegistryEntry], pairs: list[str]) -> Table:
     """Table of the number of results per pair, and of the suite's methods among them."""
     table = Table("pair", "results", *_TITLES, "of the suite's methods", title="reported results")
     for pair in pairs:
@@ -29,7 +29,7 @@ def overview(figures: list[Figure], pairs: list[str]) -> Table:
     return table
 
 
-def results_table(figures: list[Figure], title: str, *, settings: bool) -> Table:
+def results_table(figures: list[RegistryEntry], title: str, *, settings: bool) -> Table:
     """Table with one row per result: teachers, baselines, then methods by name; conflicting results in the last column."""
     where = ("setting",) if settings else ()
     table = Table(
@@ -71,11 +71,11 @@ def results_table(figures: list[Figure], title: str, *, settings: bool) -> Table
     return table
 
 
-def _pair_of(figure: Figure) -> str | None:
+def _pair_of(figure: RegistryEntry) -> str | None:
     return figure.pair or figure.place[0]
 
 
-def _comparable(figure: Figure) -> str:
+def _comparable(figure: RegistryEntry) -> str:
     """``yes``, or the differences of the suite's run at paper scale; empty where it has no such row."""
     if figure.comparable is None:
         return ""

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from benchmarks.catalogue import CATALOGUE, Archive
-from benchmarks.datasets import missing
+from benchmarks.dataset import Archive, datasets
+from benchmarks.published_data import missing
 from pipelines.engine.fetch import Download, fetch_many
 from pipelines.engine.progress import Progress
 from pipelines.engine.transfer import RefusedError, check_room
@@ -32,7 +32,7 @@ def complete(name: str, root: Path) -> None:
     Raises:
         ValueError: the disk has no room for archives and data, or an archive cannot be fetched or unpacked.
     """
-    archives = CATALOGUE[name].giving(list(missing(name, root)))
+    archives = datasets()[name].giving(list(missing(name, root)))
     if not archives:
         return
     with held(root / "archives") as folder:

@@ -5,12 +5,14 @@ replaces data (``data_configs.py``), models (``scaling.py``) and schedule (``sch
 Every function returns a config of its own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 import pipelines.engine.distiller  # noqa: F401 (registers the model of a cell)
+from benchmarks.metrics import METRICS
 from pipelines.engine.backbones import is_pretrained, published_side
 from pipelines.engine.data_configs import set_data
 from pipelines.engine.scaling import plain_norms, scaled_model, set_classes
@@ -54,7 +56,7 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int) -> Config:
     pair, tier = setting.pair, setting.tier
     config = compose_training(setting, "student", seed=seed, initialisation=cell.start, changes=cell.config)
     # Necks of reduced models have other shapes on both sides, so there all methods start from the same student.
-    parts = [part if tier.model is None else {**part, "inherits": []} for part in cell.parts]
+    parts = [part if tier.model is None else replace(part, inherits=[]) for part in cell.parts]
     change = trained_as(cell.parts)
     optimizer, loader = config.optim_wrapper.optimizer, config.train_dataloader
     optimizer.lr *= change.rate_times
@@ -75,7 +77,7 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int) -> Config:
         teacher_sha256=cell.teacher.sha256,
         hook_points=pair.modules,
         head=pair.head,
-        parts=parts,
+        parts=[part.as_dict() for part in parts],  # a config is of plain values
         auxiliary_weights=cell.auxiliary and str(cell.auxiliary.path),
         auxiliary_sha256=cell.auxiliary and cell.auxiliary.sha256,
         seed=seed,
@@ -97,16 +99,8 @@ def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path,
     config = base_config(setting, side, changes)
     config.load_from = str(weights)
     pair, origin = setting.pair, setting.origin
-    if pair.task == "segmentation":
-        config.test_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"], format_only=True, output_dir=str(predictions))
-    elif origin.name != "voc":
-        config.test_evaluator = ConfigDict(
-            type="CocoMetric",
-            ann_file=str(origin.truth()),
-            metric=["bbox", "segm"] if pair.metric == "mask AP" else "bbox",
-            format_only=True,
-            outfile_prefix=str(predictions),
-        )
+    if origin.published is None or not origin.published.keeps_evaluator:
+        config.test_evaluator = ConfigDict(METRICS[pair.metric].writer(str(origin.truth()), str(predictions)))
     return config
 
 

@@ -11,22 +11,16 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from benchmarks.catalogue import CATALOGUE
-from benchmarks.datasets import OwnData, data_root, image_suffix
+from benchmarks.dataset import Dataset, datasets
 from benchmarks.manifest import listing
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
+from benchmarks.published_data import OwnData, boxes_folder, data_root, image_suffix
 from benchmarks.synthetic import CLASSES
 from benchmarks.tier import Tier
 
 _META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 _EVAL_BATCH = 50  # images at a time while a reduced model is evaluated
-# Where the published configs look for their data sets.
-_PUBLISHED_ROOTS = {"coco": "data/coco/", "voc": "data/", "cityscapes": "data/cityscapes/"}
-_PUBLISHED_TRUTH = {
-    "coco": "annotations/instances_val2017.json",
-    "cityscapes": "gtFine/val",
-    "voc": "VOCdevkit/VOC2007/Annotations",
-}
 
 
 @dataclass(frozen=True)
@@ -48,6 +42,11 @@ class DataSource:
     splits: Mapping[str, tuple[str, str]]
     label_suffix: str = ".png"
     image_px: int | None = None
+
+    @property
+    def published(self) -> Dataset | None:
+        """Record of a published data set; None for generated data and a user's own."""
+        return datasets()[self.name] if self.classes is None else None
 
     def truth(self, split: str = "test") -> Path:
         """Annotations of a split: a JSON file, or the folder of label maps."""
@@ -85,8 +84,8 @@ def data_source(
         files = {split: (getattr(own, split).images, getattr(own, split).annotations) for split in ("train", "tune", "test")}
         return DataSource("own", own.folder, tuple(own.classes), files, image_px=own.image_px)
     name = pair.dataset
-    suffix = "_gtFine_labelTrainIds.png" if name == "cityscapes" else ".png"
-    return DataSource(name, data_root(name, roots or {}), None, {"test": ("", _PUBLISHED_TRUTH[name])}, suffix)
+    root = data_root(name, roots or {})
+    return DataSource(name, root, None, {"test": ("", datasets()[name].truth)}, datasets()[name].label_suffix)
 
 
 def is_of_test(origin: DataSource) -> Callable[[str], bool]:
@@ -95,12 +94,17 @@ def is_of_test(origin: DataSource) -> Callable[[str], bool]:
     Reads what belongs to the other splits only.
     """
     files, kept = [origin.splits["test"][1]], set()
-    if origin.classes is None:
-        splits = CATALOGUE[origin.name].splits.items()
+    if origin.published is not None:
+        splits = origin.published.splits.items()
         files += [split.annotations for name, split in splits if not name.startswith("train")]
-        if origin.name == "voc":  # one folder of boxes for the images of 2007, of training and of test
-            names = (origin.root / CATALOGUE["voc"].splits["train2007"].annotations).read_text().split()
-            kept = {f"{origin.splits['test'][1]}/{name}.xml" for name in names}
+        # VOC has one folder of boxes for the images of 2007, of training and of test.
+        shared = [split for name, split in splits if name.startswith("train") and boxes_folder(split) == files[0]]
+        kept = {
+            f"{files[0]}/{name}.xml"
+            for split in shared
+            if origin.published.format == "voc"
+            for name in (origin.root / split.annotations).read_text().split()
+        }
     for images, labels in (origin.splits[name] for name in ("train", "tune") if name in origin.splits):
         if labels == files[0]:  # a user's label maps, all in one folder
             suffix = image_suffix(origin.root / images)
@@ -110,8 +114,8 @@ def is_of_test(origin: DataSource) -> Callable[[str], bool]:
 
 def set_data(config: Config, pair: Pair, origin: DataSource, *, batch_size: int) -> None:
     """Make a published config read a source; see :class:`DataSource`."""
-    if origin.classes is None:
-        _move(config, _PUBLISHED_ROOTS[origin.name], f"{origin.root}/")
+    if origin.published is not None:
+        _move(config, origin.published.config_root, f"{origin.root}/")
         return
     masks = any(model.get("type") in ("FCNMaskHead", "SOLOHead") for model in dicts(config.model))
     if origin.image_px is not None:
@@ -130,11 +134,7 @@ def set_data(config: Config, pair: Pair, origin: DataSource, *, batch_size: int)
             dataset=dataset,
             drop_last=training,
         )
-    if pair.task == "segmentation":
-        config.val_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"])
-    else:
-        metric = ["bbox", "segm"] if pair.metric == "mask AP" else "bbox"
-        config.val_evaluator = ConfigDict(type="CocoMetric", ann_file=str(origin.truth("tune")), metric=metric)
+    config.val_evaluator = ConfigDict(METRICS[pair.metric].validator(str(origin.truth("tune"))))
     config.val_cfg, config.test_cfg = ConfigDict(type="ValLoop"), ConfigDict(type="TestLoop")
 
 

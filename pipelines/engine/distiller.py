@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from methods.contract import Batch, Channels, Composition, Picture, View
+from methods.recipe import ResolvedPart
 from pipelines.engine import heads
 from pipelines.engine.mmlab import import_mmrazor
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights, untrained
@@ -48,7 +49,7 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
         seed: seed of the methods' own parameters and draws.
     """
 
-    def __init__(self, parts: list[dict[str, Any]], hook_points: dict[str, str], seed: int) -> None:
+    def __init__(self, parts: list[ResolvedPart], hook_points: dict[str, str], seed: int) -> None:
         self.needs = needed_inputs(parts)
         self._maps = {name: hook_points[name] for name in self.needs if name not in _HANDLES}
         recorders = {name: {"type": "ModuleOutputs", "source": path} for name, path in self._maps.items()}
@@ -61,8 +62,8 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             for part in self._parts:
                 torch.manual_seed(self._seed)  # a method starts from the same parameters alone and combined
-                module = importlib.import_module(f"methods.{part['code']}")
-                built[part["name"]] = module.Method(channels, **part["hparams"])
+                module = importlib.import_module(f"methods.{part.code}")
+                built[part.name] = module.Method(channels, **part.hparams)
         self.method = next(iter(built.values())) if len(built) == 1 else Composition(built)
 
     def run_maps(self, model: Any, inputs: Tensor) -> Any:
@@ -101,7 +102,7 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         teacher_weights: file of the teacher's weights, with its ``teacher_sha256``.
         hook_points: input -> module path, valid in both models.
         head: head type of both.
-        parts: ``{name, code, hparams, inherits}`` of each method that is combined; with ``teacher: untrained`` the teacher's weights are
+        parts: fields of a :class:`ResolvedPart` per combined method; with ``teacher: untrained`` the teacher's weights are
             random.
         auxiliary_weights: file of the method's auxiliary module, with its ``auxiliary_sha256``, or None.
         seed: the cell's seed.
@@ -124,16 +125,17 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         auxiliary_sha256: str | None,
         seed: int,
     ) -> None:
+        combined = [ResolvedPart(**part) for part in parts]
         built_student = MODELS.build(student)
         with torch.random.fork_rng(devices=[]):
-            teaches = all(part.get("teacher") != "untrained" for part in parts)
+            teaches = all(part.teacher != "untrained" for part in combined)
             frozen = load_frozen(teacher, teacher_weights, teacher_sha256) if teaches else untrained(teacher, seed)
-        distiller = {"type": "MethodDistiller", "parts": parts, "hook_points": hook_points, "seed": seed}
+        distiller = {"type": "MethodDistiller", "parts": combined, "hook_points": hook_points, "seed": seed}
         with DefaultScope.overwrite_default_scope("mmrazor"):  # where its recorders are registered
             super().__init__(architecture=built_student, teacher=frozen, distiller=distiller)
         self._keep_outside(frozen)
         self._seed, self._head, self._hook_points = seed, head, hook_points
-        self._inherits = list(dict.fromkeys(name for part in parts for name in part["inherits"]))
+        self._inherits = list(dict.fromkeys(name for part in combined for name in part.inherits))
         try:
             self.distiller.build_method(self._probe())
             _check_inheritance(self.student, self.teacher, self._inherits)

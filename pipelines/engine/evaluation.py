@@ -1,6 +1,5 @@
 """Evaluation of a student or teacher on the test split."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 from mmengine.runner import Runner
 
 from benchmarks.digest import file_sha256
-from benchmarks.pair import Pair
+from benchmarks.metrics import METRICS
+from pipelines.engine import metrics
 from pipelines.engine.compose import compose_test
-from pipelines.engine.metrics import coco_ap, reading, segmentation_iou
 from pipelines.engine.mmlab import quiet
 from pipelines.engine.setting import Setting, Side
-from reports.schemas.run import Ap, Metrics
+from reports.schemas.run import Metrics
 
 
 def measure(setting: Setting, side: Side, weights: Path, folder: Path, changes: dict[str, Any] | None = None) -> Metrics:
@@ -38,40 +37,13 @@ def measure(setting: Setting, side: Side, weights: Path, folder: Path, changes: 
         runner = Runner.from_cfg(config)
         said = runner.test()
     dataset = runner.test_dataloader.dataset
-    if pair.task == "segmentation":
-        found = _segmentation(dataset, predictions)
-    elif "pascal_voc/mAP" in said:
-        found = {"box": Ap(**{**dict.fromkeys(Ap.model_fields), "AP50": round(100 * float(said["pascal_voc/mAP"]), 4)})}
-    else:
-        found = _detection(pair, setting.origin.truth(), predictions, setting.tier.area_px2)
-    metrics = Metrics(num_images=len(dataset), weights_sha256=file_sha256(weights), metric=pair.metric, **found)
-    score = metrics.flat()[pair.metric.removeprefix("box ")]
+    metric = METRICS[pair.metric]
+    made = metrics.Predictions(
+        dataset, setting.origin.truth(), predictions, setting.tier.area_px2, said, has_boxes=pair.head != "solo"
+    )
+    found = getattr(metrics, metric.computed_by)(made)
+    record = Metrics(num_images=len(dataset), weights_sha256=file_sha256(weights), metric=metric.name, **found)
+    score = record.flat()[metric.key]
     if score is None:
-        raise ValueError(f"{setting.origin.truth()}: has no object, so there is no {pair.metric} on it; annotate the test images")
-    return metrics.model_copy(update={"score": score})
-
-
-def _detection(pair: Pair, truth: Path, predictions: Path, area_px2: tuple[int, int]) -> dict[str, Any]:
-    """Return AP of boxes, and of masks where the pair is judged by them; by class for the pair's metric."""
-    found: dict[str, Any] = {}
-    if pair.head != "solo":  # it predicts masks, and MMDetection writes boxes of no size for it
-        boxes = json.loads(predictions.with_suffix(".bbox.json").read_text())
-        found["box"], found["per_class"] = coco_ap(truth, boxes, area_px2, "bbox")
-        found["reading"] = reading(truth, boxes, "bbox")
-    if pair.metric == "mask AP":
-        masks = json.loads(predictions.with_suffix(".segm.json").read_text())
-        found["mask"], found["per_class"] = coco_ap(truth, masks, area_px2, "segm")
-        found["reading"] = reading(truth, masks, "segm")
-    return found
-
-
-def _segmentation(dataset: Any, predictions: Path) -> dict[str, Any]:
-    """Return IoU of the label maps that were written under the images' stems."""
-    images = [dataset.get_data_info(index) for index in range(len(dataset))]
-    maps = {predictions / f"{Path(image['img_path']).stem}.png": Path(image["seg_map_path"]) for image in images}
-    if len(maps) < len(images):
-        raise ValueError(
-            f"{Path(images[0]['img_path']).parent}: two test images have the same name in different folders; rename one"
-        )
-    scores, per_class = segmentation_iou(((truth, prediction) for prediction, truth in maps.items()), dataset.metainfo["classes"])
-    return {"seg": scores, "per_class": per_class}
+        raise ValueError(f"{setting.origin.truth()}: has no object, so there is no {metric.name} on it; annotate the test images")
+    return record.model_copy(update={"score": score})

@@ -27,17 +27,15 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from benchmarks.dataset import datasets
 from benchmarks.digest import file_sha256
 from benchmarks.manifest import listing
 from pipelines.engine.data_configs import dicts
 from pipelines.engine.setting import Setting
 from pipelines.engine.workdir import check_writable
 
-HELD_OUT = {"coco": 5_000, "voc": 1_000, "cityscapes": 300}  # images; of a small copy a fifth
 _LEAST_REST = 5  # an image is held out of at least so many
-_CITIES = 3
 _SEED = 0
-_CITY_IMAGE = "_leftImg8bit.png"
 
 Contents = Callable[[], dict[str, str]]
 
@@ -58,11 +56,11 @@ def hold_out(config: Config, setting: Setting, folder: Path) -> None:
         ValueError: training images cannot be parted, or the folder cannot be written.
     """
     origin = setting.origin
-    if origin.classes is not None:
+    if origin.published is None:
         return
     trained = [part for part in dicts(config.train_dataloader.dataset) if "data_root" in part]
     tested, held = config.test_dataloader, []
-    for part, (rest, tune) in zip(trained, _PARTS[origin.name](trained, folder), strict=True):
+    for part, (rest, tune) in zip(trained, _PARTS[origin.published.format](trained, folder, origin.name), strict=True):
         # Without a root of the data set, files that are named from the project's root are found.
         prefix = ConfigDict({key: part.data_root + path for key, path in part.data_prefix.items()})
         part.update(data_root="", data_prefix=prefix, ann_file=str(rest))
@@ -82,62 +80,67 @@ def hold_out(config: Config, setting: Setting, folder: Path) -> None:
     config.test_dataloader = config.test_evaluator = config.test_cfg = None
 
 
-def _coco(parts: list[ConfigDict], folder: Path) -> list[tuple[Path, Path]]:
+def _coco(parts: list[ConfigDict], folder: Path, name: str) -> list[tuple[Path, Path]]:
     source = Path(parts[0].data_root + parts[0].ann_file)
 
     def contents() -> dict[str, str]:
         coco = json.loads(source.read_text())
-        held = _first(source, [image["file_name"] for image in coco["images"]], "coco")
+        held = _first(source, [image["file_name"] for image in coco["images"]], name)
         ids = {image["id"] for image in coco["images"] if image["file_name"] in held}
         return {
-            f"{name}.json": json.dumps(
+            f"{part}.json": json.dumps(
                 {
                     **coco,
                     "images": [image for image in coco["images"] if (image["id"] in ids) == wanted],
                     "annotations": [box for box in coco["annotations"] if (box["image_id"] in ids) == wanted],
                 }
             )
-            for name, wanted in (("train", False), ("tune", True))
+            for part, wanted in (("train", False), ("tune", True))
         }
 
-    target = _write_once(folder, "coco", file_sha256(source), contents)
+    target = _write_once(folder, name, file_sha256(source), contents)
     return [(target / "train.json", target / "tune.json")]
 
 
-def _voc(parts: list[ConfigDict], folder: Path) -> list[tuple[Path, Path]]:
+def _voc(parts: list[ConfigDict], folder: Path, name: str) -> list[tuple[Path, Path]]:
     """Write lists by year; where little is held out, a year may have no list of it."""
     sources = {Path(part.data_prefix.sub_data_root).name: Path(part.data_root + part.ann_file) for part in parts}
     names = {year: path.read_text().split() for year, path in sources.items()}
 
     def contents() -> dict[str, str]:
-        held = _first(sources["VOC2007"], [f"{year}/{name}" for year in names for name in names[year]], "voc")
+        held = _first(sources["VOC2007"], [f"{year}/{image}" for year in names for image in names[year]], name)
         lists = {
-            f"{part}_{year}.txt": [name for name in names[year] if (f"{year}/{name}" in held) == wanted]
+            f"{part}_{year}.txt": [image for image in names[year] if (f"{year}/{image}" in held) == wanted]
             for year in names
             for part, wanted in (("train", False), ("tune", True))
         }
         return {file: _lines(found) for file, found in lists.items() if found or file.startswith("train")}
 
-    target = _write_once(folder, "voc", json.dumps(names), contents)
+    target = _write_once(folder, name, json.dumps(names), contents)
     return [(target / f"train_{year}.txt", target / f"tune_{year}.txt") for year in names]
 
 
-def _cityscapes(parts: list[ConfigDict], folder: Path) -> list[tuple[Path, Path]]:
+def _label_maps(parts: list[ConfigDict], folder: Path, name: str) -> list[tuple[Path, Path]]:
     source = Path(parts[0].data_root + parts[0].data_prefix.img_path)
-    names = sorted(name.removesuffix(_CITY_IMAGE) for name in listing(source) if name.endswith(_CITY_IMAGE))
+    suffix = datasets()[name].image_suffix
+    names = sorted(image.removesuffix(suffix) for image in listing(source) if image.endswith(suffix))
 
     def contents() -> dict[str, str]:
-        held = _cities(source, Counter(name.partition("/")[0] for name in names))
+        if datasets()[name].held_out_folders is None:
+            held = _first(source, names, name)
+        else:
+            cities = _cities(source, Counter(image.partition("/")[0] for image in names), name)
+            held = {image for image in names if image.partition("/")[0] in cities}
         return {
-            f"{part}.txt": _lines(name for name in names if (name.partition("/")[0] in held) == wanted)
+            f"{part}.txt": _lines(image for image in names if (image in held) == wanted)
             for part, wanted in (("train", False), ("tune", True))
         }
 
-    target = _write_once(folder, "cityscapes", _lines(names), contents)
+    target = _write_once(folder, name, _lines(names), contents)
     return [(target / "train.txt", target / "tune.txt")]
 
 
-_PARTS = {"coco": _coco, "voc": _voc, "cityscapes": _cityscapes}
+_PARTS = {"coco": _coco, "voc": _voc, "label_maps": _label_maps}
 
 
 def _number(source: Path, num_images: int, data_set: str) -> int:
@@ -146,7 +149,7 @@ def _number(source: Path, num_images: int, data_set: str) -> int:
         raise ValueError(
             f"{source}: {num_images} training images, of which none can be held out for tuning; put the data set back"
         )
-    return max(1, min(HELD_OUT[data_set], num_images // _LEAST_REST))
+    return max(1, min(datasets()[data_set].held_out, num_images // _LEAST_REST))
 
 
 def _first(source: Path, names: list[str], data_set: str) -> set[str]:
@@ -154,14 +157,15 @@ def _first(source: Path, names: list[str], data_set: str) -> set[str]:
     return set(sorted(names, key=_digest)[: _number(source, len(names), data_set)])
 
 
-def _cities(source: Path, num_images: Counter[str]) -> set[str]:
-    """Return the cities whose images come nearest to the wanted number, three of them or all but one."""
+def _cities(source: Path, num_images: Counter[str], data_set: str) -> set[str]:
+    """Return the cities whose images come nearest to the wanted number, as many as the record says or all but one."""
     if len(num_images) < 2:  # noqa: PLR2004 (a part and a rest)
         raise ValueError(
             f"{source}: images of {len(num_images)} cities, of which none can be held out for tuning; put the data set back"
         )
-    wanted = _number(source, num_images.total(), "cityscapes")
-    choices = combinations(sorted(num_images), min(_CITIES, len(num_images) - 1))
+    wanted = _number(source, num_images.total(), data_set)
+    most = datasets()[data_set].held_out_folders or 1
+    choices = combinations(sorted(num_images), min(most, len(num_images) - 1))
     return set(
         min(choices, key=lambda cities: (abs(sum(num_images[city] for city in cities) - wanted), _digest(" ".join(cities))))
     )
@@ -177,7 +181,7 @@ def _lines(names: Iterable[str]) -> str:
 
 def _write_once(folder: Path, data_set: str, made_of: str, contents: Contents) -> Path:
     """Return a folder with these files, named by a digest of their origin; ``contents`` is called only where it is missing."""
-    target = folder / f"{data_set}-{_digest(f'{HELD_OUT[data_set]} {made_of}')[:12]}"
+    target = folder / f"{data_set}-{_digest(f'{datasets()[data_set].held_out} {made_of}')[:12]}"
     if target.is_dir():
         return target
     check_writable(folder)

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
+from benchmarks.metrics import METRICS
 from pipelines.durations import duration
 from pipelines.engine.state_dicts import load_whole
 from pipelines.engine.tracking import Tracker
@@ -19,6 +20,11 @@ from pipelines.engine.weights import read_weights
 
 POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends with one too
 _LINE_EVERY_S = 15.0  # seconds between two lines of progress
+# What a validation's line tells: masks and label maps before the boxes that the same evaluator may give; last, a backbone's accuracy.
+_MAIN_SCORES = [
+    *(key for metric in sorted(METRICS.values(), key=lambda metric: metric.shows == "boxes") for key in metric.validation[-1:]),
+    "val_accuracy",
+]
 
 
 class StoppedError(Exception):
@@ -152,7 +158,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self.curve.append({"iteration": self._iteration, "epoch": runner.epoch, **values})
         runner.message_hub.update_info("curve", self.curve)
         self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, self._iteration)
-        main = next((key for key in ("val_mIoU", "val_segm_mAP", "val_mAP", "val_accuracy") if key in values), None)
+        main = next((key for key in _MAIN_SCORES if key in values), None)
         said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
         where = f"epoch {runner.epoch}" if self._iteration == runner.iter else f"iteration {self._iteration}"
         print(f"{self._label} {where}: {said} on the validation split", flush=True)

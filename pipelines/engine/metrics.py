@@ -1,8 +1,14 @@
-"""Metrics of predictions: AP of boxes or masks (pycocotools), and IoU of label maps (one confusion matrix)."""
+"""Scores of predictions: AP of boxes or masks (pycocotools), and IoU of label maps (one confusion matrix).
+
+``box_scores``, ``mask_scores`` and ``label_map_scores`` are what records of ``benchmarks/metrics.py`` name: each is given a model's
+:class:`Predictions` and returns fields of :class:`reports.schemas.run.Metrics`; a score that has no group there is one of ``scores``.
+"""
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +24,63 @@ from reports.schemas.run import Ap, Reading, Segmentation
 _MAX_DETECTIONS = 100  # per image, as in COCO's protocol
 _EVERYTHING_PX2 = 1e10
 _FOUND_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one model on the test split, and what they are compared with.
+
+    Args:
+        dataset: MMLab's, of the test split.
+        truth: COCO file, or folder of label maps.
+        path: of the predictions, without the ending: COCO's result format for boxes (``.bbox.json``) and masks
+            (``.segm.json``), or a folder of label maps.
+        area_px2: areas that part small from medium and medium from large objects.
+        said: results of MMLab's evaluator, where it computed any.
+        has_boxes: the model predicts boxes; for one that does not, MMDetection writes boxes of no size.
+    """
+
+    dataset: Any
+    truth: Path
+    path: Path
+    area_px2: tuple[int, int]
+    said: Mapping[str, float]
+    has_boxes: bool = True
+
+
+def box_scores(made: Predictions) -> dict[str, Any]:
+    """AP of boxes, over all classes and by class; where VOC's own evaluator ran, what it says."""
+    if "pascal_voc/mAP" in made.said:
+        return {"box": Ap(**{**dict.fromkeys(Ap.model_fields), "AP50": round(100 * float(made.said["pascal_voc/mAP"]), 4)})}
+    if not made.has_boxes:
+        return {}
+    boxes = json.loads(made.path.with_suffix(".bbox.json").read_text())
+    found, per_class = coco_ap(made.truth, boxes, made.area_px2, "bbox")
+    return {"box": found, "per_class": per_class, "reading": reading(made.truth, boxes, "bbox")}
+
+
+def mask_scores(made: Predictions) -> dict[str, Any]:
+    """AP of masks, over all classes and by class; beside it that of the boxes, where there are any."""
+    masks = json.loads(made.path.with_suffix(".segm.json").read_text())
+    found, per_class = coco_ap(made.truth, masks, made.area_px2, "segm")
+    return {**box_scores(made), "mask": found, "per_class": per_class, "reading": reading(made.truth, masks, "segm")}
+
+
+def label_map_scores(made: Predictions) -> dict[str, Any]:
+    """IoU of the label maps that were written under the images' stems.
+
+    Raises:
+        ValueError: two images have the same stem; or see :func:`segmentation_iou`.
+    """
+    images = [made.dataset.get_data_info(index) for index in range(len(made.dataset))]
+    maps = {made.path / f"{Path(image['img_path']).stem}.png": Path(image["seg_map_path"]) for image in images}
+    if len(maps) < len(images):
+        raise ValueError(
+            f"{Path(images[0]['img_path']).parent}: two test images have the same name in different folders; rename one"
+        )
+    pairs = ((truth, prediction) for prediction, truth in maps.items())
+    scores, per_class = segmentation_iou(pairs, made.dataset.metainfo["classes"])
+    return {"seg": scores, "per_class": per_class}
 
 
 def coco_ap(

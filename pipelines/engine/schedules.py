@@ -2,6 +2,7 @@
 
 from mmengine.config import Config, ConfigDict
 
+from benchmarks.metrics import METRICS
 from benchmarks.tier import Pretraining, Schedule
 from pipelines.engine.setting import Setting
 
@@ -46,7 +47,7 @@ def keep_schedule(config: Config, setting: Setting) -> None:
     if not by_epoch:
         checkpoint.update(by_epoch=False, interval=config.train_cfg.val_interval)
     if pair.reported == "best":
-        checkpoint.save_best = "mIoU" if pair.task == "segmentation" else "auto"
+        checkpoint.save_best = METRICS[pair.metric].save_best
     elif setting.origin.classes is None:
         # Published data have no split to validate on but the one that is reported; only the last weights are used.
         config.val_dataloader = config.val_evaluator = config.val_cfg = None

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.datasets import identity
 from benchmarks.pair import Pair
+from benchmarks.published_data import identity
 from benchmarks.synthetic import verify_scenes
 from benchmarks.tier import Tier
+from methods.recipe import ResolvedPart
 from pipelines import layout
 from pipelines.engine.data_configs import DataSource, data_source, is_of_test
 from pipelines.params import load_grid, load_pair, load_tier
@@ -55,7 +56,7 @@ class Distillation:
         start: what the student's backbone starts from, None for random weights.
     """
 
-    parts: list[dict[str, Any]]
+    parts: list[ResolvedPart]
     teacher: Weights
     auxiliary: Weights | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +89,7 @@ def read_run(folder: Path) -> Run:
     return Run.model_validate_json((folder / layout.RUN).read_text())
 
 
-def recorded_distillation(setting: Setting, tier: str, pair: str, method: str, parts: list[dict[str, Any]]) -> Distillation:
+def recorded_distillation(setting: Setting, tier: str, pair: str, method: str, parts: list[ResolvedPart]) -> Distillation:
     """Return the distillation of a cell by the teacher, auxiliary module and initialisation that earlier stages recorded.
 
     Args:

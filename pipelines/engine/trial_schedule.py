@@ -9,6 +9,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from benchmarks.metrics import METRICS
+from methods.recipe import ResolvedPart
 from pipelines.engine.compose import compose_cell
 from pipelines.engine.holdout import hold_out
 from pipelines.engine.hooks import StoppedError
@@ -16,8 +18,6 @@ from pipelines.engine.schedules import stretch
 from pipelines.engine.setting import Setting, VerifiedData, recorded_distillation
 
 _NEVER = 10**9
-# What the pair's metric is called in a validation; VOC's own says mAP where COCO's code says mAP_50.
-_SCORES = {"mIoU": ("val_mIoU",), "mask AP": ("val_segm_mAP",), "box AP50": ("val_mAP_50", "val_mAP"), "box AP": ("val_mAP",)}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TrialConfig:
     """A composed trial, the parts that it combines, and its data."""
 
     config: Config
-    parts: list[dict[str, Any]]
+    parts: list[ResolvedPart]
     data: VerifiedData
 
 
@@ -34,7 +34,7 @@ def compose_trial(
     tier: str,
     pair: str,
     method: str,
-    parts: list[dict[str, Any]],
+    parts: list[ResolvedPart],
     data: VerifiedData,
     *,
     seed: int,
@@ -80,7 +80,7 @@ class ReportHook(Hook):  # type: ignore[misc]
     """
 
     def __init__(self, metric: str, num: int, report: Callable[[int, int, float], bool]) -> None:
-        self._keys, self._num, self._report = _SCORES[metric], num, report
+        self._keys, self._num, self._report = METRICS[metric].validation, num, report
         self.reports: list[tuple[int, float]] = []
         self.iterations = self.full_iterations = 0
         self.is_stopped = self._is_measuring = False

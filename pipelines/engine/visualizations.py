@@ -23,6 +23,7 @@ from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 from pycocotools import mask
 
+from benchmarks.metrics import METRICS
 from methods.contract import BaseMethod, Picture
 from pipelines import layout
 from pipelines.engine.compose import compose_cell, compose_test
@@ -62,7 +63,7 @@ def predicted(setting: Setting, side: Side, predictions: Path, changes: dict[str
         return arrays | {f"labels_{n}": np.asarray(Image.open(path)) for n, path in enumerate(maps)}
     number = {info["img_id"]: n for n, info in enumerate(infos)}
     label = {category: index for index, category in enumerate(getattr(dataset, "cat_ids", ()))}
-    if setting.pair.metric == "mask AP":
+    if METRICS[setting.pair.metric].shows == "masks":
         return arrays | _instances(predictions.with_suffix(".segm.json"), number)
     file = predictions.with_suffix(".bbox.json")
     if not file.is_file():  # VOC's evaluator keeps no predictions

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.dataset import datasets
 from benchmarks.pair import Model, Pair
 from benchmarks.tier import Tier
 
@@ -18,14 +19,10 @@ class Images(NamedTuple):
     test: int
 
 
-# Training images that count: MMDetection excludes COCO's 1021 without objects.
-PUBLISHED_IMAGES = {
-    "coco": Images(117266, 5000, 5000),
-    "voc": Images(16551, 4952, 4952),
-    "cityscapes": Images(2975, 500, 500),
-}
-# Held out of these for the trials of stage tune: as pipelines/engine/holdout.py, which takes seconds to import.
-HELD_OUT = {"coco": 5000, "voc": 1000, "cityscapes": 300}
+def published_images(name: str) -> Images:
+    """Images of a published data set, which has its test split for validation, too."""
+    record = datasets()[name]
+    return Images(record.num_train, record.num_test, record.num_test)
 
 
 def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
@@ -33,7 +30,7 @@ def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
     if tier.scenes is not None:
         return Images(tier.scenes.train, tier.scenes.tune, tier.scenes.test)
     if tier.data == "published":
-        return PUBLISHED_IMAGES[pair.dataset]
+        return published_images(pair.dataset)
     if not manifest.is_file():
         return None
     (counts,) = (entry["num_images"] for entry in json.loads(manifest.read_text())["sets"].values())
@@ -42,7 +39,7 @@ def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
 
 def trial_images(tier: Tier, pair: Pair, images: Images) -> Images:
     """Number of images per split in a trial of stage ``tune``: a published training split is divided for validation."""
-    held = HELD_OUT[pair.dataset] if tier.data == "published" else None
+    held = datasets()[pair.dataset].held_out if tier.data == "published" else None
     return images if held is None else Images(images.train - held, held, images.test)
 
 

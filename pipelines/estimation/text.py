@@ -9,10 +9,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.catalogue import CATALOGUE
+from benchmarks.dataset import datasets
 from pipelines.estimation.cost_text import cost_rules, new_table, remaining_runs, totals, wall_time
 from pipelines.estimation.estimate import Estimate
-from pipelines.estimation.lengths import PUBLISHED_IMAGES, num_images
+from pipelines.estimation.lengths import num_images, published_images
 
 _GB = 1e9
 
@@ -94,8 +94,8 @@ def _data(estimate: Estimate) -> Iterable[str | Text | Padding]:
         yield f"your own, in {estimate.grid.own.root if estimate.grid.own else 'a folder to be named under own: in params.yaml'}"
         return
     for name in dict.fromkeys(estimate.pairs[work.pair].dataset for work in estimate.work):
-        known = CATALOGUE[name]
-        folder = os.environ.get(known.variable) or {**estimate.grid.data}.get(name)  # type: ignore[arg-type]
+        known = datasets()[name]
+        folder = os.environ.get(known.variable) or {**estimate.grid.data}.get(name)
         where = (
             f"in {folder}, which is {'' if Path(folder).expanduser().is_dir() else 'not '}there"
             if folder
@@ -103,7 +103,7 @@ def _data(estimate: Estimate) -> Iterable[str | Text | Padding]:
         )
         download, unpacked = (sum(getattr(one, what) for one in known.archives) for what in ("size", "unpacked"))
         disk = f"{_size(download)} to download, {_size(unpacked)} unpacked" if known.archives else "size on disk unknown"
-        yield f"{name}: {PUBLISHED_IMAGES[name].train} training images; {disk}; {where}"
+        yield f"{name}: {published_images(name).train} training images; {disk}; {where}"
         how = "stage prepare downloads it with --download" if known.archives else known.account
         text = Text(f"{known.variable}, or data: in params.yaml, names the folder that holds {known.layout}; {how}")
         yield Padding(text, (0, 0, 0, 4))

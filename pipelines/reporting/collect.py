@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import RootModel
-
+from benchmarks.dataset import datasets
+from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
-from benchmarks.reported import Figure, Registry
+from benchmarks.reported import Registry, RegistryEntry
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_tier, load_yaml
 from pipelines.recipes import method_title
@@ -19,19 +19,17 @@ from reports.schemas.reported import Margin
 from reports.stats.assembly import leaderboard
 from reports.stats.rows import PairInfo, table
 
-_DATASETS = {"coco": "COCO", "voc": "VOC", "cityscapes": "Cityscapes", "imagenet": "ImageNet"}  # as printed
 
-
-class Margins(RootModel[list[Margin]]):
-    """The contents of ``reports/stats/margins.yaml``."""
-
-
-def margins(path: Path = Path("reports/stats/margins.yaml")) -> dict[tuple[str, str], Margin]:
-    """Return margins by data set and metric; ValueError where the file is wrong or names one twice."""
-    found = load_yaml(path, Margins).root
+def margins() -> dict[tuple[str, str], Margin]:
+    """Return declared margins by the data set's title and the metric; ValueError where one is declared twice."""
+    found = [
+        Margin(dataset=record.title, metric=one.metric, margin=one.margin, planning_sd=one.planning_sd, why=one.why)
+        for record in datasets().values()
+        for one in record.margins
+    ]
     by_key = {(margin.dataset, margin.metric): margin for margin in found}
     if len(by_key) < len(found):
-        raise ValueError(f"{path}: names a data set and metric twice; one margin each")
+        raise ValueError("benchmarks/datasets: a data set and metric have two margins; one margin each")
     return by_key
 
 
@@ -58,7 +56,7 @@ def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
         names += [part for method in methods for part in method.removesuffix(TUNED).split("+")]
-        dataset = _DATASETS[pair.dataset]
+        dataset = datasets()[pair.dataset].title
         margin = declared.get((dataset, pair.metric)) if paper_scale else None
         if margin is not None:
             used[dataset, pair.metric] = margin
@@ -84,12 +82,12 @@ def _table(
     pair: Pair,
     methods: Sequence[str],
     grid: Grid,
-    figures: Sequence[Figure],
+    figures: Sequence[RegistryEntry],
     margin: Margin | None,
 ) -> Table:
     cells = {method: found.cells(name, pair, method, seeds_of(grid, name, method)) for method in methods}
 
-    def differences(figure: Figure) -> list[str]:
+    def differences(figure: RegistryEntry) -> list[str]:
         """Return the differences that the registry names, and at paper scale those of the runs."""
         stated = stated_differences(figure)
         method = figure.place[1]
@@ -105,11 +103,12 @@ def _table(
         title=pair.title,
         task=pair.task,
         metric=pair.metric,
-        dataset=_DATASETS[pair.dataset],
+        dataset=datasets()[pair.dataset].title,
         schedule=pair.schedule,
         teacher_name=pair.teacher.name,
         notes=pair_notes(pair, figures),
         repeats=pair.repeats,
+        curve_key=METRICS[pair.metric].curve_key,
     )
     return table(
         info,

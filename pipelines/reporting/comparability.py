@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from benchmarks.pair import Pair
-from benchmarks.reported import Figure, Settings
+from benchmarks.reported import RegistryEntry, Settings
 from pipelines.params import load_pair
 from pipelines.recipes import cell_config, cell_parts, flat_hparams, impossible_reason, load_parts
 
@@ -32,7 +32,7 @@ def settings_here(
         batch_size=total,
         images_per_gpu=max(1, total // processes),
         hparams=flat_hparams(parts),
-        inherits=sorted({name for part in parts for name in part["inherits"]}),
+        inherits=sorted({name for part in parts for name in part.inherits}),
         config=pair.student.changes | cell_config(method, pair_name, pair, tier),
     )
 
@@ -68,7 +68,7 @@ def split_differs(stated: Settings, here: Settings, method: str) -> str | None:
     )
 
 
-def check_comparable(figures: Iterable[Figure], pairs: Sequence[str], methods: Sequence[str]) -> None:
+def check_comparable(figures: Iterable[RegistryEntry], pairs: Sequence[str], methods: Sequence[str]) -> None:
     """Compare results marked comparable with the suite's runs; ValueError where their settings differ."""
     for figure in figures:
         pair_name, method = figure.place

@@ -3,19 +3,22 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.pair import Pair
-from benchmarks.reported import Figure
+from benchmarks.reported import RegistryEntry
 from pipelines.recipes import load_parts
 from reports.schemas.leaderboard import RecipeSummary
 from reports.schemas.reported import ReportedResult
 
 
-def stated_differences(figure: Figure) -> list[str]:
+def stated_differences(figure: RegistryEntry) -> list[str]:
     """Return the differences that the registry names between a result's run and the suite's."""
     return [f"{difference.kind}: {difference.why}" for difference in figure.differs]
 
 
 def reported_results(
-    figures: Sequence[Figure], pair: str, metric: str, differences: Callable[[Figure], list[str]] = stated_differences
+    figures: Sequence[RegistryEntry],
+    pair: str,
+    metric: str,
+    differences: Callable[[RegistryEntry], list[str]] = stated_differences,
 ) -> dict[str, list[ReportedResult]]:
     """Return the results reported on a pair, by method, and under ``teacher`` its teachers'.
 
@@ -51,7 +54,7 @@ def reported_results(
     return {method: list(entries.values()) for method, entries in found.items()}
 
 
-def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
+def pair_notes(pair: Pair, figures: Sequence[RegistryEntry]) -> list[str]:
     """Return changes of the published models that hold for every method, and conflicting sources."""
     notes = []
     for side, model in (("teacher", pair.teacher), ("student", pair.student)):
@@ -73,7 +76,7 @@ def pair_notes(pair: Pair, figures: Sequence[Figure]) -> list[str]:
     return notes
 
 
-def _value(figure: Figure) -> str:
+def _value(figure: RegistryEntry) -> str:
     over = "" if figure.baseline is None else f" over {figure.baseline}"
     return f"{figure.value}{over} in {figure.source}"
 

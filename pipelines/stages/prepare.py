@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.datasets import Checked, check_own, check_published, compare_with_earlier, data_root, write_manifest
+from benchmarks.published_data import Checked, check_own, check_published, compare_with_earlier, data_root, write_manifest
 from benchmarks.synthetic import SceneSpec, write_scenes
 from pipelines import errors, layout
 from pipelines.engine.workdir import check_writable

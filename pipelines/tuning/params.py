@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
-from methods.recipe import Range
+from methods.recipe import TunableRange
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 MethodId = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
@@ -18,7 +18,7 @@ class TuningParams(BaseModel):
 
     rows: Rows = Field(alias="grid", description="by pair, the methods that get a tuned row beside their published one")
     study: Id = Field(default="default", description="another name begins anew, beside what there is")
-    space: dict[MethodId, dict[str, Range]] = Field(
+    space: dict[MethodId, dict[str, TunableRange]] = Field(
         default_factory=dict, description="by method, what is searched in place of what its recipe calls tunable"
     )
     trials: int = Field(ge=1, description="at most, by pair and method")

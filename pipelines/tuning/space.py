@@ -11,13 +11,13 @@ from optuna.distributions import (
 )
 
 from benchmarks.pair import Pair
-from methods.recipe import Range
+from methods.recipe import TunableRange
 from pipelines.recipes import cell_parts, flat_hparams, load_parts
 from pipelines.tuning.params import TuningParams
-from reports.schemas.study import SearchRange as Searched
+from reports.schemas.study import SearchRange
 
 
-def tunable(method: str) -> dict[str, Range]:
+def tunable(method: str) -> dict[str, TunableRange]:
     """Return the ranges that a method's recipes call tunable; names as :func:`pipelines.recipes.flat_hparams` gives them."""
     parts = load_parts(method)
     return {
@@ -27,7 +27,7 @@ def tunable(method: str) -> dict[str, Range]:
     }
 
 
-def ranges_of(tuning: TuningParams, method: str) -> dict[str, Range]:
+def ranges_of(tuning: TuningParams, method: str) -> dict[str, TunableRange]:
     """Return the searched ranges: those of params.yaml for the method, else those that its recipes call tunable."""
     named = tuning.space.get(method)
     return tunable(method) if named is None else named
@@ -59,7 +59,7 @@ def search_space(
     return space, {name: values[name] for name in space}
 
 
-def distribution(where: str, bounds: Range, value: Any) -> BaseDistribution:
+def distribution(where: str, bounds: TunableRange, value: Any) -> BaseDistribution:
     """Return the range of a hyper-parameter with this value in force; ValueError, beginning with ``where``, if they do not fit."""
     if bounds.choices is not None:
         if value not in bounds.choices:
@@ -80,12 +80,12 @@ def distribution(where: str, bounds: Range, value: Any) -> BaseDistribution:
     return IntDistribution(max(1, round(low)) if bounds.times else round(low), round(high), log=is_log)
 
 
-def as_record(space: Mapping[str, BaseDistribution]) -> dict[str, Searched]:
+def as_record(space: Mapping[str, BaseDistribution]) -> dict[str, SearchRange]:
     """Return a search space as in the study's record."""
     found = {}
     for name, one in space.items():
         if isinstance(one, CategoricalDistribution):
-            found[name] = Searched(choices=list(one.choices))
+            found[name] = SearchRange(choices=list(one.choices))
         elif isinstance(one, (FloatDistribution, IntDistribution)):
-            found[name] = Searched(low=one.low, high=one.high, scale="log" if one.log else "linear")
+            found[name] = SearchRange(low=one.low, high=one.high, scale="log" if one.log else "linear")
     return found

@@ -47,7 +47,7 @@ class ReportedResult(Frozen):
 
 
 class Margin(Frozen):
-    """One record of ``margins.yaml``."""
+    """Declared margin of a data set and metric."""
 
     dataset: str
     metric: str

@@ -146,6 +146,9 @@ class Metrics(Frozen):
     seg: Segmentation | None = None
     reading: Reading | None = Field(default=None, description="of a detector")
     per_class: dict[str, float | None] = Field(default_factory=dict, description="AP or IoU by class, points")
+    scores: dict[str, float | None] = Field(
+        default_factory=dict, exclude_if=lambda scores: not scores, description="of metrics that are in no group above, by name"
+    )
 
     def flat(self) -> dict[str, float | None]:
         """Every figure by name: ``AP50`` of boxes, ``mask AP50``, ``mIoU``."""
@@ -156,12 +159,12 @@ class Metrics(Frozen):
             if self.seg
             else {}
         )
-        return {**(self.box.model_dump() if self.box else {}), **masks, **seg, **read}
+        return {**(self.box.model_dump() if self.box else {}), **masks, **seg, **self.scores, **read}
 
     def shown(self) -> dict[str, float | None]:
         """Metrics of a table of single runs: all, but of a pair that is judged by masks only the boxes' AP."""
         if self.mask is None:
             return self.flat()
-        kept = ("mask ", "objects found", "right class")
+        kept = ("mask ", "objects found", "right class", *self.scores)
         masks = {name: value for name, value in self.flat().items() if name.startswith(kept)}
         return masks if self.box is None else {**masks, "box AP": self.box.AP}

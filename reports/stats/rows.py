@@ -15,7 +15,6 @@ from reports.stats.tuning import gain_fields, tuning
 from reports.stats.verdicts import judged
 
 _BOOTSTRAP_SEED = 20261121
-_VAL_SCORES = {"mIoU": "val_mIoU", "mask AP": "val_segm_mAP", "box AP50": "val_mAP_50"}  # else val_mAP
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,16 @@ class PairInfo:
     teacher_name: str
     notes: list[str] = field(default_factory=list)
     repeats: str | None = None
+    curve_key: str = "val_mAP"  # of the metric, in a point of a run's curve
 
 
-def curve(run: Run, metric: str, method_losses: set[str]) -> Curve:
+def curve(run: Run, key: str, method_losses: set[str]) -> Curve:
     """Curve of a run without the losses that are the method's."""
     own = [
         (int(point["iteration"]), round(point["loss"] - sum(point.get(name, 0.0) for name in method_losses), 6))
         for point in run.curve
         if "loss" in point
     ]
-    key = _VAL_SCORES.get(metric, "val_mAP")
     return Curve(own_loss=own, val_score=[(int(point["iteration"]), point[key]) for point in run.curve if key in point])
 
 
@@ -85,12 +84,12 @@ def _losses(results: Sequence[Result]) -> set[str]:
     return {key for result in results for point in result.run.curve for key in point if key.startswith("loss_")}
 
 
-def _seed(result: Result, metric: str, method_losses: set[str]) -> SeedResult | None:
+def _seed(result: Result, curve_key: str, method_losses: set[str]) -> SeedResult | None:
     run, metrics = result.run, result.metrics
     if metrics.score is None or run.cost is None:
         return None
     return SeedResult(
-        **_run_fields(result, metric, method_losses),
+        **_run_fields(result, curve_key, method_losses),
         seed=run.seed,
         git=run.git or Git(commit=None, dirty=None),
         finished_at=run.finished_at,
@@ -98,14 +97,14 @@ def _seed(result: Result, metric: str, method_losses: set[str]) -> SeedResult | 
     )
 
 
-def _run_fields(result: Result, metric: str, method_losses: set[str]) -> dict[str, Any]:
+def _run_fields(result: Result, curve_key: str, method_losses: set[str]) -> dict[str, Any]:
     """Fields that a student and a teacher have in common."""
     run, metrics = result.run, result.metrics
     return {
         "score": metrics.score,
         "metrics": metrics.shown(),
         "per_class": metrics.per_class,
-        "curve": curve(run, metric, method_losses),
+        "curve": curve(run, curve_key, method_losses),
         "cost": run.cost,
         "weights_sha256": str(run.weights_sha256),
         "run_sha256": result.run_sha256,
@@ -120,7 +119,7 @@ def method_row(
     title: str,
     records: RowRecords,
     *,
-    metric: str,
+    curve_key: str,
     baseline: Sequence[float] = (),
     baseline_losses: set[str] | None = None,
     teacher: float | None = None,
@@ -134,7 +133,7 @@ def method_row(
         row_id: name of the method, and of a tuned row ``/tuned`` behind it.
         title: printed name.
         records: of its runs.
-        metric: what the pair is judged by.
+        curve_key: of the pair's metric in a point of a run's curve.
         baseline: scores of the baseline's seeds; may be empty.
         baseline_losses: names of the losses that the baseline has, too; None where it has not run.
         teacher: the teacher's score, or None where it is not there yet.
@@ -149,7 +148,7 @@ def method_row(
         return Row(**own, status="unsupported", reason=records.unsupported, reported=list(reported))
     method_losses = set() if baseline_losses is None else _losses(records.results) - baseline_losses
     seeds = sorted(
-        (seed for result in records.results if (seed := _seed(result, metric, method_losses))), key=lambda found: found.seed
+        (seed for result in records.results if (seed := _seed(result, curve_key, method_losses))), key=lambda found: found.seed
     )
     scores = [result.score for result in seeds]
     own["missing"] = list(records.missing)
@@ -237,7 +236,7 @@ def table(
             name,
             printed,
             records.get(name, RowRecords()),
-            metric=pair.metric,
+            curve_key=pair.curve_key,
             baseline=baseline.scores,
             baseline_losses=_losses(baseline.results) if baseline.results else None,
             teacher=row.score if row else None,
@@ -266,4 +265,4 @@ def table(
 def _teacher_row(teacher: Result, pair: PairInfo) -> TeacherResult | None:
     if teacher.metrics.score is None:
         return None
-    return TeacherResult(**_run_fields(teacher, pair.metric, set()), name=pair.teacher_name, origin=teacher.run.origin)
+    return TeacherResult(**_run_fields(teacher, pair.curve_key, set()), name=pair.teacher_name, origin=teacher.run.origin)

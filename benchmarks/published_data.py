@@ -1,4 +1,4 @@
-"""Data that lie outside of the project: the published data sets, checked before anything trains on them.
+"""Data outside of the project: the published data sets, checked before anything trains on them.
 
 Annotation files are hashed; images are counted and compared with the annotations by name.  Hashing or opening COCO's 118,000
 images would take longer than finding a broken one, which stops a training with its name, and a download is verified whole.
@@ -10,33 +10,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalogue import CATALOGUE, Published, Split
 from benchmarks.content import coco_faults, fault, label_map_faults, read_coco
+from benchmarks.dataset import Dataset, Split, checkable, datasets
 from benchmarks.digest import file_sha256
 from benchmarks.manifest import Checked, checked, compare_with_earlier, identity, listing, write_manifest
 from benchmarks.own import OwnData, OwnSplit, check_own, image_suffix
 
 __all__ = [
-    "Checked", "OwnData", "OwnSplit", "check_own", "check_published", "compare_with_earlier", "data_root", "identity",
-    "image_suffix", "missing", "write_manifest",
+    "Checked",
+    "OwnData",
+    "OwnSplit",
+    "boxes_folder",
+    "check_own",
+    "check_published",
+    "compare_with_earlier",
+    "data_root",
+    "identity",
+    "image_suffix",
+    "missing",
+    "write_manifest",
 ]  # fmt: skip
-
-_LABELS, _RAW_LABELS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
 
 
 def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
-    """Where a published data set lies: the environment's word, else params.yaml's.
+    """Root of a published data set: the environment's, else that of params.yaml.
 
     Args:
-        name: coco, voc or cityscapes.
+        name: of the record.
         grid_data: ``data:`` of params.yaml.
 
     Raises:
         ValueError: neither names it.
     """
-    if name not in CATALOGUE:
-        raise ValueError(f"data set '{name}' is not one that can be checked here; there are: {', '.join(CATALOGUE)}")
-    published = CATALOGUE[name]
+    if name not in checkable():
+        raise ValueError(f"data set '{name}' is not one that can be checked here; there are: {', '.join(checkable())}")
+    published = datasets()[name]
     folder = os.environ.get(published.variable) or grid_data.get(name)
     if not folder:
         paths = [split.images for split in published.splits.values()] + [s.annotations for s in published.splits.values()]
@@ -49,12 +57,13 @@ def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
 
 
 def missing(name: str, root: Path) -> dict[str, str]:
-    """What a published data set lacks: relative path -> in words. Empty where it is all there."""
-    return {path: text for split in CATALOGUE[name].splits.values() for path, text in _MISSING[name](root, split).items()}
+    """Missing parts of a published data set: relative path -> description. Empty for a complete copy."""
+    record = datasets()[name]
+    return {path: text for split in record.splits.values() for path, text in _MISSING[record.format](root, split, record).items()}
 
 
-def _coco_missing(root: Path, split: Split) -> dict[str, str]:
-    num = sum(path.endswith(".jpg") for path in listing(root / split.images))
+def _coco_missing(root: Path, split: Split, record: Dataset) -> dict[str, str]:
+    num = sum(path.endswith(record.image_suffix) for path in listing(root / split.images))
     gaps = {} if num >= split.num_images else {split.images: f"{split.images} has {num} of {split.num_images} images"}
     return gaps if (root / split.annotations).is_file() else {**gaps, split.annotations: f"{split.annotations} is missing"}
 
@@ -63,34 +72,32 @@ def _names(root: Path, split: Split) -> list[str]:
     return (root / split.annotations).read_text().split()
 
 
-def _voc_missing(root: Path, split: Split) -> dict[str, str]:
+def _voc_missing(root: Path, split: Split, record: Dataset) -> dict[str, str]:
     if not (root / split.annotations).is_file():
         return {split.annotations: f"{split.annotations} is missing"}
     names = _names(root, split)
     gaps = {}
-    for folder, suffix, kind in ((split.images, ".jpg", "images"), (_voc_boxes(split), ".xml", "annotations")):
+    for folder, suffix, kind in ((split.images, record.image_suffix, "images"), (boxes_folder(split), ".xml", "annotations")):
         num = len({name + suffix for name in names} & listing(root / folder))
         if num < len(names):
             gaps[folder] = f"{folder} has {num} of the {len(names)} {kind} of {split.annotations}"
     return gaps
 
 
-def _voc_boxes(split: Split) -> str:
+def boxes_folder(split: Split) -> str:
+    """Folder of the XML files of a split in VOC's format."""
     return split.images.replace("JPEGImages", "Annotations")
 
 
-def _cityscapes_missing(root: Path, split: Split) -> dict[str, str]:
-    images = sum(path.endswith("_leftImg8bit.png") for path in listing(root / split.images))
-    there = listing(root / split.annotations)
-    labels, raw = (sum(path.endswith(ending) for path in there) for ending in (_LABELS, _RAW_LABELS))
+def _label_maps_missing(root: Path, split: Split, record: Dataset) -> dict[str, str]:
+    images = sum(path.endswith(record.image_suffix) for path in listing(root / split.images))
+    there, raw = listing(root / split.annotations), record.raw_labels
+    labels = sum(path.endswith(record.label_suffix) for path in there)
     gaps = {} if images >= split.num_images else {split.images: f"{split.images} has {images} of {split.num_images} images"}
     if labels < split.num_images:
-        gaps[split.annotations] = f"{split.annotations} has {labels} of {split.num_images} *{_LABELS}"
-        if raw >= split.num_images:
-            gaps[split.annotations] += (
-                f" and only *{_RAW_LABELS}: make them with pip install cityscapesscripts and CITYSCAPES_DATASET={root} "
-                "csCreateTrainIdLabelImgs"
-            )
+        gaps[split.annotations] = f"{split.annotations} has {labels} of {split.num_images} *{record.label_suffix}"
+        if raw is not None and sum(path.endswith(raw.suffix) for path in there) >= split.num_images:
+            gaps[split.annotations] += f" and only *{raw.suffix}: {raw.remedy.replace('{root}', str(root))}"
     return gaps
 
 
@@ -100,23 +107,23 @@ def check_published(name: str, root: Path) -> Checked:
     Raises:
         ValueError: what is missing and where to get it; or what is wrong, in which file.
     """
-    published = CATALOGUE[name]
+    published = datasets()[name]
     if gaps := missing(name, root):
         place = f"{root}, which must hold {published.layout}" if root.is_dir() else f"{root}, which is no folder"
         raise ValueError(f"data set '{name}' in {place}: {'; '.join(gaps.values())}; {published.where(list(gaps))}")
-    faults = [text for split in published.splits.values() for text in _FAULTS[name](root, split, published)]
+    faults = [text for split in published.splits.values() for text in _FAULTS[published.format](root, split, published)]
     if faults:
         raise ValueError("; ".join(faults))
     num_images = {split: part.num_images for split, part in published.splits.items()}
-    patterns = [pattern for split in published.splits.values() for pattern in _patterns(name, split)]
+    patterns = [pattern for split in published.splits.values() for pattern in _patterns(published, split)]
     return checked(name, root, num_images, patterns)
 
 
-def _patterns(name: str, split: Split) -> list[str]:
-    """What is hashed of a split's annotations."""
-    if name == "cityscapes":
-        return [f"{split.annotations}/*{_LABELS}"]
-    return [split.annotations, f"{_voc_boxes(split)}/*.xml"] if name == "voc" else [split.annotations]
+def _patterns(record: Dataset, split: Split) -> list[str]:
+    """Files of a split's annotations that are hashed."""
+    if record.format == "label_maps":
+        return [f"{split.annotations}/*{record.label_suffix}"]
+    return [split.annotations, f"{boxes_folder(split)}/*.xml"] if record.format == "voc" else [split.annotations]
 
 
 def _count_fault(path: Path, num: int, split: Split) -> list[str]:
@@ -125,7 +132,7 @@ def _count_fault(path: Path, num: int, split: Split) -> list[str]:
     return [f"{path} lists {num} images, the published one {split.num_images}: put the published file back"]
 
 
-def _coco_split_faults(root: Path, split: Split, published: Published) -> list[str]:
+def _coco_split_faults(root: Path, split: Split, published: Dataset) -> list[str]:
     path = root / split.annotations
     known, found = published.sha256.get(split.annotations), file_sha256(path)
     if known not in (None, found):
@@ -138,18 +145,19 @@ def _coco_split_faults(root: Path, split: Split, published: Published) -> list[s
     return [f"{path}: {text}" for text in faults] + _count_fault(path, len(coco["images"]), split)
 
 
-def _voc_split_faults(root: Path, split: Split, _: Published) -> list[str]:
+def _voc_split_faults(root: Path, split: Split, _: Dataset) -> list[str]:
     return _count_fault(root / split.annotations, len(_names(root, split)), split)
 
 
-def _cityscapes_split_faults(root: Path, split: Split, published: Published) -> list[str]:
-    images = [path for path in sorted(listing(root / split.images)) if path.endswith("_leftImg8bit.png")]
-    pairs = [(root / split.images / p, root / split.annotations / p.replace("_leftImg8bit.png", _LABELS)) for p in images]
+def _label_map_split_faults(root: Path, split: Split, published: Dataset) -> list[str]:
+    images = [path for path in sorted(listing(root / split.images)) if path.endswith(published.image_suffix)]
+    labels = [p.removesuffix(published.image_suffix) + published.label_suffix for p in images]
+    pairs = [(root / split.images / p, root / split.annotations / q) for p, q in zip(images, labels, strict=True)]
     bare = [image for image, label_map in pairs if not label_map.is_file()]
-    faults = fault(bare, f"has no label map in {root / split.annotations}", "unpack gtFine again")
+    faults = fault(bare, f"has no label map in {root / split.annotations}", f"unpack {split.annotations.split('/')[0]} again")
     faults += label_map_faults([pair for pair in pairs if pair[1].is_file()], published.num_classes)
     return faults + _count_fault(root / split.images, len(images), split)
 
 
-_MISSING = {"coco": _coco_missing, "voc": _voc_missing, "cityscapes": _cityscapes_missing}
-_FAULTS = {"coco": _coco_split_faults, "voc": _voc_split_faults, "cityscapes": _cityscapes_split_faults}
+_MISSING = {"coco": _coco_missing, "voc": _voc_missing, "label_maps": _label_maps_missing}
+_FAULTS = {"coco": _coco_split_faults, "voc": _voc_split_faults, "label_maps": _label_map_split_faults}
