@@ -176,7 +176,7 @@ def test_the_schedule_of_a_head_type(project):
         ("pipelines/engine/auxiliary.py", ["masks"]),
         ("pipelines/engine/classifier.py", ["pretrain"]),
         ("pipelines/engine/trial_schedule.py", ["tune"]),
-        ("pipelines/engine/hooks.py", ["pretrain", "teachers", "masks", "tune", "distill", "evaluate"]),
+        ("pipelines/engine/training.py", ["pretrain", "teachers", "masks", "tune", "distill", "evaluate"]),
         ("pipelines/engine/tracking.py", []),
         ("pipelines/runner/record.py", []),
         ("pipelines/estimation/workload.py", []),
@@ -207,8 +207,8 @@ def test_what_is_left_out_of_the_code_is_known_by_name(project):
     # Reached by modules that are named there alone, or by no stage.
     assert unused == {
         "pipelines.engine.archives", "pipelines.engine.dummy_batches", "pipelines.engine.measured_steps",
-        "pipelines.engine.preload", "pipelines.engine.tracking_records", "pipelines.engine.tracking_store",
-        "pipelines.engine.transfer",
+        "pipelines.engine.preload", "pipelines.engine.published_schedule", "pipelines.engine.smoke_cells",
+        "pipelines.engine.tracking_records", "pipelines.engine.tracking_store", "pipelines.engine.transfer",
     }  # fmt: skip
     assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in code_digest._WITHOUT_EFFECT)
 
