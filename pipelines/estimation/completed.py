@@ -68,7 +68,7 @@ def _done(folder: Path, record: str = "run.json") -> bool:
 
 
 def _up_to_date(recorded: Completed, grid: Grid) -> Completed:
-    """Recorded runs that DVC would not repeat; all of them where DVC cannot be asked."""
+    """Return the recorded runs that DVC would not repeat, or all of them where DVC cannot be asked."""
     from pipelines.runner.record import Record  # noqa: PLC0415 (seconds, in dvc)
 
     try:

@@ -26,7 +26,7 @@ def published_images(name: str) -> Images:
 
 
 def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
-    """Number of images per split of a pair's data; None for a user's own data before stage ``prepare``."""
+    """Return the number of images per split of a pair's data; None for a user's own data before stage ``prepare``."""
     if tier.scenes is not None:
         return Images(tier.scenes.train, tier.scenes.tune, tier.scenes.test)
     if tier.data == "published":

@@ -95,7 +95,7 @@ def _records(text: str) -> dict[str, str]:
 
 
 def _damage(text: str, kept: str) -> str:
-    """The trace of an interrupted write, in words; empty if there is none.
+    """Return the trace of an interrupted write in words; empty if there is none.
 
     The last record is cut where the copy's record of that stage begins with the same lines and goes on.
     """

@@ -1,4 +1,4 @@
-"""A process that ends when the one that started it is killed (Linux)."""
+"""End of a process with the one that started it, where that is killed (Linux)."""
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ def die_with_parent() -> None:
 
 
 def die_with_dvc() -> None:
-    """The same for a stage that DVC runs.
+    """Do the same in a stage that DVC runs.
 
     A killed DVC would leave the training alive, and the next ``dvc repro`` would start it a second time.
     """
