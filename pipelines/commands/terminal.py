@@ -8,7 +8,7 @@ from rich.console import Console
 
 Switch = Annotated[bool, Parameter(show_default=False)]  # off unless given
 
-_PIPE_COLUMNS = 250  # of a table that goes to a file or a pipe, where nothing tells how wide it may be
+_PIPE_COLUMNS = 250  # of a table that goes to a file or a pipe, whose width is unknown
 
 
 def console(pipe_columns: int = _PIPE_COLUMNS) -> Console:

@@ -38,7 +38,7 @@ def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
 
 
 def trial_images(tier: Tier, pair: Pair, images: Images) -> Images:
-    """Number of images per split in a trial of stage ``tune``: a published training split is divided for validation."""
+    """Return the images per split in a trial of stage ``tune``; a published training split is divided for validation."""
     held = datasets()[pair.dataset].held_out if tier.data == "published" else None
     return images if held is None else Images(images.train - held, held, images.test)
 

@@ -24,7 +24,7 @@ class Work:
         what: the method, ``mgd/tuned`` with the values of a study, or the evaluated side.
         length: of a training run; None for an evaluation, and where the number of images is not known.
         images: that pass through the model, each time.
-        speed: None where nothing tells.
+        speed: None where it is unknown.
     """
 
     kind: Kind

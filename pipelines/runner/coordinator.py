@@ -87,7 +87,7 @@ class Coordinator:
             self._save()
 
     def _ask(self) -> bool:
-        """Ask DVC about units whose predecessors are settled: as many as there is room for, else one each time round."""
+        """Query DVC about units whose predecessors are settled: as many as there is room for, else one each time round."""
         settled = [key for key, behind in self._before.items() if not behind]
         for key in settled:
             names = self._record.stale(key)

@@ -74,7 +74,7 @@ def _said(lock: IO[str]) -> str:
 
 
 def check_shared(path: Path, beat: Path, patience_s: float = 15.0) -> None:
-    """Make sure that a lock which another host's living process holds is seen here.
+    """Make sure that a lock of another host's living process is seen here.
 
     That process writes something new to ``beat`` every :data:`BEAT_S` seconds; no two hosts' clocks are compared.
 

@@ -101,11 +101,11 @@ class Child:
         return ProcessEnd(result, error, self._process.exitcode)
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM)."""
+        """Send SIGTERM."""
         self._process.terminate()
 
     def end(self, patience_s: float = 30.0) -> None:
-        """Ask it to end, wait, and kill it where it does not."""
+        """Send SIGTERM, wait, and kill it where it does not end."""
         self.terminate()
         self._process.join(patience_s)
         self.kill()

@@ -1,4 +1,4 @@
-"""Progress of a run: on a terminal a bar for the whole and a line per running unit, elsewhere plain lines."""
+"""Progress of a run: on a terminal a bar for the whole and a line per running unit, elsewhere lines of text."""
 
 import os
 import sys

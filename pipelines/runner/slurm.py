@@ -2,7 +2,7 @@
 
 Jobs need the checkout on a shared folder and its environment; no DVC, no database.  They outlive the coordinator: the next one
 attaches to them.  Near its time limit or when preempted a job is requeued (USR2) and goes on from its last checkpoint.
-Without accounting (slurmdbd) submitit does not see a job that died, so squeue is asked.
+Without accounting (slurmdbd) submitit does not see a job that died, so squeue is queried.
 """
 
 import os
@@ -149,7 +149,7 @@ class Slurm:
         return True
 
     def _ask(self) -> None:
-        """Ask squeue for all of the user's jobs at once; where it fails, the last answer stays."""
+        """Query squeue for all of the user's jobs at once; where it fails, the last answer stays."""
         command = ["squeue", "--me", "--noheader", "--format=%i|%T|%N"]
         told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         self._asked = time.monotonic()

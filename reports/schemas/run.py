@@ -52,7 +52,7 @@ class Cost(Frozen):
 
 
 class Run(Frozen):
-    """One run: a backbone (``pretrain``), a teacher, a prior (``masks``) or a cell (``distill``)."""
+    """One run: a backbone (``pretrain``), a teacher, an auxiliary module (``masks``) or a cell (``distill``)."""
 
     schema_version: Literal[3] = 3
     stage: Literal["pretrain", "teacher", "masks", "distill"]
@@ -76,7 +76,7 @@ class Run(Frozen):
     processes: int = Field(default=1, ge=1, description="among which each batch was divided")
     config_sha256: str | None = None
     data: Data | None = None
-    accuracy: float | None = Field(default=None, description="of a pre-trained backbone, percent of the tune scenes")
+    accuracy: float | None = Field(default=None, description="of a pre-trained backbone, percent of the validation split")
     initialisation_sha256: str | None = Field(default=None, description="of what the backbone started from; None: random weights")
     student_initialisation_sha256: str | None = Field(
         default=None, description="in a teacher's record: of what the pair's students start from, written beside it"
