@@ -66,7 +66,7 @@ def _score(row: Row) -> str:
 
 
 def _row(table: Table, method: str) -> Row | None:
-    return next((row for row in table.rows if row.method == method and row.mean is not None), None)
+    return next((row for row in table.rows if row.method == method and not row.tuned and row.mean is not None), None)
 
 
 def _best(table: Table) -> Row | None:
@@ -85,8 +85,8 @@ def _twice_as_long(table: Table) -> str | None:
 
 
 def _order(board: Leaderboard) -> list[str]:
-    """Return a line on the last prediction, which is over all pairs; none where it was not computed."""
-    found = [one for one in board.predictions[-1:] if one.rho is not None and one.low is not None]
+    """Return a line on the last rank correlation, which is over all pairs; none where it was not computed."""
+    found = [one for one in board.rank_correlations[-1:] if one.rho is not None and one.low is not None]
     return [
         f"Rank correlation of the gains here with the reported ones: {one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}] over "
         f"{one.num_rows} rows."
