@@ -64,7 +64,7 @@ def fault(culprits: Sequence[object], what: str, remedy: str) -> list[str]:
 
 
 def read_coco(path: Path, *, masks: bool = False) -> Coco:
-    """Read a COCO annotation file; of the objects' outlines only if masks are asked for.
+    """Read a COCO annotation file; of the objects' outlines only if masks are requested.
 
     Raises:
         ValueError: it cannot be read, is no JSON, or a field that is needed is missing or of another type.
@@ -139,7 +139,7 @@ def _category_faults(names: list[str], classes: Sequence[str] | int) -> list[str
     if names == list(classes):
         return []
     if sorted(names) == sorted(classes):
-        return [f"its categories stand in the order {', '.join(names)}: put own.classes in that order"]
+        return [f"its categories are in the order {', '.join(names)}: put own.classes in that order"]
     told = [f"without {', '.join(sorted(set(classes) - set(names)))}"] if set(classes) - set(names) else []
     told += [f"with {', '.join(sorted(set(names) - set(classes)))} beside them"] if set(names) - set(classes) else []
     told = told or ["with one of them twice"]

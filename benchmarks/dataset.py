@@ -62,7 +62,7 @@ class RawLabels:
 
     Args:
         suffix: ending of their names.
-        remedy: command that converts them; "{root}" stands for the data set's root.
+        remedy: command that converts them; "{root}" is replaced by the data set's root.
     """
 
     suffix: str
@@ -78,8 +78,8 @@ class DeclaredMargin:
     Args:
         metric: name.
         margin: points.
-        planning_sd: assumed standard deviation between seeds where one seed cannot tell it, points; it says how many more seeds
-            would decide and is part of no verdict.
+        planning_sd: assumed standard deviation between seeds where one seed cannot show it, points; for the number of further
+            seeds that would decide, and part of no verdict.
         why: reason.
     """
 
@@ -146,7 +146,7 @@ class Dataset:
         return sum(split.num_images for name, split in self.splits.items() if not name.startswith("train"))
 
     def for_configs(self) -> dict[str, Any]:
-        """Fields that reach a training's or an evaluation's config, as plain values."""
+        """Fields that reach a run's or an evaluation's config, as YAML's types."""
         names = ("format", "label_suffix", "config_root", "truth", "keeps_evaluator", "held_out", "held_out_folders")
         return {name: getattr(self, name) for name in names}
 

@@ -29,7 +29,7 @@ class Checked:
         digest: sha256 over the digests of its annotations, its number of images and, for a user's own, its images' sizes.
         num_images: by split.
         bytes: size of all annotations.
-        root: where it lies.
+        root: its folder.
         annotations: size in bytes and sha256, by path or pattern relative to the root.
         stamps: the files' sizes and ages when they were hashed, as a digest.
         files: sha256 of each file of a pattern that names many, by pattern and path.
@@ -148,7 +148,7 @@ def identity(
     Args:
         manifest_dir: folder of ``manifest.json``.
         name: of the data set: coco, voc, cityscapes, own.
-        root: where it lies now; None for where ``prepare`` found it.
+        root: its folder now; None for that in which ``prepare`` found it.
         left_out: whether a file, named from the root, is neither opened nor missed.
 
     Raises:
@@ -159,7 +159,7 @@ def identity(
     if name not in sets:
         raise ValueError(f"{path} says nothing of data set '{name}'; {_AGAIN}")
     if root is None and "root" not in before:
-        raise ValueError(f"where data set '{name}' lies is not recorded beside {path}; {_AGAIN}")
+        raise ValueError(f"the folder of data set '{name}' is not recorded beside {path}; {_AGAIN}")
     place = root or Path(before["root"])
     for pattern, recorded in sets[name]["annotations"].items():
         try:

@@ -23,9 +23,9 @@ class Metric:
         tasks: of the pairs that may be judged by it.
         key: name of the score among those of ``metrics.json`` (:meth:`reports.schemas.run.Metrics.flat`).
         computed_by: the function of ``pipelines/engine/metrics.py``; "" for a metric of reported results alone.
-        validation: keys of a training curve's point that may hold it, the first that is there counts.
-        evaluator: MMLab's evaluator for validation; "{truth}" stands for the annotations.
-        writes: options by which that evaluator writes predictions; "{predictions}" stands for their path without its ending.
+        validation: keys of a training curve's point that may have it, the first that is there counts.
+        evaluator: MMLab's evaluator for validation; "{truth}" is replaced by the annotations.
+        writes: options by which that evaluator writes predictions; "{predictions}" is replaced by their path without its ending.
         save_best: MMEngine's rule for the best weights of a schedule whose authors report those.
         shows: predictions that visualizations show.
     """
@@ -42,7 +42,7 @@ class Metric:
 
     @property
     def curve_key(self) -> str:
-        """Key of the score in a point of a training's curve; "" for a metric without validation."""
+        """Key of the score in a point of a run's curve; "" for a metric without validation."""
         return self.validation[0] if self.validation else ""
 
     def validator(self, truth: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Metric:
         return {**self.validator(truth), "format_only": True, **written}
 
     def as_json(self) -> dict[str, Any]:
-        """Fields as plain values."""
+        """Fields as YAML's types."""
         return asdict(self)
 
 

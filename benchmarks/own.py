@@ -39,7 +39,7 @@ class OwnSplit(BaseModel):
 class OwnData(BaseModel):
     """A user's own data, ``own:`` in params.yaml.
 
-    Label maps hold a pixel's class, counted from 0 in the order of ``classes``; 255 is ignored.
+    Label maps contain a pixel's class, counted from 0 in the order of ``classes``; 255 is ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

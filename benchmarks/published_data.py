@@ -1,7 +1,7 @@
 """Data outside of the project: the published data sets, checked before anything trains on them.
 
 Annotation files are hashed; images are counted and compared with the annotations by name.  Hashing or opening COCO's 118,000
-images would take longer than finding a broken one, which stops a training with its name, and a download is verified whole.
+images would take longer than finding a broken one, which stops a run with its name, and a download is verified whole.
 A user's own data are :mod:`benchmarks.own`'s business; both are what stages import from here.
 """
 
@@ -49,7 +49,7 @@ def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
     if not folder:
         paths = [split.images for split in published.splits.values()] + [s.annotations for s in published.splits.values()]
         raise ValueError(
-            f"where data set '{name}' lies is not said; name the folder that holds {published.layout}: "
+            f"the folder of data set '{name}' is not given; name the one that contains {published.layout}: "
             f"export {published.variable}=/path/to/it, or data: {{{name}: /path/to/it}} in params.yaml; "
             f"if you do not have it, name an empty folder and {published.where(paths)}"
         )
@@ -109,7 +109,7 @@ def check_published(name: str, root: Path) -> Checked:
     """
     published = datasets()[name]
     if gaps := missing(name, root):
-        place = f"{root}, which must hold {published.layout}" if root.is_dir() else f"{root}, which is no folder"
+        place = f"{root}, which must contain {published.layout}" if root.is_dir() else f"{root}, which is no folder"
         raise ValueError(f"data set '{name}' in {place}: {'; '.join(gaps.values())}; {published.where(list(gaps))}")
     faults = [text for split in published.splits.values() for text in _FAULTS[published.format](root, split, published)]
     if faults:

@@ -25,7 +25,7 @@ class Variant(_Frozen):
     """Differences of a result from others of its method and pair, as far as its source states them."""
 
     teacher: str | None = Field(default=None, description="which checkpoint")
-    student: str | None = Field(default=None, description="in what it differs from the control or from others")
+    student: str | None = Field(default=None, description="in what it differs from the baseline or from others")
     inherits: str | None = Field(default=None, description="what the student takes over from the teacher before training")
     schedule: str | None = None
     training: str | None = Field(default=None, description="normalisation, clipping, batch, learning rate")
@@ -80,7 +80,7 @@ class Difference(_Frozen):
 class RegistryEntry(_Frozen):
     """One reported result, in points (0-100), and the source it was read from.
 
-    It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` told in words.
+    It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` in words.
     ``baseline`` and ``teacher`` are of the pair's models in the same table or, where that has none, of the zoo that it uses.
     """
 
@@ -88,7 +88,7 @@ class RegistryEntry(_Frozen):
     pair: str | None
     setting: str | None = None
     what: Literal["teacher", "control", "method"]
-    method: str | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a control")
+    method: str | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a baseline")
     other_method: str | None = Field(default=None, description="a method that the suite has not, as printed")
     variant: Variant = Variant()
     metric: MetricName
@@ -126,9 +126,7 @@ class RegistryEntry(_Frozen):
             raise ValueError(f"{self.id}: a gain needs a baseline, and what is derived needs a gain")
         has_row = self.what != "teacher" and None not in self.place
         if (self.comparable is not None) != has_row:
-            raise ValueError(
-                f"{self.id}: say whether it is comparable exactly where a pair and a method of the suite stand for it"
-            )
+            raise ValueError(f"{self.id}: say whether it is comparable exactly where it has a pair and a method of the suite")
         if self.comparable is not None and self.comparable == bool(self.differs):
             raise ValueError(f"{self.id}: what is comparable differs in nothing, and what is not says in what")
         return self

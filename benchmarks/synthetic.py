@@ -5,7 +5,7 @@ optical-recognition set), backgrounds are crops of its two bundled photographs (
 The three splits share neither scans nor photograph regions.
 
 Bytes depend on the specification alone: all arithmetic on pixels is integer arithmetic or Pillow's
-fixed-point resampling, every scene draws from a generator of its own, and files are stored
+fixed-point resampling, every image is drawn from a generator of its own, and files are stored
 uncompressed, so that no compression library's version or processor's instruction set can show.
 """
 
@@ -154,7 +154,7 @@ def _visible_colour(rng: np.random.Generator, ink: tuple[int, int], behind: NDAr
 
 
 def draw_scene(spec: SceneSpec, split: str, index: int) -> Scene:
-    """Draw scene ``index`` of a split; a pure function of its arguments."""
+    """Draw image ``index`` of a split; a pure function of its arguments."""
     rng = np.random.default_rng([spec.seed, SPLITS.index(split), index])
     size = spec.image_px
     canvas = _background(rng, spec, split)

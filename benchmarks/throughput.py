@@ -1,6 +1,6 @@
 """Costs of training: measured throughput, and the size of the models where there is no measurement.
 
-``throughput.json`` and ``complexity.json`` beside this module hold the records; ``./kd estimate`` reads them.
+``throughput.json`` and ``complexity.json`` beside this module contain the records; ``./kd estimate`` reads them.
 """
 
 import datetime as dt

@@ -99,12 +99,12 @@ class Schedule(Lengths):
 class Pretraining(_Frozen):
     """Training of backbones as classifiers, in place of ImageNet.
 
-    It learns to name the one digit of a generated scene: cross-entropy on its pooled last stage, AdamW, a linear warm-up and a cosine
-    to zero.
+    They are trained to name the one digit of a synthetic image: cross-entropy on the pooled last stage, AdamW, a linear warm-up and a
+    cosine to zero.
     """
 
     scenes: SceneSpec = Field(
-        description="its images, of one digit each; ``tune`` of them tell the accuracy, ``test`` is not drawn"
+        description="its images, of one digit each; the accuracy is that on ``tune``, ``test`` is not drawn"
     )
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -112,12 +112,12 @@ class Pretraining(_Frozen):
     weight_decay: float = Field(ge=0)
     warmup_iterations: int = Field(ge=0)
     clip_grad_norm: float = Field(gt=0)
-    least_accuracy: float = Field(ge=0, le=100, description="percent of the tune scenes; a backbone below it is not used")
+    least_accuracy: float = Field(ge=0, le=100, description="percent of the validation split; a backbone below it is not used")
 
     @model_validator(mode="after")
     def _one_digit(self) -> "Pretraining":
         if self.scenes.digits != (1, 1):
-            raise ValueError(f"scenes.digits must be [1, 1], for a scene to have one class, got {list(self.scenes.digits)}")
+            raise ValueError(f"scenes.digits must be [1, 1], for an image to have one class, got {list(self.scenes.digits)}")
         if self.scenes.train < self.batch_size:
             raise ValueError(
                 f"scenes.train is {self.scenes.train}, less than one batch of {self.batch_size}; an epoch would have no step"
@@ -128,16 +128,16 @@ class Pretraining(_Frozen):
 class Tier(_Frozen):
     """One scale.
 
-    ``data`` is the generated ``scenes``, the user's ``own`` (params.yaml names it), or ``published``: the pair's.
+    ``data`` is the synthetic ``scenes``, the user's ``own`` (params.yaml names it), or ``published``: the pair's.
     """
 
     title: str
     data: Literal["scenes", "own", "published"]
-    scenes: SceneSpec | None = Field(description="what the generated scenes look like; null for other data")
+    scenes: SceneSpec | None = Field(description="appearance of the synthetic data; null for other data")
     model: ModelScale | None
     schedule: Schedule | None
     pretraining: Pretraining | None = Field(
-        default=None, description="null: shrunk backbones start from random weights, published ones from those of ImageNet"
+        default=None, description="null: reduced backbones start from random weights, published ones from those of ImageNet"
     )
     area_px2: tuple[int, int] = Field(
         description="areas, in square pixels, that part small from medium and medium from large objects"
@@ -160,7 +160,7 @@ class Tier(_Frozen):
             if self.scenes.train < lengths.batch_size:
                 raise ValueError(
                     f"scenes.train is {self.scenes.train}, less than one batch of {where}.batch_size {lengths.batch_size}: an epoch "
-                    "would have no step; add scenes, or lower the batch"
+                    "would have no step; add images, or lower the batch size"
                 )
         return self
 

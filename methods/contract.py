@@ -109,7 +109,7 @@ class Proposals:
 
     Args:
         rois_R5: image index, then the box.
-        labels_R: class index of each; the number of classes stands for background.
+        labels_R: class index of each; the number of classes is background.
     """
 
     rois_R5: Tensor
@@ -179,7 +179,7 @@ class Picture:
 
     Args:
         what: a noun phrase behind "the first images:", such as "the masks learned on the teacher's features".
-        value: the quantity that a colour stands for.
+        value: the quantity that a colour represents.
         columns: column title -> a map (N, H, W) per level.
         common: titles of the columns that share one scale of colours; each other column has its own.
         translucent: whether the image shows through.
@@ -194,7 +194,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Training:
-    """Differences of a student's training from its pair's: multiples of the learning rate, weight decay, batch size and length."""
+    """Differences of a student's run from its pair's: multiples of the learning rate, weight decay, batch size and length."""
 
     rate_times: float = 1.0
     decay_times: float = 1.0
@@ -217,7 +217,7 @@ class BasePrior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Levels) -> tuple[Levels, dict[str, Tensor]]:
-        """Return what replaces the teacher's features, and the prior's own losses."""
+        """Return the features that replace the teacher's, and the auxiliary module's own losses."""
 
 
 class BaseMethod(nn.Module, ABC):
@@ -251,7 +251,7 @@ class BaseMethod(nn.Module, ABC):
         return Training()
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (for those that have one)
-        """Take over what the prior learned; only methods with a prior are asked."""
+        """Load the trained auxiliary module; called only for methods that have one."""
         raise TypeError(f"{type(self).__module__} has no prior to load")
 
     @abstractmethod

@@ -38,7 +38,7 @@ class Method(BaseMethod):
         head_background_weight: class distributions of background proposals.
         temperature: softens the class distributions.
         proposals: whose proposals both heads are shown, "teacher" or "student".
-        labels: what tells foreground from background, the labels of these "proposals" or those of the
+        labels: what distinguishes foreground from background, the labels of these "proposals" or those of the
             "student"'s own, taken by index.
     """
 

@@ -1,4 +1,4 @@
-"""FGFI: the feature is imitated where anchors lie close to an object (Wang et al., CVPR 2019).
+"""FGFI: the feature is matched where anchors are close to an object (Wang et al., CVPR 2019).
 
 Source: section 3 of arXiv:1906.03609 in the form of ggjy/DeFeat.pytorch at c46a793: ``get_roi_mask`` of
 ``mmdet/models/dense_heads/anchor_head.py`` and ``mmdet/apis/train.py``; first code:
@@ -55,7 +55,7 @@ class Method(BaseMethod):
         self.adapt = adaptation(channels["neck"])
 
     def masks(self, levels: Levels, batch: Batch) -> Levels:
-        """Positions (N, H, W) of each level that lie close to one of its objects."""
+        """Positions (N, H, W) of each level that are close to one of its objects."""
         anchors = cast("Levels", batch.anchors_xyxy)
         numbers = [level_of(boxes_B4, len(levels), self.finest_px) for boxes_B4 in batch.boxes_xyxy]
         return tuple(

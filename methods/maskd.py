@@ -134,12 +134,12 @@ class Prior(BasePrior):
 
 
 class Method(BaseMethod):
-    """Mimics the neck's levels under the learned masks, and the head's box outputs where asked to.
+    """Matches the neck's levels under the learned masks, and the head's box outputs where ``box_loss`` names them.
 
     Args:
         channels: role -> per level (student channels, teacher channels).
         loss_weight: weight of the sum over the neck's levels.
-        num_tokens: tokens a level, as the prior learned them.
+        num_tokens: tokens per level, as in the auxiliary module.
         warmup_iterations: from this iteration on, the teacher's mask is multiplied by the mask that
             the same tokens give on the student's aligned feature (without gradient).
         box_loss: which box outputs are compared by a smooth L1 loss, mean over a level, levels added:
@@ -184,7 +184,7 @@ class Method(BaseMethod):
         return ("neck", *_BOX_ROLES.get(hparams["box_loss"], ()))
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:
-        """Take over tokens from :class:`Prior` or from the authors' files, whatever stands before ``mask_modules``.
+        """Load tokens from :class:`Prior` or from the authors' files, whatever prefix ``mask_modules`` has.
 
         Raises:
             ValueError: number or shape of tokens, or of their branches, are not this pair's.

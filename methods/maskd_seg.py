@@ -61,7 +61,7 @@ class Method(BaseMethod):
         channels: role -> per level (student channels, teacher channels).
         loss_weight: weight of the logits' term.
         aux_weight: weight of the auxiliary logits' term relative to it; 0 where the student has no such head.
-        num_tokens: as the prior learned them.
+        num_tokens: as in the auxiliary module.
 
     Raises:
         ValueError: student and teacher differ in classes.
@@ -82,7 +82,7 @@ class Method(BaseMethod):
         return ("logits", "aux_logits") if hparams["aux_weight"] else ("logits",)
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:
-        """Take over tokens from :class:`Prior` or from the authors' file, whatever stands before ``mask_token``.
+        """Load tokens from :class:`Prior` or from the authors' file, whatever prefix ``mask_token`` has.
 
         Raises:
             ValueError: there are not exactly these tokens in it.

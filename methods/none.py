@@ -1,4 +1,4 @@
-"""The control: the student alone, on the same schedule, through the same stages."""
+"""The baseline: the student alone, on the same schedule, through the same stages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from methods.contract import BaseMethod, Batch, Channels, Training, View
 
 
 class Method(BaseMethod):
-    """No distillation; what can be tuned is the training itself.
+    """No distillation; the student's own hyper-parameters can be tuned.
 
     Args:
         channels: of no use here.

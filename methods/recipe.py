@@ -29,7 +29,7 @@ class ResolvedPart:
     teacher: Literal["trained", "untrained"] = "trained"
 
     def as_dict(self) -> dict[str, Any]:
-        """Fields as MMEngine's configs and resolved files hold them; a trained teacher is not mentioned."""
+        """Fields as in MMEngine's configs and resolved files; a trained teacher is not mentioned."""
         named = {"name": self.name, "code": self.code, "hparams": self.hparams, "inherits": self.inherits}
         return named | ({} if self.teacher == "trained" else {"teacher": self.teacher})
 
@@ -135,10 +135,10 @@ class Conversion(_Frozen):
 
 
 class Override(_Frozen):
-    """Hyper-parameters that stand in for the recipe's own where all given conditions hold.
+    """Hyper-parameters that replace the recipe's own where all given conditions are met.
 
-    With ``pair`` or ``head`` it is what the authors ran there; with ``combined_with`` what was run where another method
-    stands beside it; ``scale`` tells models as published from reduced ones.
+    With ``pair`` or ``head`` it is what the authors ran there; with ``combined_with`` what was run together with
+    another method; ``scale`` distinguishes models as published from reduced ones.
     """
 
     scale: Literal["published", "reduced"] | None = None
@@ -148,7 +148,7 @@ class Override(_Frozen):
     hparams: dict[str, Value] = Field(default_factory=dict)
     inherits: list[str] | None = None
     config: dict[str, Any] = Field(default_factory=dict, description="as the recipe's own, on top of it")
-    prior: PriorTraining | None = Field(default=None, description="how the prior is learned there")
+    prior: PriorTraining | None = Field(default=None, description="how the auxiliary module is trained there")
     reduced: dict[str, Conversion] = Field(default_factory=dict, description="as the recipe's own, on top of it")
     why: str
 

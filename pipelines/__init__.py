@@ -1,1 +1,1 @@
-"""How it is run: one module per DVC stage."""
+"""Execution: stages of DVC, the engine, the search, the coordinator and the command line."""

@@ -1,7 +1,7 @@
 """Digests of the project's code as it runs: of syntax trees without comments, docstrings and layout.
 
 What a module imports of the project is followed, inside functions too.  Modules that only report, record or find files end the
-search: what they hand to a training is in its resolved settings or verified by a digest.
+search: what they pass to a run is in its resolved settings or verified by a digest.
 """
 
 import ast
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-# Their results are in the resolved settings, or are no part of a training's or an evaluation's numbers.
+# Their results are in the resolved settings, or are no part of a run's or an evaluation's numbers.
 _WITHOUT_EFFECT = frozenset({
     "benchmarks.content",  # this and the next: which files a data set has; their digest is in its manifest
     "benchmarks.dataset",  # of a record what reaches a config is resolved

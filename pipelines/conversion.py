@@ -68,7 +68,7 @@ def converted(
 
 
 def _iterations(key: str, pair: Pair, tier: Tier, own: OwnData | None) -> int:
-    """Return the length of a student's training at the tier."""
+    """Return the length of a student's run at the tier."""
     if tier.schedule is None:
         raise ValueError(f"{key} is a fraction of the schedule, and the tier with its reduced models has none; give it one")
     images = num_images(tier, pair, Path("no manifest")) or Images(_own_images(own), 0, 0)
@@ -89,7 +89,7 @@ def _own_images(own: OwnData | None) -> int:
 
 @cache
 def _count(data_format: str, folder: Path, images: str, annotations: str) -> int:
-    """Training images of a user's data; counted once, for every method and pair asks, and annotation files are large."""
+    """Training images of a user's data; cached, because every method and pair needs it and annotation files are large."""
     if data_format == "coco":
         return len(json.loads((folder / annotations).read_text())["images"])
     return len(listing(folder / images))

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines import layout
 from pipelines.runner import lockfile
 
-FULL_MIB = 16  # with less than this free, whatever failed failed for want of room
+FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
 
 
 def run(main: Callable[[], None]) -> None:

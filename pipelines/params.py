@@ -33,7 +33,7 @@ def load_yaml(path: Path, schema: type[Schema]) -> Schema:
 
 @lru_cache(maxsize=1024)
 def _read(path: Path, schema: type[BaseModel], _version: tuple[Path, int, int]) -> BaseModel:
-    # A grid of hundreds of cells asks for the same few files again and again.
+    # A grid of hundreds of cells reads the same few files again and again.
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _repeated(name: str) -> str:
-    """Return the pair that a pair repeats, or itself; what recipes say of the one holds for the other."""
+    """Return the pair that a pair repeats, or itself; what recipes say of the one applies to the other."""
     return (load_pair(name).repeats or name) if Path(f"benchmarks/pairs/{name}.yaml").is_file() else name
 
 
@@ -97,7 +97,7 @@ class Part:
         return training.model_copy(update={"iterations": schedule.prior_iterations}) if schedule else training
 
     def applicable(self, override: Override) -> bool:
-        """Return True for an override that holds with the methods beside this one, here none or :attr:`others`."""
+        """Return True for an override that applies with the methods beside this one, here none or :attr:`others`."""
         return override.combined_with in (None, *self.others)
 
     def _overrides(self, pair_name: str, head: str, tier_name: str) -> list[Override]:

@@ -1,4 +1,4 @@
-"""Cells and stages that the grid asks for, and grid.yaml, which lists them for DVC.
+"""Cells and stages of the grid, and grid.yaml, which lists them for DVC.
 
 DVC cannot derive the stages from ``grid:`` itself: its templates know lists and dictionaries, but no conditions.
 So grid.yaml lists every stage with work, and nothing else; :func:`write_stages` derives it from params.yaml.

@@ -1,1 +1,1 @@
-"""What was found: records, statistics, tables and figures."""
+"""Results: records, statistics, tables and figures."""

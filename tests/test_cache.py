@@ -60,6 +60,7 @@ def set_grid(**changes):
     edit_yaml(Path("params.yaml"), grid={**GRID, **changes})
 
 
+@pytest.mark.slow
 def test_one_more_method_on_one_pair(project):
     """Its own file is new, and stages are added; none is gone or another."""
     before = set(stages_text(load_grid()).splitlines())
@@ -70,6 +71,7 @@ def test_one_more_method_on_one_pair(project):
     assert {line.strip().split(":")[0] for line in added} == {f"{GFL}/fitnet/seed0", f"{GFL}/fitnet/seed1"}
 
 
+@pytest.mark.slow
 def test_one_more_pair(project):
     """Also one that starts from another backbone: what all others start from stays."""
     new = "retinanet_r50_r18"
@@ -91,6 +93,7 @@ def test_one_more_data_set(project):
     assert stages(load_grid())["teachers"][GFL]["data"] == "coco"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"seeds": 3}, {"seeds": [5, 0, 1]}, {"baseline_seeds": 4}, {"grid": dict(reversed(GRID.items()))}]
 )
@@ -111,6 +114,7 @@ def reworded(text):
     return f"# A remark.\n{ast.unparse(tree)}\n"
 
 
+@pytest.mark.slow
 def test_no_word_of_the_code_makes_anything_stale(project):
     """Remarks, docstrings and line breaks of every module; all files at once."""
 
@@ -123,6 +127,7 @@ def test_no_word_of_the_code_makes_anything_stale(project):
     assert changed(edit) == set()
 
 
+@pytest.mark.slow
 def test_another_method_edited(project):
     """Its own cells and those of what imports it, on every pair; a study, too."""
     of_mgd = {f"distill/{GFL}/mgd", f"tune/{GFL}/mgd", f"distill/{FRCNN}/mgd", f"distill/{PSPNET}/mgd_seg"}
@@ -132,6 +137,7 @@ def test_another_method_edited(project):
     assert changed(replace, "methods/fgd.py", "def ", "unused = 1\n\n\ndef ") == set()
 
 
+@pytest.mark.slow
 def test_a_default_of_a_recipe(project):
     """The method's rows, where no override hides it; words of the recipe: none."""
     edit = re.sub(r"(?m)^title: .*$", "title: Another", Path("methods/mgd.yaml").read_text())
@@ -147,6 +153,7 @@ def of(*pairs, but=("evaluate",)):
     return {key for key in keys if key.split("/")[0] not in but}
 
 
+@pytest.mark.slow
 def test_the_schedule_of_a_head_type(project):
     """Lengths of one head type are those of its pairs; the common ones are those of all others."""
     path = Path("benchmarks/tiers/mini.yaml")
@@ -166,6 +173,7 @@ def test_the_schedule_of_a_head_type(project):
     assert changed(set_epochs, tier["schedule"]) == of(*common)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "stages_of"),
     [
@@ -190,6 +198,7 @@ def test_a_module_is_that_of_the_stages_that_use_it(project, path, stages_of):
     assert found == {key for key in written() if key.split("/")[0] in stages_of}
 
 
+@pytest.mark.slow
 def test_heads_of_detectors_are_no_part_of_a_segmenter(project):
     """A segmenter does not depend on the code that distills between detection heads."""
     found = changed(replace, "pipelines/engine/heads.py", "\ndef ", "\nunused = 1\n\n\ndef ")
@@ -198,6 +207,7 @@ def test_heads_of_detectors_are_no_part_of_a_segmenter(project):
     assert of(GFL, FRCNN, but=()) <= found
 
 
+@pytest.mark.slow
 def test_what_is_left_out_of_the_code_is_known_by_name(project):
     """Every module of the engine decides some stage, or is named with its reason in pipelines/code_digest.py; a misspelt name would hide."""
     from pipelines import code_digest  # noqa: PLC0415
@@ -208,8 +218,8 @@ def test_what_is_left_out_of_the_code_is_known_by_name(project):
     # Reached by modules that are named there alone, or by no stage.
     assert unused == {
         "pipelines.engine.archives", "pipelines.engine.dummy_batches", "pipelines.engine.measured_steps",
-        "pipelines.engine.preload", "pipelines.engine.tracking_records", "pipelines.engine.tracking_store",
-        "pipelines.engine.transfer",
+        "pipelines.engine.preload", "pipelines.engine.published_schedule", "pipelines.engine.smoke_cells",
+        "pipelines.engine.tracking_records", "pipelines.engine.tracking_store", "pipelines.engine.transfer",
     }  # fmt: skip
     assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in code_digest._WITHOUT_EFFECT)
 

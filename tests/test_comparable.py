@@ -199,13 +199,13 @@ def test_of_a_repeated_result_the_comparable_source_is_shown():
         assert (figure.id, figure.differs) == ("a-b", [])
 
 
-def test_readme_counts_what_is_comparable(figures):
+def test_the_protocol_page_counts_what_is_comparable(figures):
     """All results on a pair and method of the suite, those that are comparable, and those that wait for several processes."""
     rows = [figure for figure in figures.values() if figure.comparable is not None]
     comparable = [figure for figure in rows if figure.comparable]
     waiting = [f for f in comparable if split_differs(f.settings, here(*f.place), str(f.place[1]))]
 
     assert (
-        f"Of {len(rows)} results on the suite's pairs and methods {len(comparable)} are comparable, {len(waiting)} of them once "
-        in committed("README.md")
+        f"Of {len(rows)} reported results on the suite's pairs and methods {len(comparable)} are comparable, {len(waiting)} of them once "
+        in committed("docs/protocol.md")
     )

@@ -79,6 +79,7 @@ def test_what_else_differs():
     ]
 
 
+@pytest.mark.slow
 def test_as_a_user_runs_it(tmp_path):
     """Two files; the table names the row that moved, and says how many would by chance."""
     for name, scores in (("a", (13.0, 14.0, 15.0)), ("b", (17.0, 18.0, 19.0))):

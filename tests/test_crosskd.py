@@ -373,7 +373,10 @@ END_TO_END = [(family, position, {}) for family in FAMILIES for position in POSI
 ]
 
 
-@pytest.mark.parametrize(("family", "position", "changed"), END_TO_END)
+@pytest.mark.parametrize(
+    ("family", "position", "changed"),
+    [pytest.param(*one, marks=pytest.mark.slow if one[0] == "retinanet" and one[1] else ()) for one in END_TO_END],
+)
 def test_losses_from_images_equal_those_written_on_mmdetections_modules(family, position, changed, double_samples):
     """Whole detectors in double precision, published values at every position: losses, and gradients on the student."""
     student, teacher = detector(family, seed=2).double().train(), frozen(detector(family, seed=1).double())

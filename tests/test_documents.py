@@ -33,7 +33,7 @@ def test_readme_shows_the_committed_table(board):
 def test_compact_table_has_the_largest_gain(board):
     """The first pair: its method with the largest gain, tuned rows excluded, and the baseline of twice the length."""
     table = board.tables[0]
-    gains = {row.method: row.gain for row in table.rows if row.gain is not None and not row.is_tuned}
+    gains = {row.method: row.gain for row in table.rows if row.gain is not None and not row.tuned}
     baselines = [gains.pop(name) for name in ("none", "none_twice") if name in gains]
     best = max(gains, key=gains.get)
     (title,) = [row.title for row in table.rows if row.method == best]

@@ -165,9 +165,10 @@ def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
         assert "split" in record.caption
         assert record.title
         if record.file.endswith("png"):
-            assert Image.open(folder / Path(record.file).name).width == round(6.7 * 150)
+            assert Image.open(folder / Path(record.file).name).width == round(6.7 * 120)
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(pair, samples, tmp_path):
     """Whatever the user has set for matplotlib."""
     draw(board(pair), {"pair": samples}, tmp_path / "one", prefix="")

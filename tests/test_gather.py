@@ -131,7 +131,7 @@ def test_a_tuned_row_stands_behind_its_own(tuned):
 
     assert found.problems == []
     assert [(one.id, one.title) for one in found.tables[0].rows] == [
-        ("none", "none (control)"), ("mgd", "MGD"), ("mgd/tuned", "MGD, tuned"), ("maskd", "MasKD"), ("maskd/tuned", "MasKD, tuned"),
+        ("none", "none (baseline)"), ("mgd", "MGD"), ("mgd/tuned", "MGD, tuned"), ("maskd", "MasKD"), ("maskd/tuned", "MasKD, tuned"),
     ]  # fmt: skip
     assert (row.mean, row.gain, row.tuning.gain, row.tuning.minutes) == (17.5, 6.5, 3.5, 31.0)
     assert row.command == f"dvc repro evaluate@{PAIR}/mgd/tuned/seed0 evaluate@{PAIR}/mgd/tuned/seed1"

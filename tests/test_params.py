@@ -69,6 +69,7 @@ def test_grid(project, change, message):
     assert not (project / "runs").exists()
 
 
+@pytest.mark.slow
 def test_dvc_repro_stops_at_the_same_line(project):
     """A plain ``dvc repro`` meets the line too and starts nothing."""
     edit_yaml(project / "params.yaml", grid={PAIR: ["none", "mdg"]})
@@ -102,6 +103,7 @@ def test_grid_yaml_that_lags_behind_is_refused(project):
     assert run_here(project, "pipelines.stages.check").returncode == 0
 
 
+@pytest.mark.slow
 def test_dvc_repro_stops_at_stages_that_lag_behind(project):
     """A plain ``dvc repro`` after params.yaml was edited starts nothing of the grid before."""
     edit_yaml(project / "params.yaml", seeds=2)

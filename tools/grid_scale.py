@@ -1,4 +1,4 @@
-"""What the coordinator costs as a grid grows: ``python -m tools.grid_scale --seeds 3``.
+"""Cost of the coordinator against the size of a grid: ``python -m tools.grid_scale --seeds 3``.
 
 The paper tier's grid of every pair and 13 methods, in a copy of the project; an executor that only writes small files in
 place of every output.  Prints seconds of wall time and of this process's CPU.

@@ -66,7 +66,7 @@ def image_px(config: Config, *, training: bool) -> tuple[int, int]:
 
 
 def _steps(pipeline: Any) -> list[Any]:
-    """The steps of a pipeline, one after the other, those among which one is chosen included."""
+    """Return the steps of a pipeline in order, including those among which one is chosen."""
     steps = []
     for step in pipeline:
         steps += [one for way in step["transforms"] for one in _steps(way)] if step["type"] == "RandomChoice" else [step]
@@ -78,7 +78,7 @@ def _scales(step: Any) -> list[tuple[int, int]]:
 
 
 def read(model: Model) -> Config:
-    """A side's config with the pair's changes."""
+    """Return a side's config with the pair's changes."""
     config = published_config(model.config)
     config.merge_from_dict(model.changes)
     return config

@@ -38,13 +38,13 @@ def compact(board: Leaderboard) -> str:
 
 
 def shown_block(readme: str) -> str:
-    """The generated block of the README's text."""
+    """Return the generated block of the README's text."""
     (block,) = _BLOCK.findall(readme)
     return block
 
 
 def replaced(readme: str, block: str) -> str:
-    """The README's text with another generated block."""
+    """Return the README's text with another generated block."""
     return _BLOCK.sub(lambda _: block, readme)
 
 
@@ -70,7 +70,7 @@ def _row(table: Table, method: str) -> Row | None:
 
 
 def _best(table: Table) -> Row | None:
-    rows = [row for row in table.rows if row.gain is not None and not row.is_tuned and row.method not in (BASELINE, TWICE)]
+    rows = [row for row in table.rows if row.gain is not None and not row.tuned and row.method not in (BASELINE, TWICE)]
     return max(rows, key=lambda row: row.gain or 0.0, default=None)
 
 
@@ -85,7 +85,7 @@ def _twice_as_long(table: Table) -> str | None:
 
 
 def _order(board: Leaderboard) -> list[str]:
-    """The last prediction is over all pairs."""
+    """Return a line on the last prediction, which is over all pairs; none where it was not computed."""
     found = [one for one in board.predictions[-1:] if one.rho is not None and one.low is not None]
     return [
         f"Rank correlation of the gains here with the reported ones: {one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}] over "

@@ -1,11 +1,11 @@
-"""Time and memory of every method's loss, forward and backward, beside the naive form that its test holds.
+"""Time and memory of every method's loss, forward and backward, beside the reference implementation in its test.
 
     python -m tools.speed [method ...] [--json reports/measurements/speed.json]
 
 Sizes are those of an 800x1344 image: P3-P7 (P2-P6 for methods of two-stage detectors), batch 2, 256
-channels, 50 boxes an image.  Both forms run in one process, by turns, on the same tensors; the ratio of
-each turn is one figure, the median of the turns is shown.  Peak memory is what the allocator handed out
-on top of the inputs.  The convolutions that adapt the student's levels are the same in both forms: the
+channels, 50 boxes per image.  Both implementations run in one process, by turns, on the same tensors; the ratio of
+each turn is one value, the median of the turns is shown.  Peak memory is that allocated
+on top of the inputs.  The convolutions that adapt the student's levels are the same in both: the
 first line of a method is without them, the second (``+ convolutions``) with them.
 """
 
@@ -47,7 +47,7 @@ _TRAINED_BY_AUTHORS = {"maskd": "mask_modules"}
 
 
 def setting(name: str) -> tuple[torch.nn.Module, Case]:
-    """The built method, and student, teacher and batch at full size with the needed maps alone."""
+    """Build the method, and student, teacher and batch at paper scale with the needed maps alone."""
     head, sizes = SETTINGS[name]
     part = load_parts(name)[0]
     hparams = part.resolve("any", head, "paper")[0].hparams | _HEAD_TERMS.get(name, {})
@@ -90,7 +90,7 @@ def peak_mib(run) -> float:
 
 
 def without_convolutions(method: torch.nn.Module) -> torch.nn.Module | None:
-    """The method with identities for its adaptation; None where it has none."""
+    """Return the method with identities for its adaptation; None where it has none."""
     bare, found = copy.deepcopy(method), False
     for name in _ADAPT:
         if any(isinstance(module, torch.nn.Conv2d) for part in getattr(bare, name, ()) for module in part.modules()):
@@ -100,7 +100,7 @@ def without_convolutions(method: torch.nn.Module) -> torch.nn.Module | None:
 
 
 def measure(name: str, label: str, method: torch.nn.Module, case: Case, turns: int) -> dict[str, float | str]:
-    """Seconds and MiB of both forms and their ratios (naive over ours)."""
+    """Seconds and MiB of both implementations and their ratios (reference over ours)."""
     naive, as_authors = importlib.import_module(f"tests.test_{name}").naive, copy.deepcopy(method)
     if name in _TRAINED_BY_AUTHORS:
         getattr(as_authors, _TRAINED_BY_AUTHORS[name]).requires_grad_(requires_grad=True)
@@ -134,7 +134,7 @@ def measure(name: str, label: str, method: torch.nn.Module, case: Case, turns: i
 
 
 def measure_masks(name: str, turns: int) -> dict[str, float | str]:
-    """The masks alone of a method that marks objects: 2 images of 50 boxes, all levels."""
+    """Measure the masks alone of a method that marks objects: 2 images of 50 boxes, all levels."""
     method, case = setting(name)
     masks = importlib.import_module(f"tests.test_{name}").masks_alone
     seconds: dict[str, list[float]] = {}
@@ -155,7 +155,7 @@ def measure_masks(name: str, turns: int) -> dict[str, float | str]:
 
 
 def main() -> None:
-    """Print a line a method; write JSON where asked."""
+    """Print a line per method; write JSON where requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*", metavar="method", default=[], help=f"of: {', '.join(SETTINGS)}; all by default")
     parser.add_argument("--json", type=Path)
@@ -163,7 +163,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print("| method | ours s | naive s | times faster | ours MiB | naive MiB | memory share |\n|---|---|---|---|---|---|---|")
+    print(
+        "| method | ours s | reference s | times faster | ours MiB | reference MiB | memory ratio |\n|---|---|---|---|---|---|---|"
+    )
     rows = []
 
     def show(row: dict[str, float | str]) -> None:

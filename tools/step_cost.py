@@ -1,4 +1,4 @@
-"""What a training step costs beyond its parts: student step, the teacher's forward that is needed, the method's own loss.
+"""Costs of a training step and of its parts: student step, the teacher's forward that is needed, the method's own loss.
 
     python -m tools.step_cost [method ...] [--json reports/measurements/step_cost.json]
 
@@ -68,7 +68,7 @@ def measure(model: Any, inputs: torch.Tensor, samples: list[Any], turns: int) ->
 
 
 def main() -> None:
-    """Print a line a cell; write JSON where asked."""
+    """Print a line per cell; write JSON where requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*", default=[])
     parser.add_argument("--json", type=Path)

@@ -54,7 +54,7 @@ def build(verb: str | None = None) -> App:
     """Return the application; the help of ``verb`` is its docstring, that of the others their line above."""
     app = App(
         name="kd", help=_ABOUT, help_format="markdown", version_flags=[], result_action="return_value",
-        suppress_keyboard_interrupt=False, default_parameter=Parameter(negative=(), consume_multiple=True),
+        suppress_keyboard_interrupt=False, default_parameter=Parameter(negative=(), consume_multiple=1),
     )  # fmt: skip
     for number, (title, verbs) in enumerate(VERBS.items()):
         group = Group(title, sort_key=number)

@@ -1,9 +1,10 @@
 """Verb ``check``: stage ``check`` without DVC."""
 
+from pipelines.commands.terminal import Switch
 from pipelines.stages import check as stage
 
 
-def check(*, renew: bool = False) -> None:
+def check(*, renew: Switch = False) -> None:
     """Check everything that the grid names, without running it.
 
     Pairs, methods, tier, reported results and tuning are read, compared with the code and with each other.

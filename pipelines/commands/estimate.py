@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from pipelines.commands.names import all_methods, all_pairs, known
-from pipelines.commands.terminal import console
+from pipelines.commands.terminal import Switch, console
 from pipelines.estimation.completed import find_completed
 from pipelines.estimation.estimate import Estimate, make_estimate
 from pipelines.estimation.text import show
@@ -85,14 +85,14 @@ def tuning_as_json(found: Estimate) -> dict[str, Any] | None:
 def estimate(
     *,
     tier: str | None = None,
-    everything: Annotated[bool, Parameter(name="--all")] = False,
+    everything: Annotated[Switch, Parameter(name="--all")] = False,
     pairs: list[str] | None = None,
     methods: list[str] | None = None,
     seeds: list[int] | None = None,
     gpus: int = 8,
     price: float | None = None,
     currency: str = "USD",
-    device: str = "",
+    device: str | None = None,
     tflops: float = DEFAULT_TFLOPS,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> None:
@@ -126,7 +126,7 @@ def estimate(
     default = load_grid()
     grid = requested_grid(default, tier=tier, everything=everything, pairs=pairs or [], methods=methods or [], seeds=seeds or [])
     downloads = Path(os.environ.get("KD_DOWNLOADS", "data/weights"))  # as in stage teachers, which takes seconds to import
-    found = make_estimate(grid, find_completed(grid, default), device=device, tflops=tflops, downloads=downloads)
+    found = make_estimate(grid, find_completed(grid, default), device=device or "", tflops=tflops, downloads=downloads)
     show(found, console(_PIPE_COLUMNS), gpus=gpus, price=price, currency=currency, tflops=tflops)
     if json_file:
         json_file.write_text(json.dumps(as_json(found, price, currency), indent=2, default=str) + "\n")

@@ -38,7 +38,7 @@ def lay_out(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in _COPIED:
         if Path(name).is_dir():
-            if name != "reports":  # which holds what was reported there
+            if name != "reports":  # which contains what was reported there
                 shutil.rmtree(folder / name, ignore_errors=True)
             shutil.copytree(name, folder / name, ignore=_LEFT, dirs_exist_ok=True)
         elif Path(name).is_file():

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from benchmarks.reported import Registry, RegistryEntry
 from pipelines.commands.names import all_pairs
-from pipelines.commands.terminal import console
+from pipelines.commands.terminal import Switch, console
 from pipelines.params import load_yaml
 
 _KINDS: tuple[Literal["teacher"], Literal["control"], Literal["method"]] = ("teacher", "control", "method")
@@ -82,7 +82,7 @@ def _comparable(figure: RegistryEntry) -> str:
     return "yes" if figure.comparable else "; ".join(f"{difference.kind}: {difference.why}" for difference in figure.differs)
 
 
-def results(pair: str | None = None, /, *, other: bool = False) -> None:
+def results(pair: str | None = None, /, *, other: Switch = False) -> None:
     """Print the results reported for a pair, or how many there are per pair.
 
     Each has its source, its baseline and gain, what it conflicts with, and how its run differs from the suite's.

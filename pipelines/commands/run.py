@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pipelines import layout
 from pipelines.commands.status import status as show_status
+from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
@@ -67,7 +68,7 @@ def _executor(name: str, jobs: int | None, gpus_per_unit: int) -> Executor:
 
 
 def run(
-    *, executor: Literal["local", "slurm"] = "local", jobs: int | None = None, gpus_per_unit: int = 1, status: bool = False
+    *, executor: Literal["local", "slurm"] = "local", jobs: int | None = None, gpus_per_unit: int = 1, status: Switch = False
 ) -> None:
     """Run everything that is out of date, several units at a time.
 

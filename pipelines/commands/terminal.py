@@ -1,10 +1,14 @@
-"""The console that verbs print tables to."""
+"""Console of verbs, and the type of their switches."""
 
 import sys
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
-_PIPE_COLUMNS = 250  # of a table that goes to a file or a pipe, where nothing tells how wide it may be
+Switch = Annotated[bool, Parameter(show_default=False)]  # off unless given
+
+_PIPE_COLUMNS = 250  # of a table that goes to a file or a pipe, whose width is unknown
 
 
 def console(pipe_columns: int = _PIPE_COLUMNS) -> Console:

@@ -54,10 +54,10 @@ class BackboneClassifier(BaseModel):  # type: ignore[misc]
 
 @DATASETS.register_module()
 class OneDigitScenes(Dataset[dict[str, Any]]):
-    """Scenes of one digit, drawn when the data set is made and kept in memory: ``{inputs: (3, H, W) BGR, data_samples: class}``.
+    """Synthetic images of one digit, drawn at construction and kept in memory: ``{inputs: (3, H, W) BGR, data_samples: class}``.
 
     Args:
-        spec: a :class:`SceneSpec`, of one digit a scene.
+        spec: a :class:`SceneSpec`, of one digit per image.
         split: of the specification.
     """
 
@@ -69,11 +69,11 @@ class OneDigitScenes(Dataset[dict[str, Any]]):
         self.labels_N = [scene.classes[0] for scene in scenes]
 
     def __len__(self) -> int:
-        """Return the number of scenes."""
+        """Return the number of images."""
         return len(self.labels_N)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One scene."""
+        """One image."""
         return {"inputs": self.images_NCHW[index], "data_samples": self.labels_N[index]}
 
 
@@ -91,12 +91,12 @@ class DigitAccuracy(BaseMetric):  # type: ignore[misc]
 
 
 def scenes_digest(spec: SceneSpec) -> str:
-    """Digest of what the scenes are a function of, but for the code that draws them."""
+    """Digest of all that the synthetic data depend on, except the code that draws them."""
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def compose_pretraining(backbone: Backbone, wanted: Pretraining, *, seed: int) -> Config:
-    """Return the config that trains a backbone as a classifier of one-digit scenes."""
+    """Return the config that trains a backbone as a classifier of synthetic images of one digit."""
 
     def loader(split: str, batch_size: int) -> ConfigDict:
         return ConfigDict(

@@ -1,4 +1,4 @@
-"""The MMEngine ``Config`` of one training or evaluation, from setting, recipe and seed.
+"""The MMEngine ``Config`` of one run or evaluation, from setting, recipe and seed.
 
 Everything starts from the installed published config and what the pair's authors changed in it; a tier with a scale then
 replaces data (``data_configs.py``), models (``scaling.py``) and schedule (``schedules.py``).
@@ -130,7 +130,7 @@ def base_config(setting: Setting, side: Side, changes: dict[str, Any] | None = N
 
 
 def set_hooks(config: Config) -> None:
-    """Set the hooks that every training needs, and no log of MMEngine's."""
+    """Set the hooks that every run needs, and no log of MMEngine's."""
     config.default_hooks = ConfigDict(
         timer=ConfigDict(type="IterTimerHook"),
         param_scheduler=ConfigDict(type="ParamSchedulerHook"),

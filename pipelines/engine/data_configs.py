@@ -1,6 +1,6 @@
 """Sources of a pair's images and labels, and the data part of a config.
 
-Three kinds: the generated scenes and a user's own data, both read by one plain pipeline at a tier with reduced models;
+Three kinds: the synthetic data and a user's own data, both read by one simple pipeline at a tier with reduced models;
 and the published data sets, read as the published config does, from the folder that the user names.
 """
 
@@ -61,7 +61,7 @@ def data_source(
     Args:
         pair: whose task and data set decide.
         tier: whose ``data`` decide.
-        data: folder of the tier's manifest, and of the scenes where they are generated.
+        data: folder of the tier's manifest, and of the synthetic data where they are generated.
         own: params.yaml's ``own``.
         roots: params.yaml's ``data``, published data set -> folder.
 

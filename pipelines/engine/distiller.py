@@ -108,8 +108,8 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         seed: the cell's seed.
 
     Raises:
-        ValueError: teacher's or auxiliary module's weights are missing, not the recorded ones, or do not fit; a method asks for
-            what this pair's models cannot give.
+        ValueError: teacher's or auxiliary module's weights are missing, not the recorded ones, or do not fit; a method
+            needs what this pair's models do not have.
     """
 
     def __init__(

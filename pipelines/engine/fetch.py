@@ -2,7 +2,7 @@
 
 A file is stored as ``<folder>/<first digits of its digest>-<its name>``: two files of one name do not collide, and one
 file that several pairs use is fetched once.
-Once its digest has been computed, a note beside it keeps size and time of change, and as long as these hold the
+Once its digest has been computed, a note beside it keeps size and time of change, and as long as these are unchanged the
 file is trusted: an archive of 18 GB is not read again for every stage.  (Weights are hashed whenever they are read,
 by :func:`pipelines.engine.weights.read_weights`.)
 """
@@ -50,7 +50,7 @@ class Download:
     label: str | None = None
 
     def __post_init__(self) -> None:
-        """ValueError where nothing would tell the right file from a wrong one, or there is no file name."""
+        """ValueError where nothing distinguishes the right file from a wrong one, or there is no file name."""
         if urlsplit(self.url).scheme not in {"http", "https"} or not self.name:
             raise ValueError(f"{self.url!r} is no http or https address of a file; correct it where it is written down")
         if self.sha256 is None and self.md5 is None and self.size is None:

@@ -10,7 +10,7 @@ No random generator, no order of files and no version of a library can change th
 Cityscapes: whole cities.
 Frames of one city show the same streets by the same light, sometimes seconds apart; were a city on both sides, weights that
 remember it would look good.  The published val split is of three cities of its own, so here, too, it is three cities: of all
-threes the one whose images come nearest to the wanted number, and among equals the one of the least sha256.
+threes the one whose images come nearest to the requested number, and among equals the one of the least sha256.
 
 A limitation: a published teacher was trained on the held-out images, as was a method's auxiliary module.
 Both are equal for all trials of a study, and what a study finds is measured on the test split afterwards, once.
@@ -41,7 +41,7 @@ Contents = Callable[[], dict[str, str]]
 
 
 def hold_out(config: Config, setting: Setting, folder: Path) -> None:
-    """Make a training on published data learn from all training images but the held-out ones, and be measured on those.
+    """Train a run on published data on all training images but the held-out ones, and measure it on those.
 
     Nothing in the config names the test split any more.  How often it is measured is the caller's business.
     A config on other data has a validation split and is left as it is.
@@ -158,7 +158,7 @@ def _first(source: Path, names: list[str], data_set: str) -> set[str]:
 
 
 def _cities(source: Path, num_images: Counter[str], data_set: str) -> set[str]:
-    """Return the cities whose images come nearest to the wanted number, as many as the record says or all but one."""
+    """Return the cities whose images come nearest to the requested number, as many as the record says or all but one."""
     if len(num_images) < 2:  # noqa: PLR2004 (a part and a rest)
         raise ValueError(
             f"{source}: images of {len(num_images)} cities, of which none can be held out for tuning; put the data set back"

@@ -1,4 +1,4 @@
-"""Hooks around the iterations of every training: seeds, curve, progress, and the end on a NaN."""
+"""Hooks around the iterations of every run: seeds, curve, progress, and the end on a NaN."""
 
 import math
 import operator
@@ -20,7 +20,7 @@ from pipelines.engine.weights import read_weights
 
 POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends with one too
 _LINE_EVERY_S = 15.0  # seconds between two lines of progress
-# What a validation's line tells: masks and label maps before the boxes that the same evaluator may give; last, a backbone's accuracy.
+# Scores in a validation's line: masks and label maps before boxes of the same evaluator; last, a backbone's accuracy.
 _MAIN_SCORES = [
     *(key for metric in sorted(METRICS.values(), key=lambda metric: metric.shows == "boxes") for key in metric.validation[-1:]),
     "val_accuracy",
@@ -28,7 +28,7 @@ _MAIN_SCORES = [
 
 
 class StoppedError(Exception):
-    """Raised by a hook to end a training in order."""
+    """Raised by a hook to end a run in order."""
 
 
 @HOOKS.register_module()
@@ -50,7 +50,7 @@ class InitialisationHook(Hook):  # type: ignore[misc]
         self._path, self._sha256, self._part = path, sha256, part
 
     def before_train(self, runner: Runner) -> None:
-        """Load, unless the training goes on from a checkpoint."""
+        """Load, unless the run continues from a checkpoint."""
         if runner.iter:
             return
         model = getattr(runner.model, "module", runner.model)
@@ -85,7 +85,7 @@ class ReseedHook(Hook):  # type: ignore[misc]
 
 
 class RecorderHook(Hook):  # type: ignore[misc]
-    """Keeps a training's curve in its checkpoints, reports progress, and stops on a loss that is not finite.
+    """Keeps a run's curve in its checkpoints, reports progress, and stops on a loss that is not finite.
 
     The curve is a list of points ``{iteration, epoch, lr, loss, loss_...}``: means since the point
     before; and of validations ``{iteration, epoch, val_...}`` on the validation split.
@@ -97,7 +97,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._num = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Take up what a resumed checkpoint holds; validate what it was killed before validating."""
+        """Take up what a resumed checkpoint contains; validate what it was killed before validating."""
         hub = runner.message_hub
         self.curve: list[dict[str, float]] = list(hub.get_info("curve", []))
         self.train_s: float = float(hub.get_info("train_s", 0.0))
@@ -143,7 +143,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
             self._print(runner, iteration, losses, now)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Close the point: an epoch's checkpoint must hold its whole curve."""
+        """Close the point: an epoch's checkpoint must contain its whole curve."""
         if self._num:
             self._close_point(runner, runner.iter)
 

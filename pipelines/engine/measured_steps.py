@@ -1,7 +1,7 @@
 """Training steps of a published model on dummy images: no data, no downloads, the composition that a real run has.
 
 Images are random bytes of the size that the published pipeline makes, with boxes, masks or label maps as the loader
-would give them; all that follows (normalisation, model, losses, optimizer) is the training's own.
+would give them; all that follows (normalisation, model, losses, optimizer) is the run's own.
 """
 
 import math
@@ -50,7 +50,7 @@ class Steps:
 class Seen:
     """Measurements of training steps.
 
-    ``losses`` are the last step's; ``finite`` tells whether they and all weights after it are numbers.
+    ``losses`` are the last step's; ``finite`` is True where they and all weights after it are finite.
     Parameters are millions, ``matmul`` is the precision of the matrix products.
     """
 
@@ -147,7 +147,7 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
 
 def _built(config: Config) -> Any:
     """Build the model with its initial weights, as the Runner does."""
-    MMLogger.get_current_instance().setLevel("ERROR")  # it would tell how each weight is initialised
+    MMLogger.get_current_instance().setLevel("ERROR")  # it would log how each weight is initialised
     with quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
         torch.manual_seed(0)
         model = MODELS.build(config.model)
@@ -156,7 +156,7 @@ def _built(config: Config) -> Any:
 
 
 def _set_size(model: ConfigDict, size: tuple[int, int]) -> None:
-    """Segmenters pad to the size of the published crop, which is not always the one asked for."""
+    """Segmenters pad to the size of the published crop, which is not always the requested one."""
     for part in dicts(model):
         if "size" in part.get("data_preprocessor", {}):
             part.data_preprocessor.size = size
@@ -180,5 +180,5 @@ def _now(device: str) -> float:
 
 
 def _full_precision(device: str) -> str:
-    # torch's convolutions round their inputs to 10 bits on a GPU unless told otherwise, and MMEngine does not tell.
+    # torch's convolutions round their inputs to 10 bits on a GPU unless set otherwise, and MMEngine does not set it.
     return "tf32" if device == "cuda" and torch.backends.cudnn.allow_tf32 else "fp32"

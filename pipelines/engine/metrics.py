@@ -131,7 +131,7 @@ def coco_ap(
 def reading(ground_truth: Path, detections: Sequence[dict[str, Any]], kind: Literal["bbox", "segm"]) -> Reading | None:
     """Compute the fraction of objects that are found, and of those the fraction with the right class; None without objects.
 
-    AP mixes both with the scores' ranking; these two tell a detector that finds from one that classifies.
+    AP mixes both with the scores' ranking; these two distinguish a detector that finds from one that classifies.
 
     Args:
         ground_truth: annotation file in COCO's format; crowds are excluded.

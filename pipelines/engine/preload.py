@@ -1,6 +1,6 @@
 """Imports of stages, trials and measurements, made once: each is forked from a process that has imported this and done no more."""
 
-import pipelines.engine.tracking  # noqa: I001 (it tells MLflow, before it is imported, to be quiet)
+import pipelines.engine.tracking  # noqa: I001 (it silences MLflow before that is imported)
 import mlflow  # noqa: F401 (imported for those that are forked)
 
 import pipelines.stages.evaluate

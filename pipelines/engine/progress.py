@@ -41,7 +41,7 @@ class Progress:
         print(f"{_CLEAR if self._live else ''}{self._label}: {text}", flush=True)
 
     def end(self) -> None:
-        """Leave the last state standing."""
+        """Leave the last state on the screen."""
         self._show()
         if self._live:
             print(flush=True)

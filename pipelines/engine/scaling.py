@@ -187,7 +187,7 @@ def _scale_segmenter(model: ConfigDict, scale: ModelScale, widths: list[int], im
 
 
 def set_classes(model: ConfigDict, number: int) -> None:
-    """Make every head of a model tell that many classes apart."""
+    """Set the number of classes of every head of a model."""
     for part in dicts(model):
         if "num_classes" in part:
             part["num_classes"] = number

@@ -1,6 +1,6 @@
-"""The one place that talks to MLflow.
+"""Records of runs in MLflow; no other module writes to it.
 
-MLflow is a convenience: whatever goes wrong with it is a warning, and the training goes on.
+MLflow is a convenience: whatever goes wrong with it is a warning, and the run continues.
 The store is set by ``MLFLOW_TRACKING_URI``; without it, a SQLite file under ``mlflow/`` of the project.  Where many hosts would
 write to that file (``KD_TRACKING=deferred``), a run is entered from its record when it has ended: see
 :mod:`pipelines.engine.tracking_records`.
@@ -52,7 +52,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., None]:
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 (tracking must not kill a training, whatever it raises)
+        except Exception as error:  # noqa: BLE001 (tracking must not end a run, whatever it raises)
             self.failures += 1
             _warn(f"{method.__name__} failed", error)
 

@@ -58,7 +58,7 @@ def run_training(
 
     Args:
         spec: of the run.
-        config: of the training.
+        config: of the run.
         data: that is trained on.
         export: the trained part of the model, whose state dict goes to ``weights``.
         weights: file.
@@ -134,7 +134,7 @@ def train(
         code: digest of each module that decides the result.
         tracker_for: opens the tracker, given the MLflow run id of an earlier attempt or None.
         exports: file for a state dict, written whole or not at all -> the part of the model that it is of.
-        hooks: further ones; they come after the recorder and may end the training with :class:`StoppedError`.
+        hooks: further ones; they come after the recorder and may end the run with :class:`StoppedError`.
 
     Raises:
         ValueError: the work directory is held or not writable, the loss is not finite, weights do not fit.

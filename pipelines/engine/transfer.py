@@ -75,14 +75,14 @@ class Transfer:
     """One file on its way.
 
     ``<part>.origin`` beside the partial file says which version of the file it is a part of; without a strong
-    ETag or a date of the server nothing tells two versions apart, and the file is started over.
+    ETag or a date of the server two versions cannot be distinguished, and the file is started over.
 
     Args:
         url: where from.
         part: the partial file.
         size: bytes of the whole file, where known.
         patience: time-outs, attempts and waits.
-        progress: is told of every block.
+        progress: called for every block.
         stop: ends the transfer; what has arrived stays for the next time.
     """
 
@@ -106,7 +106,7 @@ class Transfer:
                 try:
                     return self._attempt(session)
                 except _CutError as cut:
-                    # A file of many gigabytes may be cut more often than a server is asked in vain.
+                    # A file of many gigabytes may be cut more often than a server is requested in vain.
                     failures = 1 if self._length() > furthest else failures + 1
                     furthest = max(furthest, self._length())
                     if failures >= self.patience.attempts:
@@ -213,7 +213,7 @@ def _validator(response: requests.Response) -> str | None:
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
-    """Seconds that the server asks to wait, given by it as such or as a date."""
+    """Seconds to wait by the server's Retry-After, given as such or as a date."""
     value = response.headers.get("Retry-After", "")
     if value.isdigit():
         return float(value)

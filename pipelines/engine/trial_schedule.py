@@ -1,4 +1,4 @@
-"""A cell's training as a trial runs it: shorter, and measured on the validation split on the way."""
+"""A cell's run as a trial: shorter, and measured on the validation split on the way."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -71,12 +71,12 @@ def shorten(config: Config, fraction: float) -> None:
 
 
 class ReportHook(Hook):  # type: ignore[misc]
-    """Validates at evenly spaced iterations, reports the score, and ends the training where the report's answer is True.
+    """Validates at evenly spaced iterations, reports the score, and ends the run where the report's answer is True.
 
     Args:
         metric: the pair's.
         num: of reports; the last is at the last iteration.
-        report: given report number from 1, iteration and score in points, says whether the training is to stop.
+        report: given report number from 1, iteration and score in points; returns True where the run is to stop.
     """
 
     def __init__(self, metric: str, num: int, report: Callable[[int, int, float], bool]) -> None:

@@ -7,7 +7,7 @@ instance masks the number of the instance from 1, the surest first; ``map/<pictu
 of the method's, the columns numbered from 0, ``about/<picture>`` a JSON text that describes it (keys ``what``, ``value``,
 ``columns``, ``common``, ``translucent``), ``covered`` (N, 2) the ratio of those maps' height and width that is image and
 not padding.
-The teacher's also holds ``image_<n>`` (H, W, 3) RGB, and the truth as ``true_boxes`` (D, 5), ``true_box_labels``,
+The teacher's also contains ``image_<n>`` (H, W, 3) RGB, and the truth as ``true_boxes`` (D, 5), ``true_box_labels``,
 ``true_labels_<n>``.
 """
 
@@ -136,7 +136,7 @@ def _truth(setting: Setting, infos: list[dict[str, Any]]) -> Arrays:
 
 
 def _instances(file: Path, number: dict[Any, int]) -> Arrays:
-    """Each image's instances painted into one map, the surest last, so that it lies on top."""
+    """Each image's instances painted into one map, the surest last, so that it is on top."""
     found = [one for one in json.loads(file.read_text()) if one["image_id"] in number and one["score"] >= _LEAST_MASK_SCORE]
     maps: Arrays = {}
     for image, n in number.items():

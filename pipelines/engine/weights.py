@@ -17,7 +17,7 @@ from pipelines.engine.state_dicts import State, load_whole, with_versions
 
 PROBE_PX = 128  # side of the blank image that shows how many channels and levels a model's modules give
 
-# What published MMLab checkpoints hold beside tensors: scores, curves, slices of a schedule.
+# Contents of published MMLab checkpoints beside tensors: scores, curves, slices of a schedule.
 # Nothing of it is used, so a stand-in takes each one's place and the thing itself is never built or called.
 _BESIDE_TENSORS = (
     "builtins.getattr",  # inside of HistoryBuffer, to name its methods
@@ -39,7 +39,7 @@ class _Discarded:
         """Keep nothing of what the object was made of."""
 
     def __setstate__(self, _state: Any) -> None:
-        """Keep nothing of what the object held."""
+        """Keep nothing of the object's state."""
 
 
 NO_WEIGHTS = b"none\n"  # written by a stage in place of weights that do not exist
@@ -56,7 +56,7 @@ def read_weights(path: str | Path, sha256: str) -> State:
         The tensors, on the CPU; the versions of the modules that wrote them in its attribute ``_metadata``, where there are any.
 
     Raises:
-        ValueError: the file is missing, has another digest (as a truncated one has) or holds more than tensors.
+        ValueError: the file is missing, has another digest (as a truncated one has) or contains more than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,7 +100,7 @@ def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> State
     """Return a published checkpoint as the state dict that the model, built with today's packages, would save.
 
     Undoes ``module.`` and the layouts of MMDetection 1 and 2.  Averaged weights need no flag: both the old and
-    the new hook for them leave the average in ``state_dict`` and the plain weights beside it, and those are dropped.
+    the new hook for them leave the average in ``state_dict`` and the unaveraged weights beside it, and those are dropped.
 
     Args:
         path: the checkpoint.

@@ -1,6 +1,6 @@
-"""The untracked directory in which one training works: held by one process, resumed only by itself.
+"""The untracked work directory of one run: locked by one process, resumed only by the same run.
 
-A directory's name contains the digest of everything that decides the training, so a checkpoint of
+A directory's name contains the digest of everything that decides the run, so a checkpoint of
 another configuration is never read.
 """
 
@@ -40,10 +40,10 @@ def check_writable(directory: Path) -> None:
 
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[Path]:
-    """Create a directory and hold it against every other process; a job of Slurm waits for its own earlier self.
+    """Create a directory and lock it against every other process; a job of Slurm waits for its own earlier self.
 
     Raises:
-        ValueError: another process holds it; the message names host, process and job.
+        ValueError: another process has locked it; the message names host, process and job.
     """
     check_writable(directory)
     try:
@@ -70,7 +70,7 @@ def noting_failure(directory: Path) -> Iterator[None]:
 def newest_checkpoint(directory: Path) -> Path | None:
     """Return the newest checkpoint that can be read; one that was being written when its process died cannot.
 
-    mmengine's ``last_checkpoint`` file is not used: it holds an absolute path.
+    mmengine's ``last_checkpoint`` file is not used: it contains an absolute path.
     """
     files = [*directory.glob("epoch_*.pth"), *directory.glob("iter_*.pth")]
     for path in sorted(files, key=lambda file: int(file.stem.split("_")[1]), reverse=True):

@@ -33,7 +33,7 @@ class Completed:
 def find_completed(grid: Grid, default: Grid) -> Completed:
     """Look for completed runs.
 
-    DVC has the stages of params.yaml's grid alone, so only of that can it tell whether a result is up to date.
+    DVC has the stages of params.yaml's grid alone, so only there does it show whether a result is up to date.
 
     Args:
         grid: the requested one.
@@ -68,7 +68,7 @@ def _done(folder: Path, record: str = "run.json") -> bool:
 
 
 def _up_to_date(recorded: Completed, grid: Grid) -> Completed:
-    """Recorded runs that DVC would not repeat; all of them where DVC cannot be asked."""
+    """Return the recorded runs that DVC would not repeat, or all of them where DVC is not available."""
     from pipelines.runner.record import Record  # noqa: PLC0415 (seconds, in dvc)
 
     try:

@@ -63,7 +63,7 @@ class Estimate:
 
     @property
     def unknown(self) -> int:
-        """Number of pieces of work whose time nothing tells."""
+        """Number of pieces of work of unknown time."""
         return sum(work.times for work in self.work if work.hours is None)
 
 

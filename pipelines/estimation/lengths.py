@@ -26,7 +26,7 @@ def published_images(name: str) -> Images:
 
 
 def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
-    """Number of images per split of a pair's data; None for a user's own data before stage ``prepare``."""
+    """Return the number of images per split of a pair's data; None for a user's own data before stage ``prepare``."""
     if tier.scenes is not None:
         return Images(tier.scenes.train, tier.scenes.tune, tier.scenes.test)
     if tier.data == "published":
@@ -38,7 +38,7 @@ def num_images(tier: Tier, pair: Pair, manifest: Path) -> Images | None:
 
 
 def trial_images(tier: Tier, pair: Pair, images: Images) -> Images:
-    """Number of images per split in a trial of stage ``tune``: a published training split is divided for validation."""
+    """Return the images per split in a trial of stage ``tune``; a published training split is divided for validation."""
     held = datasets()[pair.dataset].held_out if tier.data == "published" else None
     return images if held is None else Images(images.train - held, held, images.test)
 

@@ -105,7 +105,7 @@ def _data(estimate: Estimate) -> Iterable[str | Text | Padding]:
         disk = f"{_size(download)} to download, {_size(unpacked)} unpacked" if known.archives else "size on disk unknown"
         yield f"{name}: {published_images(name).train} training images; {disk}; {where}"
         how = "stage prepare downloads it with --download" if known.archives else known.account
-        text = Text(f"{known.variable}, or data: in params.yaml, names the folder that holds {known.layout}; {how}")
+        text = Text(f"{known.variable}, or data: in params.yaml, names the folder that contains {known.layout}; {how}")
         yield Padding(text, (0, 0, 0, 4))
 
 
@@ -130,4 +130,4 @@ def _weights(estimate: Estimate) -> Iterable[Table | str | Text]:
         table.add_row(size, "yes" if file.present else "no", Group(Text(file.checkpoint.url), Padding(Text(uses), (0, 0, 0, 3))))
     yield table
     if not all(recorded):
-        yield "~ is 4 bytes per weight of the model, or of its backbone; the file may hold a classifier more"
+        yield "~ is 4 bytes per weight of the model, or of its backbone; the file may contain a classifier, too"

@@ -16,7 +16,7 @@ class WeightFile:
 
     Args:
         used_by: use -> pairs.
-        estimated_bytes: None where its size is recorded, or nothing tells.
+        estimated_bytes: None where its size is recorded, or unknown.
         present: True where the folder of downloads has it.
     """
 

@@ -24,7 +24,7 @@ class Work:
         what: the method, ``mgd/tuned`` with the values of a study, or the evaluated side.
         length: of a training run; None for an evaluation, and where the number of images is not known.
         images: that pass through the model, each time.
-        speed: None where nothing tells.
+        speed: None where it is unknown.
     """
 
     kind: Kind
@@ -132,13 +132,13 @@ class Remaining:
         return Work("evaluation", self.name, what, times, None, seen, self.speeds.forward(self.name, side))
 
     def _seen(self, length: Length | None, speed: Speed | None) -> int | None:
-        """Number of images predicted on: the test split, and validation where the run's time is without it."""
+        """Return the number of images predicted on: the test split, and validation where the run's time is without it."""
         if self.images is None or length is None:
             return None
         return self.images.test + (0 if speed and speed.whole else length.validations * self.images.tune)
 
 
 def _auxiliary_iterations(method: str, pair_name: str, pair: Pair, tier_name: str) -> int:
-    """Iterations of training the method's auxiliary module; 0 where it has none."""
+    """Return the iterations of training the method's auxiliary module; 0 where it has none."""
     parts = (part for part in load_parts(method) if part.recipe.prior is not None)
     return next((part.auxiliary_training(pair_name, pair.head, tier_name).iterations for part in parts), 0)

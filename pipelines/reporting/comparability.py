@@ -19,7 +19,7 @@ def settings_here(
         pair_name: of the pair's file.
         pair: its content.
         method: recipe, or a combination.
-        tier: whose overrides hold.
+        tier: whose overrides apply.
         batch_size: where it is not the pair's.
         processes: that a run's batch is divided among.
     """

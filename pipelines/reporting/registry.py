@@ -55,7 +55,7 @@ def reported_results(
 
 
 def pair_notes(pair: Pair, figures: Sequence[RegistryEntry]) -> list[str]:
-    """Return changes of the published models that hold for every method, and conflicting sources."""
+    """Return changes of the published models that apply to every method, and conflicting sources."""
     notes = []
     for side, model in (("teacher", pair.teacher), ("student", pair.student)):
         if model.changes:

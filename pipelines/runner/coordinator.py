@@ -13,11 +13,11 @@ from pipelines.runner.unit import BEAT, LOCK, Unit
 
 _POLL_S = 0.1
 _A_MOMENT_S = 0.5
-_SHARE_RECORDING = 0.05  # of the time that may go into writing dvc.lock
+_FRACTION_RECORDING = 0.05  # of the time that may go into writing dvc.lock
 
 
 class Executor(Protocol):
-    """A place for units to run; see :class:`pipelines.runner.local.Local`."""
+    """Place for units to run; see :class:`pipelines.runner.local.Local`."""
 
     slots: int
 
@@ -41,12 +41,12 @@ def alone() -> Iterator[None]:
 
 
 class Coordinator:
-    """Runs what is stale of a record's units.
+    """Runs the stale units of a record.
 
     Args:
         record: DVC's side.
         executor: where units run.
-        screen: what a person sees.
+        screen: progress as a person sees it.
     """
 
     def __init__(self, record: Record, executor: Executor, screen: Screen) -> None:
@@ -61,11 +61,11 @@ class Coordinator:
 
     @property
     def num_waiting(self) -> int:
-        """Units that were not started, for something before them failed."""
+        """Number of units that were not started, as a unit before them failed."""
         return len(self._before) + len(self._ready)
 
     def run(self) -> None:
-        """Run everything; what has ended well is recorded, whatever ends this."""
+        """Run everything; what has succeeded is recorded, whatever ends this."""
         try:
             while True:
                 has_asked = self._ask()
@@ -76,7 +76,7 @@ class Coordinator:
                     time.sleep(_POLL_S)
                 self._screen.tick()
                 self._beat()
-                due = self._recording_s / _SHARE_RECORDING
+                due = self._recording_s / _FRACTION_RECORDING
                 if self._to_record and (not self._running or time.monotonic() - self._recorded_at > due):
                     self._save()
         except BaseException:
@@ -87,7 +87,7 @@ class Coordinator:
             self._save()
 
     def _ask(self) -> bool:
-        """Ask DVC about units whose predecessors are settled: as many as there is room for, else one each time round."""
+        """Query DVC about units whose predecessors are settled: as many as there is room for, else one each time round."""
         settled = [key for key, behind in self._before.items() if not behind]
         for key in settled:
             names = self._record.stale(key)
@@ -103,7 +103,7 @@ class Coordinator:
         return bool(settled)
 
     def _start(self) -> None:
-        """Hand units to the executor; what an earlier coordinator left under way or finished is taken over."""
+        """Submit units to the executor; those that an earlier coordinator left running or finished are taken over."""
         while self._ready and self._executor.room() > 0:
             unit = self._record.unit(*self._ready.pop(0))
             is_same = unit.is_written()
@@ -130,7 +130,7 @@ class Coordinator:
             self._executor.finish(unit)
             self._to_record.append((unit, done))
         if len(done) < len(unit.commands):
-            failure = unit.failure() or failure or "it ended without a word"
+            failure = unit.failure() or failure or "it ended without a message"
         self._screen.ended(unit.key, failure, unit.log)
         if failure is None:
             self.num_done += 1
@@ -144,7 +144,7 @@ class Coordinator:
             behind.discard(key)
 
     def _beat(self) -> None:
-        """A sign of life for units on other hosts."""
+        """Write a sign of life for units on other hosts."""
         if time.monotonic() - self._beaten_at > locks.BEAT_S:
             self._beaten_at = time.monotonic()
             BEAT.write_text(f"{self._beaten_at}")

@@ -46,7 +46,7 @@ class Local:
         self._running: dict[str, tuple[Child, dict[str, str]]] = {}
 
     def room(self) -> int:
-        """Number of free slots."""
+        """Return the number of free slots."""
         return len(self._free)
 
     def submit(self, unit: Unit) -> None:

@@ -2,7 +2,7 @@
 
 DVC writes the file in place.  An interruption leaves its beginning, which is not read or, cut at a line's end, read as if the
 other stages had never run.  The coordinator writes by :func:`replace`; for a plain ``dvc repro`` there is the copy, which
-``make repro`` restores.  A cut exactly between two records cannot be told from an older file out of git, and is left alone.
+``make repro`` restores.  A cut exactly between two records is as an older file out of git would be, and is left alone.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def _records(text: str) -> dict[str, str]:
 
 
 def _damage(text: str, kept: str) -> str:
-    """The trace of an interrupted write, in words; empty if there is none.
+    """Return the trace of an interrupted write in words; empty if there is none.
 
     The last record is cut where the copy's record of that stage begins with the same lines and goes on.
     """

@@ -1,4 +1,4 @@
-"""Locks of files, also between the hosts of a shared folder; a lock's file says who holds it."""
+"""Locks of files, also between the hosts of a shared folder; a lock's file names its holder."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ BEAT_S = 1.0  # between two signs of life of a coordinator
 
 
 class BusyError(ValueError):
-    """A lock is held; the argument says by whom."""
+    """A lock is held; the argument names its holder."""
 
 
 def me() -> str:
@@ -24,7 +24,7 @@ def me() -> str:
 
 
 def owner(path: Path) -> str | None:
-    """Holder of a lock, in words; None where it is free."""
+    """Return the holder of a lock in words; None where it is free."""
     if not path.is_file():
         return None
     with path.open("r+") as lock:
@@ -35,11 +35,11 @@ def owner(path: Path) -> str | None:
 
 @contextlib.contextmanager
 def held(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold a lock; it goes with its process.
+    """Hold a lock; it ends with its process.
 
     Args:
         path: file; it is created.
-        patience_s: seconds to wait for whoever holds it.
+        patience_s: seconds to wait for its holder.
 
     Raises:
         BusyError: it is still held then.
@@ -74,7 +74,7 @@ def _said(lock: IO[str]) -> str:
 
 
 def check_shared(path: Path, beat: Path, patience_s: float = 15.0) -> None:
-    """Make sure that a lock which another host's living process holds is seen here.
+    """Make sure that a lock of another host's living process is seen here.
 
     That process writes something new to ``beat`` every :data:`BEAT_S` seconds; no two hosts' clocks are compared.
 

@@ -1,4 +1,4 @@
-"""A process that ends when the one that started it is killed (Linux)."""
+"""End of a process with the one that started it, where that is killed (Linux)."""
 
 import contextlib
 import ctypes
@@ -9,15 +9,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, however it dies."""
+    """Request SIGTERM from the kernel when the parent dies, however it dies."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def die_with_dvc() -> None:
-    """The same for a stage that DVC runs.
+    """Do the same in a stage that DVC runs.
 
-    A killed DVC would leave the training alive, and the next ``dvc repro`` would start it a second time.
+    A killed DVC would leave the run alive, and the next ``dvc repro`` would start it a second time.
     """
     if "DVC_STAGE" in os.environ:
         die_with_parent()

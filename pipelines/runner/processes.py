@@ -101,11 +101,11 @@ class Child:
         return ProcessEnd(result, error, self._process.exitcode)
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM)."""
+        """Send SIGTERM."""
         self._process.terminate()
 
     def end(self, patience_s: float = 30.0) -> None:
-        """Ask it to end, wait, and kill it where it does not."""
+        """Send SIGTERM, wait, and kill it where it does not end."""
         self.terminate()
         self._process.join(patience_s)
         self.kill()
@@ -166,7 +166,7 @@ def write_to(log: Path) -> None:
 
 
 def _end_with_reader(pipe: int) -> None:
-    """End this process when the one that waits for its result is gone, however it went (POSIX: the pipe has no reader).
+    """End this process when the one that waits for its result has ended (POSIX: the pipe has no reader).
 
     The kernel's own signal is of no use: the parent is the fork server, which lives as long as any of its children.
     """

@@ -1,4 +1,4 @@
-"""DVC's side of a run: which stages are stale, and dvc.lock, of which the coordinator is the only writer.
+"""DVC's side of a run: stale stages, and dvc.lock, whose only writer is the coordinator.
 
 The index is opened once.  Stages that have ended are recorded together, and dvc.lock is replaced whole: whatever ends the
 coordinator, it is the one before or the one after.
@@ -49,12 +49,12 @@ class Record:
             self.before[unit_of[stage.addressing]] |= behind - {unit_of[stage.addressing]}
 
     def close(self) -> None:
-        """Let go of DVC's files."""
+        """Close DVC's files."""
         self._repo.close()
 
     @contextlib.contextmanager
     def _locked(self, patience_s: float = 600.0) -> Iterator[None]:
-        """Hold DVC's lock, for a moment."""
+        """Hold DVC's lock."""
         until = time.monotonic() + patience_s
         while True:
             try:
@@ -88,7 +88,7 @@ class Record:
         return found
 
     def unit(self, key: str, names: list[str]) -> Unit:
-        """A unit of these stages, with today's digests of what they depend on."""
+        """Return a unit of these stages, with the present digests of what they depend on."""
         stages = [self.stages[name] for name in names]
         made = {out.fs_path for stage in stages for out in stage.outs}
         deps = {dep.fs_path: dep for stage in stages for dep in _files(stage) if dep.fs_path not in made}
@@ -98,7 +98,7 @@ class Record:
         return Unit(key, {name: str(self.stages[name].cmd) for name in names}, digests, records)
 
     def add(self, ended: Iterable[tuple[Unit, list[str]]]) -> list[str]:
-        """Record stages that have ended well; return what is not recorded and why, a line each.
+        """Record stages that have succeeded; return those that are not recorded, a line each with the reason.
 
         Args:
             ended: units with those of their stages.
@@ -156,5 +156,5 @@ def _files(stage: PipelineStage) -> list[Any]:
 
 
 def _quiet() -> contextlib.AbstractContextManager[Any]:
-    """No bars of DVC's."""
+    """Suppress DVC's progress bars."""
     return contextlib.redirect_stderr(io.StringIO())

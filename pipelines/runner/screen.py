@@ -1,4 +1,4 @@
-"""Progress of a run: on a terminal a bar for the whole and a line per running unit, elsewhere plain lines."""
+"""Progress of a run: on a terminal a bar for the whole and a line per running unit, elsewhere lines of text."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ _TAIL_BYTES = 4096
 
 
 class Screen:
-    """Units as they start, go on and end.
+    """Units as they start, run and end.
 
     Args:
         weights: seconds that each unit took the last time or is expected to take, for the bar and the time left.
@@ -36,15 +36,15 @@ class Screen:
             self._live.start()
 
     def settled(self, key: str) -> None:
-        """A unit turned out to be up to date."""
+        """Note that a unit is up to date."""
         self._weights.pop(key, None)
 
     def started(self, key: str, log: Path) -> None:
-        """A unit was handed to an executor."""
+        """Note that a unit was submitted to an executor."""
         self._since[key], self._logs[key], self._shown[key] = time.monotonic(), log, 0
 
     def ended(self, key: str, failure: str | None, log: Path) -> None:
-        """A unit has ended; its result is the last line that it printed."""
+        """Print the end of a unit; its result is the last line that it printed."""
         self.tick()
         seconds = time.monotonic() - self._since.pop(key, time.monotonic())
         self._ended[key] = self._weights.get(key, seconds)
@@ -55,7 +55,7 @@ class Screen:
             self._say(f"{head} FAILED after {duration(seconds)}: {failure}; see {log}", "bold red")
 
     def note(self, text: str) -> None:
-        """A line of the coordinator's own."""
+        """Print a line of the coordinator's own."""
         self._say(text, "yellow")
 
     def tick(self) -> None:
@@ -74,7 +74,7 @@ class Screen:
                 print(whole.decode(errors="replace"), end="", flush=True)
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -111,7 +111,7 @@ class Screen:
 
 
 def last_line(log: Path) -> str:
-    """The last line that a unit printed, without its label."""
+    """Return the last line that a unit printed, without its label."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:

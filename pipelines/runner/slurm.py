@@ -2,7 +2,7 @@
 
 Jobs need the checkout on a shared folder and its environment; no DVC, no database.  They outlive the coordinator: the next one
 attaches to them.  Near its time limit or when preempted a job is requeued (USR2) and goes on from its last checkpoint.
-Without accounting (slurmdbd) submitit does not see a job that died, so squeue is asked.
+Without accounting (slurmdbd) submitit does not see a job that died, so squeue is queried.
 """
 
 import os
@@ -48,7 +48,7 @@ class Settings(BaseModel):
 
 
 @dataclass
-class Job:
+class UnitJob:
     """A unit on a node, in the checkout; submitit pickles it."""
 
     folder: str
@@ -64,7 +64,7 @@ class Job:
         units.run(self.folder)
 
     def checkpoint(self) -> Any:
-        """Requeue, on USR2: what is done is in the unit's folder and in checkpoints."""
+        """Requeue, on USR2: progress is in the unit's folder and in checkpoints."""
         from submitit.helpers import DelayedSubmission  # noqa: PLC0415
 
         units.REQUEUED.set()
@@ -98,7 +98,7 @@ class Slurm:
 
     @classmethod
     def of(cls, path: Path, jobs: int | None = None) -> "Slurm":
-        """The cluster that a file describes.
+        """Return the cluster that a file describes.
 
         Raises:
             ValueError: there is no such file, all that is wrong in it, or there is no Slurm here.
@@ -108,12 +108,12 @@ class Slurm:
                 f"{path} is not there; write one, at least 'partition: NAME' and 'minutes: N' (see README, Three ways to run)"
             )
         settings = load_yaml(path, Settings)
-        if lacking := [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]:
-            raise ValueError(f"{', '.join(lacking)} is not on the PATH; start make repro on a login node of the cluster")
+        if missing := [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]:
+            raise ValueError(f"{', '.join(missing)} is not on the PATH; start make repro on a login node of the cluster")
         return cls(settings, jobs)
 
     def room(self) -> int:
-        """Number of units that may be submitted now."""
+        """Return the number of units that may be submitted now."""
         return self.slots - len(self._running)
 
     def submit(self, unit: Unit) -> None:
@@ -121,15 +121,15 @@ class Slurm:
         from submitit.core.utils import FailedJobError  # noqa: PLC0415
 
         given = self._settings
-        wanted = {
+        options = {
             "partition": given.partition, "account": given.account, "time": given.minutes, "cpus_per_task": given.cpus,
             "mem": given.memory, "gres": f"gpu:{given.gpus}" if given.gpus else None, "setup": given.setup or None,
             "job_name": f"kd {unit.key}", "signal_delay_s": given.warning_s, "additional_parameters": given.options or None,
         }  # fmt: skip
-        self._executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
+        self._executor.update_parameters(**{key: value for key, value in options.items() if value is not None})
         unit.log.unlink(missing_ok=True)
         try:
-            job = self._executor.submit(Job(str(unit.folder), str(unit.log), str(Path.cwd()), self._environment))
+            job = self._executor.submit(UnitJob(str(unit.folder), str(unit.log), str(Path.cwd()), self._environment))
         except (FailedJobError, subprocess.CalledProcessError) as error:
             words = " ".join(str(getattr(error, "stderr", "") or error).split())
             raise ValueError(f"Slurm refuses {unit.key}: {words}; correct slurm.yaml") from error
@@ -137,7 +137,7 @@ class Slurm:
         self._running[unit.key] = (unit, str(job.job_id))
 
     def attach(self, unit: Unit, *, is_same: bool) -> bool:
-        """True where a job of an earlier coordinator works on the unit; a job on other settings of it is cancelled."""
+        """Return True where a job of an earlier coordinator runs the unit; a job of it with other settings is cancelled."""
         noted = unit.folder / "job.txt"
         job = noted.read_text().strip() if noted.is_file() else None
         if job is None or job not in self._queue:
@@ -149,7 +149,7 @@ class Slurm:
         return True
 
     def _ask(self) -> None:
-        """Ask for all of the user's jobs at once; a failing squeue leaves the last answer."""
+        """Query squeue for all of the user's jobs at once; where it fails, the last answer stays."""
         command = ["squeue", "--me", "--noheader", "--format=%i|%T|%N"]
         told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         self._asked = time.monotonic()
@@ -159,7 +159,7 @@ class Slurm:
             raise ValueError(f"squeue fails: {' '.join(told.stderr.split())}; is the cluster's controller up?")
 
     def ended(self) -> dict[str, str | None]:
-        """Units that have ended since the last call, each with what is known of its failure."""
+        """Units that have ended since the last call, each with its failure; None where it succeeded."""
         if self._running and time.monotonic() - self._asked < self._settings.poll_s:
             return {}
         self._ask()
@@ -173,7 +173,7 @@ class Slurm:
         return found
 
     def finish(self, unit: Unit) -> None:
-        """Enter what a unit left into MLflow, where its job could not: a store in a file has one writer."""
+        """Log a unit to MLflow, where its job could not: a store in a file has one writer."""
         if unit.records and self._is_deferred and (said := call("pipelines.engine.tracking_records:enter", unit.records).error):
             print(f"warning: MLflow: {unit.key} is not entered: {said}", file=sys.stderr)
 

@@ -53,23 +53,23 @@ class Unit:
         return layout.WORK / "logs" / f"{self.key}.log"
 
     def write(self, *, keep: bool = False) -> None:
-        """Tell what to run; of an earlier attempt only what is done is kept, if asked for."""
+        """Write the unit's work; of an earlier attempt only completed stages are kept, if requested."""
         for name in ("started.json", "failed.txt", "job.txt", *([] if keep else ["done.json"])):
             (self.folder / name).unlink(missing_ok=True)
         _write(self.folder / "unit.json", json.dumps(asdict(self), indent=1))
 
     def is_written(self) -> bool:
-        """True where an earlier attempt was of the very same work."""
+        """Return True where an earlier attempt was of the very same work."""
         path = self.folder / "unit.json"
         return path.is_file() and json.loads(path.read_text()) == asdict(self)
 
     def done(self) -> list[str]:
-        """Stages that have ended well."""
+        """Return the stages that have succeeded."""
         path = self.folder / "done.json"
         return list(json.loads(path.read_text())) if path.is_file() else []
 
     def failure(self) -> str | None:
-        """The one line of what went wrong."""
+        """Return the reason of the failure; None where there is none."""
         path = self.folder / "failed.txt"
         return path.read_text().strip() or None if path.is_file() else None
 
@@ -122,7 +122,7 @@ def _run_all(unit: Unit) -> None:
 
 
 def _run(command: str) -> int:
-    """Be ``python -m module arguments``, or let a shell run another command; its exit code."""
+    """Exec ``python -m module arguments`` in this process, or another command in a shell; return its exit code."""
     words = shlex.split(command)
     if words[:3] != ["exec", "python", "-m"]:
         return subprocess.run(command, shell=True, check=False, preexec_fn=_begin).returncode  # noqa: S602 (as DVC does)
@@ -141,7 +141,7 @@ def _run(command: str) -> int:
 
 
 def _begin() -> None:
-    """Of a shell's process: it ends with this one, and leaves to this one what comes before a requeue."""
+    """Prepare a shell's process: it ends with this one, and leaves the signal before a requeue to this one."""
     die_with_parent()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 

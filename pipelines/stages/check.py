@@ -37,7 +37,7 @@ def check_recipe(part: Part) -> None:
     method = part.method
     parts = [("hparams", recipe.hparams, method)]
     if (recipe.prior is None) != (method.prior is None):
-        raise ValueError(f"methods/{name}.yaml: 'prior' must stand there exactly if {part.code}.py has a prior")
+        raise ValueError(f"methods/{name}.yaml: key 'prior' must be there exactly if {part.code}.py has an auxiliary module")
     if recipe.prior is not None:
         parts.append(("prior.hparams", recipe.prior.hparams, method.prior))
     problems = []
@@ -65,7 +65,7 @@ def check_recipe(part: Part) -> None:
 
 
 def check_config(pair_name: str, config: str) -> None:
-    """ValueError where no installed package has a pair's config; a package that is not installed is not asked."""
+    """ValueError where no installed package has a pair's config; a package that is not installed is skipped."""
     package, _, name = config.partition("::")
     spec = find_spec(package)
     if spec is None or spec.origin is None:
@@ -135,7 +135,7 @@ def conversions(grid: Grid) -> list[str]:
 
 
 def check_tuning(grid: Grid) -> None:
-    """Check what stage ``tune`` is asked for against the grid and the recipes; ValueError where they do not fit."""
+    """Check the settings of stage ``tune`` against the grid and the recipes; ValueError where they do not fit."""
     tuning = grid.tuning
     if tuning is None or not tuning.rows:
         return

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def main() -> None:
-    """Generate the synthetic data of a reduced tier; check, and if asked for download, the data of another."""
+    """Generate the synthetic data of a reduced tier; check, and if requested download, the data of another."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", required=True)
     parser.add_argument("--download", action="store_true", help="fetch the missing files of COCO and PASCAL VOC")
@@ -51,7 +51,7 @@ def _write_digests(folder: Path, digests: dict[str, str]) -> None:
 
 
 def _draw(spec: SceneSpec, out: Path) -> str:
-    print(f"[prepare] drawing {spec.train} + {spec.tune} + {spec.test} scenes of {spec.image_px} px", flush=True)
+    print(f"[prepare] drawing {spec.train} + {spec.tune} + {spec.test} synthetic images of {spec.image_px} px", flush=True)
     digest = write_scenes(spec, out)
     print(f"[prepare] {out}: digest {digest[:12]}", flush=True)
     return digest

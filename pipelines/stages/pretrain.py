@@ -1,4 +1,4 @@
-"""Stage ``pretrain``: a backbone trained as a classifier, once for all pairs: the tier's stand-in for ImageNet.
+"""Stage ``pretrain``: a backbone trained as a classifier, once for all pairs: the tier's replacement for ImageNet.
 
 Teachers and students start from it where their published ones start from ImageNet.
 """
@@ -23,7 +23,7 @@ PRETRAINING_SEED = 0  # one of each backbone
 
 
 def judged(name: str, curve: list[dict[str, float]], wanted: Pretraining) -> dict[str, Any]:
-    """Return the accuracy for the record; ValueError where it is below what the tier asks."""
+    """Return the accuracy for the record; ValueError where it is below the tier's ``least_accuracy``."""
     accuracy = next(point["val_accuracy"] for point in reversed(curve) if "val_accuracy" in point)
     if accuracy < wanted.least_accuracy:
         raise ValueError(

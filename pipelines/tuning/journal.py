@@ -6,7 +6,7 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-_WRITING_S = 5  # that a line may take to be written; who holds the lock for longer was killed
+_WRITING_S = 5  # that a line may take to be written; a process that holds the lock for longer was killed
 
 
 def backend(journal: Path) -> JournalFileBackend:

@@ -30,7 +30,7 @@ from pipelines.tuning.params import TuningParams
 from pipelines.tuning.samplers import pruner_for, sampler_for
 from pipelines.tuning.space import as_record
 
-_MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is want of memory
+_MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is lack of memory
 _SILENT_S = 600.0  # after which a worker on another host is taken for dead
 _ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
 _LEAST_TO_RANK = 4  # complete trials; fewer fit any ranking
@@ -76,7 +76,7 @@ class SharedStudy:
     Args:
         folder: of the journal; another for everything that makes trials comparable but the space.
         name: of the study.
-        tuning: as the user asked.
+        tuning: as the user set it.
         space: that is searched.
         start: the recipe's values, tried first.
 
@@ -108,7 +108,7 @@ class SharedStudy:
                 self.study.enqueue_trial(start, user_attrs={"is_recipe": True})
 
     def _repair(self) -> None:
-        # Optuna's own lock: workers that write do not ask for ours.
+        # Optuna's own lock: workers that write do not take ours.
         lock = backend(self.folder / "journal.log")._lock  # noqa: SLF001 (which of its locks it takes is Optuna's business)
         lock.acquire()
         try:
@@ -140,7 +140,7 @@ class SharedStudy:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the study against other workers; the lock goes with its process."""
+        """Lock the study against other workers; the lock ends with its process."""
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -186,7 +186,7 @@ class SharedStudy:
         self.storage.set_trial_user_attr(assigned.trial_id, "process", _process(pid))
 
     def still_at(self, assigned: AssignedTrial) -> None:
-        """Tell workers on other hosts that this one is alive."""
+        """Signal to workers on other hosts that this one is alive."""
         (self.folder / f"trial{assigned.number}.alive").touch()
 
     def note_path(self, number: int) -> Path:
@@ -194,7 +194,7 @@ class SharedStudy:
         return self.folder / f"trial{number}.json"
 
     def finish(self, assigned: AssignedTrial, result: TrialResult | None, exit_code: int | None = None) -> None:
-        """Tell the study how a trial ended; None where its process was killed, and it is tried again."""
+        """Record the result of a trial; None where its process was killed, and it is tried again."""
         with self._alone():
             (frozen,) = (trial for trial in self._trials() if trial.number == assigned.number)
             if result is not None:
@@ -271,7 +271,7 @@ class SharedStudy:
         return f"{counted} of {self.tuning.trials} trials done{under_way}"
 
     def importance(self) -> dict[str, float] | None:
-        """Fraction of the score's variance that each hyper-parameter explains (fANOVA); None where too few trials tell."""
+        """Fraction of the score's variance that each hyper-parameter explains (fANOVA); None where there are too few trials."""
         complete = [result.values for _, result in self.finished() if result.state == "complete" and result.values]
         if len(complete) < _LEAST_TO_RANK or len({values[0] for values in complete}) == 1:
             return None

@@ -12,7 +12,7 @@ class Task:
     """A cell that is tuned.
 
     Args:
-        tuning: as the user asked.
+        tuning: as the user set it.
         code: digest of each module that decides a trial.
     """
 

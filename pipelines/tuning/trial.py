@@ -1,4 +1,4 @@
-"""One trial: a cell's training with other hyper-parameters, shortened, measured on the validation split."""
+"""One trial: a cell's run with other hyper-parameters, shortened, measured on the validation split."""
 
 import hashlib
 import json

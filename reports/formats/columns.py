@@ -35,13 +35,13 @@ class Column:
     Args:
         key: name in CSV and in the page's address.
         value: number or words, to sort by and for CSV; None where there is none.
-        header: as printed, beginning in lower case; ``{metric}`` stands for the pair's.
+        header: as printed, beginning in lower case; ``{metric}`` is replaced by the pair's.
         text: as printed; where it is not given, the value, to ``digits`` after the point.
         digits: see ``text``.
         forms: that have the column.
         group: ``result`` is empty where nothing ran, ``cost`` differs from machine to machine and is not in README's table.
         words: whether it is of words, left-aligned and sorted as such.
-        tooltip: explanation; ``{once}`` stands for the items that are paid once for all seeds.
+        tooltip: explanation; ``{once}`` is replaced by the items that are paid once for all seeds.
         data: value in CSV, where it is another one.
         width: in the PDF.
         break_at: where the PDF breaks the text into two lines.
@@ -88,17 +88,17 @@ def _p_values(line: Line) -> str:
 
 
 def _reported(say: Callable[[Any], str]) -> Callable[[Line], str]:
-    """Reported values as printed; a method's row without any says so."""
+    """Return a function that formats a line's reported results; "none" for a method's row without any."""
     return lambda line: say(line.row.reported) or ("none" if _is_unreported(line.row) else "")
 
 
 def _is_unreported(row: Row) -> bool:
-    """A tuned row's reported results are its method's own row's."""
+    """Return True for a method's row without reported results; a tuned row shares those of its method's row."""
     return not (row.reported or row.tuned or row.method == TEACHER)
 
 
 def _highest(line: Line, key: str) -> float | None:
-    """Reported values are sorted by the highest."""
+    """Return the highest reported value, which is the sort key; None without any."""
     return max((value for result in line.row.reported if (value := getattr(result, key)) is not None), default=None)
 
 
@@ -108,7 +108,7 @@ def _joined(line: Line, key: str) -> str:
 
 
 def _field(key: str) -> Column:
-    """A number of the row that is in CSV alone."""
+    """Return a column of CSV alone, a field of the row."""
     return Column(key, lambda line: getattr(line.row, key), forms=("csv",))
 
 
@@ -221,7 +221,7 @@ def line_frame(board: Leaderboard, tables: Sequence[Table] | None = None) -> pd.
 
 
 def methods_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame without its teachers."""
+    """Return the frame without its teachers."""
     return frame[frame.index.get_level_values("line") > 0] if len(frame) else frame
 
 
@@ -231,7 +231,7 @@ def lines_of(frame: pd.DataFrame) -> list[Line]:
 
 
 def teacher_row(table: Table) -> Row:
-    """A pair's teacher in the form of a row."""
+    """Return a pair's teacher in the form of a row."""
     own: dict[str, Any] = {"method": TEACHER, "title": TEACHER, "parts": [TEACHER], "reported": table.reported_teacher}
     teacher = table.teacher
     if teacher is None:

@@ -171,14 +171,14 @@ def _methods(lines: Sequence[PageLine], titles: dict[str, str]) -> dict[str, str
 
 
 def _tally(lines: Sequence[PageLine]) -> Counter[tuple[str, str, str]]:
-    """Number of methods' rows by tier, verdict and colour."""
+    """Count methods' rows by tier, verdict and colour."""
     return Counter(
         (line.tier, pill.kind, pill.tone) for line in lines if line.row for pill in line.pills if pill.kind != "baseline"
     )
 
 
 def _absent(board: Leaderboard) -> Iterator[tuple[str, str, str, str, str]]:
-    """Requested runs without a result: pair, method, seeds, status, reason."""
+    """Yield the requested runs without a result: pair, method, seeds, status, reason."""
     for table in board.tables:
         if table.teacher is None:
             yield table.title, "teacher", "", "not run", ""
@@ -190,7 +190,7 @@ def _absent(board: Leaderboard) -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def _elsewhere(boards: Sequence[Leaderboard]) -> list[tuple[Table, str, ReportedResult]]:
-    """Reported for a pair, and not in any grid here; each once."""
+    """Return the results reported for a pair and not in any grid here, each once: (table, method, result)."""
     found = {
         (table.pair, result.id): (table, method, result)
         for board in boards
@@ -202,7 +202,7 @@ def _elsewhere(boards: Sequence[Leaderboard]) -> list[tuple[Table, str, Reported
 
 
 def _notes(boards: Sequence[Leaderboard]) -> dict[str, list[str]]:
-    """Notes by pair, each once."""
+    """Return the notes by pair, each once."""
     found: dict[str, dict[str, None]] = {}
     for board in boards:
         for table in board.tables:
@@ -221,13 +221,13 @@ def _duration(seconds: float) -> str:
 
 
 def _apart(text: str) -> tuple[str, str]:
-    """A number and the rest of its cell, ``+5.7`` and ``[+3.2, +8.3]``, so that numbers are below each other."""
+    """Split a cell's text into its number and the rest, ``+5.7`` and ``[+3.2, +8.3]``, so that numbers are aligned."""
     match = re.fullmatch(r"([^\s,]+(?: %)?) ([\[±+].*)", text)
     return (match[1], match[2]) if match else (text, "")
 
 
 def _others(result: ReportedResult, results: Sequence[ReportedResult]) -> str:
-    """Reported results that it disagrees with: by value in the same list, else by id."""
+    """List the reported results that a result disagrees with: by value in the same list, else by id."""
     beside = {other.id: wording.printed(other.value) for other in results}
     return ", ".join(beside.get(name, name) for name in result.disagrees_with)
 

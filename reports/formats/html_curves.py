@@ -37,7 +37,7 @@ def panels(curves: list[Curve], baseline: list[Curve], table: Table) -> list[Pan
 
 
 def _panel(title: str, own: list[list[tuple[int, float]]], baseline: list[list[tuple[int, float]]]) -> Panel | None:
-    """A diagram scaled to its points; the baseline first, so that it is drawn below."""
+    """Return a diagram scaled to its points, the baseline first so that it is drawn below; None without points of its own."""
     whose = [("baseline", series) for series in baseline] + [("own", series) for series in own]
     thinned = [(who, _thinned(series)) for who, series in whose]
     points = [point for _, series in thinned for point in series]

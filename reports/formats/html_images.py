@@ -1,4 +1,4 @@
-"""Figures as data URIs, so that a page asks nothing of a network."""
+"""Figures as data URIs, so that a page makes no network request."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ _SAFE = " !$()*+,-./:;<=>?@[]^_`{|}~'"  # in an SVG between double quotes; base6
 
 
 def data_uri(path: Path) -> str | None:
-    """A figure as a data URI for an attribute between double quotes, pixels as WebP; None where it is missing or of another kind.
+    """Return a figure as a data URI for a double-quoted attribute, pixels as WebP; None where it is missing or of another kind.
 
     Raises:
         PIL.UnidentifiedImageError: a PNG file is none.

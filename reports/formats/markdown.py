@@ -16,7 +16,7 @@ MAIN_FIGURES = ("scores", "forest")  # the others are in the page and the PDF
 
 
 def markdown(board: Leaderboard) -> str:
-    """The whole report; the same leaderboard gives the same text."""
+    """Render the whole report; the same leaderboard gives the same text."""
     # Markdown, not HTML: nothing to escape but the registry's own words.
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)  # noqa: S701
     template = environment.get_template("leaderboard.md.j2")
@@ -50,7 +50,7 @@ def _teacher(table: Table) -> str:
 
 
 def results(table: Table, board: Leaderboard, *, with_costs: bool = True) -> str:
-    """Main table of a pair; costs differ from machine to machine."""
+    """Return the main table of a pair; costs differ from machine to machine."""
     columns = [column for column in columns_of("markdown") if with_costs or column.group != "cost"]
     cells = methods_of(line_frame(board, [table]))["text"][[column.key for column in columns]]
     return _table([column.heading(short(table.metric)) for column in columns], cells.to_numpy().tolist())

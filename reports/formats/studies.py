@@ -56,7 +56,7 @@ class TrialLine:
 
 
 def searches(table: Table, board: Leaderboard) -> list[Search]:
-    """Searches of a pair, in the order of its rows."""
+    """Return the searches of a pair, in the order of its rows."""
     rows = {row.id: row for row in table.rows}
     order = {row.method: place for place, row in enumerate(table.rows)}
     found = sorted((one for one in board.studies if one.pair == table.pair), key=lambda one: order.get(one.method, len(order)))
@@ -87,7 +87,7 @@ def division(search: Search, board: Leaderboard) -> str:
 
 
 def _significance(search: Search, board: Leaderboard) -> str:
-    """Result of the test of tuning's part."""
+    """Return the result of the significance test of the gain by tuning."""
     tuning = search.tuned.tuning if search.tuned else None
     if tuning is None or tuning.gain_p is None or tuning.gain is None:
         return f"not tested ({tuning.untested if tuning and tuning.untested else 'no result'})"
@@ -171,7 +171,7 @@ def tried(study: Study) -> list[TrialLine]:
 
 
 def value(given: Any) -> str:
-    """A hyper-parameter's value: numbers to three digits; empty where there is none."""
+    """Format a hyper-parameter's value: numbers to three digits; empty where there is none."""
     if given is None:
         return ""
     return f"{given:.3g}" if isinstance(given, float) else str(given)

@@ -15,7 +15,7 @@ def short(metric: str) -> str:
 
 
 def datasets(board: Leaderboard) -> str:
-    """The published data sets, ``COCO or VOC``."""
+    """Return the published data sets, ``COCO or VOC``."""
     return " or ".join(dict.fromkeys(table.dataset for table in board.tables))
 
 
@@ -65,7 +65,7 @@ def gain(row: Row) -> str:
 
 
 def estimate(point: float, low: float | None, high: float | None) -> str:
-    """A difference with its interval, where it has one."""
+    """Format a difference with its interval, where it has one."""
     return f"{point:+.1f}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]")
 
 
@@ -87,7 +87,7 @@ def gap(row: Row) -> str:
 
 
 def printed(value: float, *, signed: bool = False) -> str:
-    """A reported value as printed: one digit after the point, or two where it has them."""
+    """Format a reported value: one digit after the point, or two where it has them."""
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
     return text.removesuffix("0")
 
@@ -168,7 +168,7 @@ def orientation(result: ReportedResult) -> str:
 
 
 def setting(value: object) -> str:
-    """A hyper-parameter's value; numbers to six digits, all are in leaderboard.json."""
+    """Format a hyper-parameter's value; numbers to six digits, all are in leaderboard.json."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -76,7 +76,7 @@ def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> It
 
 
 def _labelled(truth: Arrays) -> Arrays:
-    """The truth under the names of predictions."""
+    """Return the ground truth under the names of predictions."""
     return {name.removeprefix("true_"): values for name, values in truth.items() if name.startswith("true_")}
 
 
@@ -107,7 +107,7 @@ def _paint(axis: Axes, kind: Kind, n: int, arrays: Arrays, truth: Arrays) -> dic
         axis.imshow(image)
         most = max(1, int((truth["true_boxes"][:, 0] == n).sum())) if "true_boxes" in truth else 1
         return _boxes(axis, n, arrays, classes, most) if "boxes" in arrays else {}
-    # A street's two megapixels, in each of many cells, would be held until all is drawn.
+    # A street's two megapixels, in each of many cells, would be kept in memory until all is drawn.
     step = max(1, labels.shape[1] // _MOST_PX)
     image, labels = image[::step, ::step], labels[::step, ::step]
     grey = np.repeat(image.mean(2, keepdims=True), 3, axis=2) / 255
@@ -145,7 +145,7 @@ def _boxes(axis: Axes, n: int, arrays: Arrays, classes: npt.NDArray[Any], most: 
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=1.4, path_effects=edge))
         if rank < _MOST_NAMED:
             score = "".join(f" {value:.2f}".replace(" 0.", " .") for value in boxes[k, 4:])
-            # Every other name at the foot: boxes of one object lie upon each other.
+            # Every other name at the foot: boxes of one object overlap.
             y, side = (top, "top") if rank % 2 == 0 else (bottom, "bottom")
             _name(axis, left, y, f"{classes[labels[k]]}{score}", ha="left", va=side)
     return {int(label): str(classes[label]) for label in labels[order]}

@@ -87,7 +87,7 @@ def gap(board: Leaderboard) -> Iterator[Drawn]:
         title="Fraction of the teacher-student gap closed",
         caption=(
             "How far each method takes the student from the baseline's mean (0 %) to the teacher's score (100 %), on the test "
-            "split. Bars: 95 % bootstrap interval over the seeds of method and control, the teacher being one run; arrow "
+            "split. Bars: 95 % bootstrap interval over the seeds of method and baseline, the teacher being one run; arrow "
             "heads: it goes on beyond the axis."
         ),
         panel=lambda axes, table: _gap_panel(axes[0], table, style, board),

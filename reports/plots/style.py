@@ -83,7 +83,7 @@ class Chart:
     Args:
         name: of its file.
         title: of the figure in the report.
-        caption: stands alone, but for what :func:`caption` adds.
+        caption: complete by itself, but for what :func:`caption` adds.
         panel: draws a pair into its axes.
         inches: height of a pair's panel.
         parts: widths of a panel's axes, side by side.
@@ -113,7 +113,7 @@ def styled() -> Iterator[None]:
 
 
 def looks(board: Leaderboard) -> dict[str, Look]:
-    """Looks by row's id, in the board's order; the baseline is black, a tuned row has its method's look."""
+    """Return looks by row's id, in the board's order; the baseline is black, a tuned row has its method's look."""
     titles = {row.id: row.title for table in reversed(board.tables) for row in reversed(table.rows)}
     order = dict.fromkeys(row.id for table in board.tables for row in table.rows)
     methods = dict.fromkeys(method.partition("/")[0] for method in order)
@@ -165,7 +165,7 @@ def note(axis: Axes, text: str, position: float) -> None:
 
 
 def legend_columns(handles: Sequence[Artist]) -> int:
-    """Number of columns that the longest of the labels has room for."""
+    """Return the number of columns that the longest of the labels has room for."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     fit = int(WIDTH_INCHES / (longest * _LETTER_INCHES + _HANDLE_INCHES))
     return max(1, min(len(handles), fit))
@@ -197,7 +197,7 @@ def write(drawn: Drawn, folder: Path) -> str:
 
 
 def _compact(svg: str) -> str:
-    """The drawing without names of groups and metadata, with coordinates to a hundredth of a point, in place of a millionth."""
+    """Remove names of groups and metadata, and round coordinates to a hundredth of a point, in place of a millionth."""
     number = re.compile(r"-?\d+\.\d{3,}(?![\d%])")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(_FAMILIES, "DejaVu Sans, Verdana, sans-serif")
     svg = _without_groups(re.sub(r'<g id="[^"]*"', "<g", svg))
@@ -213,17 +213,17 @@ def _compact(svg: str) -> str:
 
 
 def _without_groups(svg: str) -> str:
-    """The drawing without groups that say nothing."""
+    """Remove the drawing's groups without attributes."""
     kept: list[str] = []
     is_open: list[bool] = []
-    for part in re.split(r"(<g[^>]*>|</g>)", svg):
-        if part == "</g>":
-            kept += [part] if is_open.pop() else []
-        elif part.startswith("<g") and part != "<g/>":
-            is_open.append(part != "<g>")
-            kept += [part] if is_open[-1] else []
-        elif part != "<g/>":
-            kept.append(part)
+    for tag in re.split(r"(<g[^>]*>|</g>)", svg):
+        if tag == "</g>":
+            kept += [tag] if is_open.pop() else []
+        elif tag.startswith("<g") and tag != "<g/>":
+            is_open.append(tag != "<g>")
+            kept += [tag] if is_open[-1] else []
+        elif tag != "<g/>":
+            kept.append(tag)
     return "".join(kept)
 
 

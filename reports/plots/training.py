@@ -62,7 +62,7 @@ def _has_curve(row: Row) -> bool:
 
 def _curve_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) -> None:
     loss, score = axes
-    # The control last, on top of all others.
+    # The baseline last, on top of all others.
     for row in sorted(table.rows, key=lambda row: row.is_baseline):
         look = style[row.id]
         for result in row.seeds:

@@ -70,7 +70,7 @@ def slices(board: Leaderboard) -> Iterator[Drawn]:
 
 
 def importance(board: Leaderboard) -> Iterator[Drawn]:
-    """Importance of each hyper-parameter."""
+    """Draw the importance of each hyper-parameter."""
     yield from _importance(_entries(board), scale_note(board))
 
 
@@ -221,7 +221,7 @@ def _panels(
     keys: Sequence[str],
     inches: float = _PANEL_INCHES,
 ) -> Iterator[Drawn]:
-    """A panel per study, on as many pages as they need; none for no study."""
+    """Draw a panel per study, on as many pages as they need; none for no study."""
     columns = min(2, len(entries)) or 1
     room = max(1, int(TALLEST_INCHES / inches)) * columns
     pages = [entries[start : start + room] for start in range(0, len(entries), room)]

@@ -51,7 +51,7 @@ class _About:
     Args:
         name: of the visualization.
         what: a noun phrase.
-        value: the quantity that a colour stands for.
+        value: the quantity that a colour represents.
         columns: titles.
         common: titles of the columns with a common scale of colours.
         translucent: whether the image shows through.
@@ -221,7 +221,7 @@ def _limits_text(limits: tuple[float, float]) -> str:
 
 
 def _faint(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The image (H, W, 3) in middle greys (H, W), which keep a mask's colours distinct."""
+    """Return the image (H, W, 3) in middle greys (H, W), which keep a mask's colours distinct."""
     grey = image.mean(2)
     return np.asarray(0.35 + 0.5 * (grey - grey.min()) / max(np.ptp(grey), 1.0))
 

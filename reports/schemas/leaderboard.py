@@ -138,7 +138,7 @@ class Row(Frozen):
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is the student alone, with the recipe's values."""
+        """True for the student alone, with the recipe's values."""
         return self.id == "none"
 
     @property

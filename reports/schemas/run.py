@@ -19,7 +19,7 @@ class Git(Frozen):
 
 
 class Environment(Frozen):
-    """Where a training ran."""
+    """Machine and packages of a run."""
 
     python: str
     platform: str
@@ -38,7 +38,7 @@ class Data(Frozen):
 
 
 class Cost(Frozen):
-    """What a training took."""
+    """Cost of a run."""
 
     wall_s: float = Field(description="of the process that finished it")
     train_s: float = Field(description="in training iterations, earlier attempts included")
@@ -52,7 +52,7 @@ class Cost(Frozen):
 
 
 class Run(Frozen):
-    """One training: a backbone (``pretrain``), a teacher, a prior (``masks``) or a cell (``distill``)."""
+    """One run: a backbone (``pretrain``), a teacher, an auxiliary module (``masks``) or a cell (``distill``)."""
 
     schema_version: Literal[3] = 3
     stage: Literal["pretrain", "teacher", "masks", "distill"]
@@ -76,7 +76,7 @@ class Run(Frozen):
     processes: int = Field(default=1, ge=1, description="among which each batch was divided")
     config_sha256: str | None = None
     data: Data | None = None
-    accuracy: float | None = Field(default=None, description="of a pre-trained backbone, percent of the tune scenes")
+    accuracy: float | None = Field(default=None, description="of a pre-trained backbone, percent of the validation split")
     initialisation_sha256: str | None = Field(default=None, description="of what the backbone started from; None: random weights")
     student_initialisation_sha256: str | None = Field(
         default=None, description="in a teacher's record: of what the pair's students start from, written beside it"
@@ -162,7 +162,7 @@ class Metrics(Frozen):
         return {**(self.box.model_dump() if self.box else {}), **masks, **seg, **self.scores, **read}
 
     def shown(self) -> dict[str, float | None]:
-        """What a table of single trainings has room for: all, but of a pair that is judged by masks only the boxes' AP."""
+        """Metrics of a table of single runs: all, but of a pair that is judged by masks only the boxes' AP."""
         if self.mask is None:
             return self.flat()
         kept = ("mask ", "objects found", "right class", *self.scores)

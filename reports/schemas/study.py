@@ -8,7 +8,7 @@ from reports.schemas.run import Data, Environment, Frozen, Git
 
 
 class SearchRange(Frozen):
-    """Where one hyper-parameter was looked for: ``low`` to ``high``, both included, or one of ``choices``."""
+    """Search range of one hyper-parameter: ``low`` to ``high``, both included, or one of ``choices``."""
 
     low: float | None = None
     high: float | None = None
@@ -17,7 +17,7 @@ class SearchRange(Frozen):
 
 
 class Trial(Frozen):
-    """One training of the search."""
+    """One trial of the search."""
 
     number: int = Field(ge=0, description="Optuna's, from 0")
     state: Literal["complete", "pruned", "failed", "lost"] = Field(
@@ -26,7 +26,7 @@ class Trial(Frozen):
     hparams: dict[str, Any] = Field(description="that were tried; those that are not searched are the recipe's")
     is_recipe: bool = Field(description="whether these are the recipe's own values there")
     values: list[float] | None = Field(description="of the study's objectives; complete trials only")
-    reports: list[tuple[int, float]] = Field(description="iteration, points of the pair's metric on the tune split")
+    reports: list[tuple[int, float]] = Field(description="iteration, points of the pair's metric on the validation split")
     iterations: int = Field(description="that were trained")
     train_s: float = Field(description="in training iterations")
     wall_s: float = Field(description="of the trial's process from its start to its end")
@@ -36,7 +36,7 @@ class Trial(Frozen):
 
 
 class Study(Frozen):
-    """One search, on one pair for one method; every score is measured on the tune split."""
+    """One search, on one pair for one method; every score is measured on the validation split."""
 
     schema_version: Literal[1] = 1
     status: Literal["done", "impossible", "left out"]
@@ -44,7 +44,7 @@ class Study(Frozen):
     tier: str
     pair: str
     method: str
-    name: str = Field(default="", description="the user's, to tell studies of one cell apart")
+    name: str = Field(default="", description="the user's, to distinguish studies of one cell")
     metric: str = Field(default="", description="the pair's, such as 'box AP'")
     objectives: list[Literal["score", "train_s"]] = Field(
         default_factory=list, description="score: the metric, to be raised; train_s: seconds of training, to be lowered"
@@ -61,7 +61,7 @@ class Study(Frozen):
     front: list[int] = Field(default_factory=list, description="numbers of the trials that none betters in every objective")
     importance: dict[str, float] | None = Field(
         default=None,
-        description="share of the score's variance that each hyper-parameter explains; None where too few trials tell",
+        description="fraction of the score's variance that each hyper-parameter explains; None where there are too few trials",
     )
     git: Git | None = None
     environment: Environment | None = None

@@ -76,7 +76,7 @@ def leaderboard(
 
 
 def adjusted(tables: Sequence[Table], *, paper_scale: bool) -> tuple[list[Table], int]:
-    """The tables with every p adjusted for all of its kind in the leaderboard (Holm), and how many there are.
+    """Return the tables with every p adjusted for all of its kind in the leaderboard (Holm), and the number of these.
 
     At paper scale the tests are those against reported results, elsewhere those of gains against zero: over the baseline,
     and of tuning.

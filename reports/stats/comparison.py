@@ -42,7 +42,7 @@ def changes(a: Leaderboard, b: Leaderboard) -> list[Change]:
 
 
 def differences(a: Leaderboard, b: Leaderboard) -> list[str]:
-    """What beside the scores differs and may explain them: tier, data, packages, device, commits, hyper-parameters."""
+    """Differences beside the scores that may explain them: tier, data, packages, device, commits, hyper-parameters."""
     found = [] if a.tier == b.tier else [f"tier: {a.tier} and {b.tier}; their scores are of different things"]
     found += _unequal("data", a.data, b.data)
     if a.environment and b.environment:

@@ -72,7 +72,7 @@ def untested(scores: Sequence[float], baseline: Sequence[float]) -> str | None:
 
 
 def split_spread(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Standard deviations between groups and within them, by a one-way analysis of variance; each group of two scores or more.
+    """Return the standard deviations between and within groups of two scores or more each, by one-way analysis of variance.
 
     The former is 0 where the means differ less than the scores within a group make expect.
     """
@@ -229,7 +229,7 @@ class _Arms:
     num: int
 
     def further(self, difference: float, inner: float, outer: float) -> int | None:
-        """Runs per side until the 90 % interval would lie inside or outside; None where that is more than reasonable."""
+        """Return the further runs per side until the 90 % interval would be inside or outside; None where these are too many."""
         nums = np.arange(max(_LEAST_FOR_SPREAD, self.num + 1), self.num + _MOST_FURTHER + 1)
         total = sum(self.variances)
         freedom = (nums - 1) * total**2 / sum(variance**2 for variance in self.variances)  # Welch and Satterthwaite
@@ -255,5 +255,5 @@ def _judged(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979), in the order given."""
+    """Return the adjusted p-values (Holm 1979), in the order given."""
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []

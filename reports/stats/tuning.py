@@ -40,5 +40,5 @@ def gain_fields(scores: Sequence[float], baseline: Sequence[float]) -> dict[str,
 
 
 def _score(trial: Trial) -> float | None:
-    """The first of the objectives is the metric."""
+    """Return a trial's score, the first of its objectives; None where it has no values."""
     return trial.values[0] if trial.values else None

@@ -13,7 +13,7 @@ def half_digit(value: float) -> float:
 
 
 def judged(reported: ReportedResult, scores: Sequence[float], baseline: Sequence[float], margin: Margin | None) -> ReportedResult:
-    """The result with our verdicts; unchanged where our run has other settings."""
+    """Return the result with our verdicts; unchanged where our run has other settings."""
     if margin is None or reported.differs:
         return reported
     how = {"margin": margin.margin, "planning_sd": margin.planning_sd}
