@@ -49,7 +49,7 @@ class Distillation:
     """The additions of a cell to its student's own training.
 
     Args:
-        parts: ``{name, code, hparams, inherits}`` of each method that is combined.
+        parts: the combined methods.
         teacher: its weights.
         auxiliary: weights of the method's auxiliary module, if it has one.
         config: changes of the method's authors in the student's config, dotted key -> value.
