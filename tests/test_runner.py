@@ -246,7 +246,7 @@ def test_a_full_disk_while_recording_loses_nothing(scratch):
     assert re.search(r"^error: .*No space left on device", first.stderr, re.MULTILINE), first.stderr
     assert not Path("dvc.lock").exists()
     ended = {
-        path.parent.relative_to("work/units").as_posix(): json.loads(path.read_text())
+        path.parent.relative_to("work/units").as_posix(): json.loads(path.read_text())["stages"]
         for path in Path("work/units").rglob("done.json")
     }
     before = ran()
@@ -258,6 +258,34 @@ def test_a_full_disk_while_recording_loses_nothing(scratch):
     for key, names in ended.items():
         for name in {name.partition("@")[0] for name in names} & ONCE.get(key, {}).keys():
             assert (before[key][name], after[key][name]) == (1, 1), (key, name)
+
+
+def test_what_has_lost_an_output_before_it_was_recorded_runs_again(scratch):
+    """An end inside DVC's commit, which moves outputs to the cache and links them back, leaves a unit that is done and has none."""
+    hold = "from pipelines.runner import record; import time; record.Record._write = lambda *_: time.sleep(600)\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold + RUNNER], env=PYTHON, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: Path("work/units/check/done.json").exists(), "the check has run")
+        time.sleep(1)
+        process.kill()
+    shutil.rmtree("checked")
+    done = repro()
+
+    assert done.returncode == 0, done.stderr
+    assert ran() == ONCE
+    assert Path("checked/two").is_file()
+
+
+def test_a_late_note_of_other_work_does_not_count(tmp_path, monkeypatch):
+    """A process of an earlier attempt may end after the next was written."""
+    monkeypatch.chdir(tmp_path)
+    earlier, unit = (Unit("a/none/seed0", {"distill@a/none/seed0": "true"}, {"word": digest}) for digest in ("1", "2"))
+    unit.write()
+    earlier.note_done(list(earlier.commands))
+
+    assert unit.done() == []
+    assert earlier.done() == ["distill@a/none/seed0"]
 
 
 @pytest.mark.parametrize(("command", "has_failed"), [("kill -TERM $PPID; kill -KILL $$", False), ("kill -KILL $$", True)])

@@ -76,7 +76,7 @@ def test_the_smoke_grid_on_a_cluster_that_is_not_left_in_peace(finished, cluster
     assert list(recorded) == list(expected)
     agree = run_stage(project, "pipelines", "verify")
     assert agree.returncode == 0, agree.stdout
-    assert re.search(r"^6 of 6 trainings agree", agree.stdout, re.MULTILINE), agree.stdout
+    assert re.search(r"^6 of 6 runs agree", agree.stdout, re.MULTILINE), agree.stdout
     assert tracked(project) == tracked(finished)
 
 

@@ -6,7 +6,6 @@ place of every output.  Prints seconds of wall time and of this process's CPU.
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -47,7 +46,7 @@ class Fake:
                 for file in [path] if path.suffix else [path / f"{data}.json" for data in ("coco", "voc", "cityscapes")]:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_text(f"{name} {file.name}\n")
-        (unit.folder / "done.json").write_text(json.dumps(list(unit.commands)))
+        unit.note_done(list(unit.commands))
         self._running.append(unit.key)
         self.submitted.append(unit.key)
         if self.stop_at(unit.key):

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.digest import file_digest
 from pipelines import layout
+from pipelines.params import load_grid
 from pipelines.reporting.records import read_board, read_record
 from reports.schemas.leaderboard import Backbone, Leaderboard, SeedResult, TeacherResult
 from reports.schemas.run import Metrics, Run
@@ -162,7 +163,7 @@ def _in_mlflow(reported: ReportedRun, run: Run, metrics: Metrics, tracked: "Trac
             yield f"{reported.name}: hyper-parameter {key}: MLflow has {logged}, run.json {given}"
 
 
-def verify(*, leaderboard: Path = layout.COMMITTED / "leaderboard.json", runs: Path | None = None) -> None:
+def verify(*, leaderboard: Path | None = None, runs: Path | None = None) -> None:
     """Compare leaderboard, records, weights, dvc.lock and MLflow with each other.
 
     For every seed of every row: the leaderboard's results are those of run.json and metrics.json, the weights on disk
@@ -170,12 +171,12 @@ def verify(*, leaderboard: Path = layout.COMMITTED / "leaderboard.json", runs: P
     The hyper-parameters of a tuned row are those selected by its study. Disagreements are printed, with exit code 1.
 
     Args:
-        leaderboard: file to verify.
+        leaderboard: file to verify; that of the tier in params.yaml if not given.
         runs: records of the leaderboard's tier; runs/TIER if not given.
     """
     from pipelines.engine.tracking_store import Store  # noqa: PLC0415 (seconds, in MLflow)
 
-    board = read_board(leaderboard)
+    board = read_board(leaderboard or layout.report(load_grid().tier) / "leaderboard.json")
     try:
         lock = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     except OSError as error:

@@ -142,7 +142,7 @@ def _uninterrupted(costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _leaderboard(tier_name: str, device: str) -> Costs:
     """Costs of the committed results of this tier and device, by pair and method."""
-    path = layout.COMMITTED / "leaderboard.json"
+    path = layout.report(tier_name) / "leaderboard.json"
     board = json.loads(path.read_text()) if path.is_file() else {}
     machine = str((board.get("environment") or {}).get("device"))
     found: Costs = {}

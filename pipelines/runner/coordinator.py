@@ -106,7 +106,8 @@ class Coordinator:
         """Submit units to the executor; those that an earlier coordinator left running or finished are taken over."""
         while self._ready and self._executor.room() > 0:
             unit = self._record.unit(*self._ready.pop(0))
-            is_same = unit.is_written()
+            # An end in the middle of recording may have left an output in DVC's cache alone.
+            is_same = unit.is_written() and self._record.has_outputs(unit.done())
             if is_same and set(unit.done()) == set(unit.commands):
                 self._end(unit, None)
                 continue

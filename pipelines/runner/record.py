@@ -97,6 +97,10 @@ class Record:
         records = [str(out) for stage in stages for out in stage.outs if str(out).endswith((layout.RUN, layout.STUDY))]
         return Unit(key, {name: str(self.stages[name].cmd) for name in names}, digests, records)
 
+    def has_outputs(self, names: list[str]) -> bool:
+        """Return True where every output of these stages is in its place."""
+        return all(out.exists for name in names for out in self.stages[name].outs)
+
     def add(self, ended: Iterable[tuple[Unit, list[str]]]) -> list[str]:
         """Record stages that have succeeded; return those that are not recorded, a line each with the reason.
 

@@ -4,6 +4,7 @@ A unit's folder under ``work/units`` is all that coordinator and process share: 
 depends on when it was started), ``started.json``, ``done.json`` (after each stage), ``failed.txt``.  No DVC, no database.
 """
 
+import hashlib
 import json
 import os
 import runpy
@@ -63,10 +64,19 @@ class Unit:
         path = self.folder / "unit.json"
         return path.is_file() and json.loads(path.read_text()) == asdict(self)
 
+    def note_done(self, stages: list[str]) -> None:
+        """Note the stages that have succeeded, with the digest of the work that they belong to."""
+        _write(self.folder / "done.json", json.dumps({"unit": self._digest, "stages": stages}))
+
     def done(self) -> list[str]:
-        """Return the stages that have succeeded."""
+        """Return the stages that have succeeded; a late note of an earlier attempt at other work does not count."""
         path = self.folder / "done.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
+        noted = json.loads(path.read_text()) if path.is_file() else {}
+        return list(noted["stages"]) if noted.get("unit") == self._digest else []
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def failure(self) -> str | None:
         """Return the reason of the failure; None where there is none."""
@@ -118,7 +128,7 @@ def _run_all(unit: Unit) -> None:
             _write(unit.folder / "failed.txt", f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n")
             sys.exit(code)
         done.append(stage)
-        _write(unit.folder / "done.json", json.dumps(done))
+        unit.note_done(done)
 
 
 def _run(command: str) -> int:
