@@ -44,7 +44,7 @@ speed: install  ## time and memory of every method's loss against its reference 
 lint: install  ## ruff, mypy and the import rules
 	@ruff check . && ruff format --check . && mypy && lint-imports
 
-docs: install  ## the pages of docs/, into site/
+docs: install  ## the pages of docs/, into work/site/
 	@command -v mkdocs >/dev/null || { echo "error: mkdocs is not installed; .venv/bin/pip install mkdocs-material" >&2; exit 2; }
 	@mkdocs build --strict
 

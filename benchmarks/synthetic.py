@@ -104,7 +104,7 @@ def _scans(split: str) -> list[Uint8]:
 @cache
 def _photographs(split: str) -> list[Uint8]:
     """Parts (H, W, 3) of the photographs, RGB, that the split owns: full height, a range of columns."""
-    from sklearn.datasets import load_sample_images  # noqa: PLC0415
+    from sklearn.datasets import load_sample_images  # noqa: PLC0415 (seconds)
 
     low, high = _SHARE[split]
     return [
@@ -189,7 +189,7 @@ def draw_scene(spec: SceneSpec, split: str, index: int) -> Scene:
 
 def _annotation(mask: NDArray[np.bool_], class_index: int, image_id: int, number: int) -> dict[str, Any]:
     """One COCO annotation: box xywh in pixels around the visible mask, mask as compressed RLE."""
-    from pycocotools import mask as coco_mask  # noqa: PLC0415
+    from pycocotools import mask as coco_mask  # noqa: PLC0415 (only where scenes are written)
 
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     left, top = int(columns[0]), int(rows[0])

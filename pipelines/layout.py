@@ -64,6 +64,11 @@ class Cell:
         return cls(pair, method, int(seed), bool(tuned))
 
 
+def tuned_row(method: str) -> str:
+    """Return the row of a method with the values that a study selected."""
+    return f"{method}/{_TUNED}"
+
+
 def split_row(row: str) -> tuple[str, bool]:
     """Return a row's method, and True where its values are those that a study selected."""
     return row.removesuffix(f"/{_TUNED}"), row.endswith(f"/{_TUNED}")

@@ -106,10 +106,10 @@ def main():
         sys.path.insert(0, folder)
         global check, grid, params  # noqa: PLW0603
         from pipelines import grid, params  # noqa: PLC0415 (of the copy)
-        from pipelines.runner.coordinator import Coordinator  # noqa: PLC0415
-        from pipelines.runner.record import Record  # noqa: PLC0415
-        from pipelines.runner.screen import Screen  # noqa: PLC0415
-        from pipelines.stages import check  # noqa: PLC0415
+        from pipelines.runner.coordinator import Coordinator  # noqa: PLC0415 (seconds)
+        from pipelines.runner.record import Record  # noqa: PLC0415 (seconds)
+        from pipelines.runner.screen import Screen  # noqa: PLC0415 (seconds)
+        from pipelines.stages import check  # noqa: PLC0415 (seconds)
 
         with measured("grid.yaml and stage check"):
             check.check_all(params.load_grid())

@@ -94,7 +94,7 @@ def measure(config: Config, scope: str, size: tuple[int, int]) -> Size:
         image = torch.rand(1, 3, *size)
         samples = None
         if scope == "mmdet":
-            from mmdet.structures import DetDataSample  # noqa: PLC0415
+            from mmdet.structures import DetDataSample  # noqa: PLC0415 (seconds)
 
             meta = {
                 "img_shape": size,

@@ -42,7 +42,7 @@ class ReportedRun:
 
 def reported_runs(board: Leaderboard, runs: Path) -> Iterator[ReportedRun]:
     """Return all runs of a leaderboard."""
-    studies = {(study.pair, f"{study.method}/tuned"): study for study in board.studies}
+    studies = {(study.pair, layout.tuned_row(study.method)): study for study in board.studies}
     for table in board.tables:
         if table.teacher:
             folder = runs / table.pair / "teacher"
@@ -103,7 +103,7 @@ def _in_records(reported: ReportedRun, run: Run, metrics: Metrics, paths: dict[s
 
 def study_disagreements(study: Study, runs: Path, lock: dict[str, Any]) -> Iterator[str]:
     """Return the disagreements about one study, a line each."""
-    name, stage = f"{study.pair}/{study.method}/tuned", f"tune@{study.pair}/{study.method}"
+    name, stage = f"{study.pair}/{layout.tuned_row(study.method)}", f"tune@{study.pair}/{study.method}"
     path = runs / name / "study.json"
     try:
         if not path.is_file():

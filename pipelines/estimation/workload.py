@@ -104,7 +104,7 @@ class Remaining:
         if is_searched:
             work += self._trials(method, changes, speed)
         if tuned:
-            what = f"{method}/tuned"
+            what = layout.tuned_row(method)
             work += [self._training("students", what, tuned, length, speed), self._evaluation(what, "student", tuned, seen)]
         return work
 

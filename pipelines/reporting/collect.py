@@ -7,12 +7,13 @@ from benchmarks.dataset import datasets
 from benchmarks.metrics import METRICS
 from benchmarks.pair import Pair
 from benchmarks.reported import Registry, RegistryEntry
+from pipelines import layout
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_tier, load_yaml
 from pipelines.recipes import method_title
 from pipelines.reporting.comparability import contradictions, settings_here, split_differs
 from pipelines.reporting.registry import pair_notes, recipe_of, reported_results, stated_differences
-from pipelines.reporting.runs import TUNED, Collected
+from pipelines.reporting.runs import Collected
 from pipelines.stage_list import backbones_needed, seeds_of
 from reports.schemas.leaderboard import Leaderboard, Table
 from reports.schemas.reported import Margin
@@ -36,12 +37,12 @@ def margins() -> dict[tuple[str, str], Margin]:
 def methods_of(grid: Grid, pair: str) -> list[str]:
     """Return a pair's rows: the grid's methods, each tuned one directly behind its own."""
     tuned = grid.tuning.rows.get(pair, []) if grid.tuning else []
-    return [row for method in grid.rows[pair] for row in ([method, method + TUNED] if method in tuned else [method])]
+    return [row for method in grid.rows[pair] for row in ([method, layout.tuned_row(method)] if method in tuned else [method])]
 
 
 def _title(method: str) -> str:
-    base = method.removesuffix(TUNED)
-    return method_title(base) + ("" if base == method else ", tuned")
+    base, is_tuned = layout.split_row(method)
+    return method_title(base) + (", tuned" if is_tuned else "")
 
 
 def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
@@ -55,7 +56,7 @@ def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
         methods = methods_of(grid, pair_name)
-        names += [part for method in methods for part in method.removesuffix(TUNED).split("+")]
+        names += [part for method in methods for part in layout.split_row(method)[0].split("+")]
         dataset = datasets()[pair.dataset].title
         margin = declared.get((dataset, pair.metric)) if paper_scale else None
         if margin is not None:

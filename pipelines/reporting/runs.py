@@ -6,14 +6,13 @@ from pathlib import Path
 
 from benchmarks.digest import file_digest
 from benchmarks.pair import Pair
+from pipelines import layout
 from pipelines.recipes import impossible_reason, load_parts
 from pipelines.reporting.records import read_record, read_result
 from reports.schemas.leaderboard import Backbone, MissingRun
 from reports.schemas.run import Run
 from reports.schemas.study import Study
 from reports.stats.rows import Result, RowRecords
-
-TUNED = "/tuned"  # behind a method's name: its row with the values of its study
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Collected:
 
     def cells(self, pair_name: str, pair: Pair, method: str, seeds: Sequence[int]) -> RowRecords:
         """Return a method's cells on a pair; an auxiliary module counts once, though the tuned row needs it, too."""
-        base = method.removesuffix(TUNED)
+        base, _ = layout.split_row(method)
         if reason := impossible_reason(pair_name, pair, base, self.tier):
             return RowRecords(unsupported=reason)
         found = [self._cell(pair_name, method, seed) for seed in seeds]
@@ -111,7 +110,7 @@ class Collected:
             self.problems.append(str(error))
 
     def _cell(self, pair: str, method: str, seed: int) -> Result | MissingRun:
-        base = method.removesuffix(TUNED)
+        base, _ = layout.split_row(method)
         folder = f"{pair}/{method}/seed{seed}"
         target = f"distill@{folder}"
         try:

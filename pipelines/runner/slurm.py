@@ -65,7 +65,7 @@ class UnitJob:
 
     def checkpoint(self) -> Any:
         """Requeue, on USR2: progress is in the unit's folder and in checkpoints."""
-        from submitit.helpers import DelayedSubmission  # noqa: PLC0415
+        from submitit.helpers import DelayedSubmission  # noqa: PLC0415 (only on a cluster)
 
         units.REQUEUED.set()
         return DelayedSubmission(self)
@@ -118,7 +118,7 @@ class Slurm:
 
     def submit(self, unit: Unit) -> None:
         """Submit a unit; ValueError, in Slurm's words, where it is refused."""
-        from submitit.core.utils import FailedJobError  # noqa: PLC0415
+        from submitit.core.utils import FailedJobError  # noqa: PLC0415 (only on a cluster)
 
         given = self._settings
         options = {
