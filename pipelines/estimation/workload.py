@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 from benchmarks.pair import Pair
 from benchmarks.tier import Tier
+from pipelines import layout
 from pipelines.estimation.completed import Completed
 from pipelines.estimation.lengths import Images, Length, length_at, trial_images
 from pipelines.estimation.throughput import Speed, Speeds
