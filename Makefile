@@ -46,7 +46,7 @@ lint: install  ## ruff, mypy and the import rules
 
 docs: install  ## the pages of docs/, into work/site/
 	@command -v mkdocs >/dev/null || { echo "error: mkdocs is not installed; .venv/bin/pip install mkdocs-material" >&2; exit 2; }
-	@mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 install: .venv/.complete  ## everything of requirements.lock, into .venv
 

@@ -37,6 +37,13 @@ LONGEST = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_tracking_store():
+    """Forget the store that MLflow notes in the environment of a test's own process."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, so that parallel workers end together."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
@@ -77,7 +84,7 @@ def run_here(project: Path, module: str, *arguments: str) -> subprocess.Complete
     """
     from pipelines import errors  # noqa: PLC0415
 
-    code, out, err = 0, io.StringIO(), io.StringIO()
+    code, out, err, before = 0, io.StringIO(), io.StringIO(), dict(os.environ)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.chdir(project)
         patch.setattr(sys, "argv", [module, *arguments])
@@ -85,6 +92,9 @@ def run_here(project: Path, module: str, *arguments: str) -> subprocess.Complete
             errors.run(importlib.import_module(module).main)
         except SystemExit as ended:
             code = int(ended.code or 0)
+        finally:  # MLflow notes its store in the environment, which later tests hand to their processes
+            os.environ.clear()
+            os.environ.update(before)
     return subprocess.CompletedProcess([module, *arguments], code, out.getvalue(), err.getvalue())
 
 
