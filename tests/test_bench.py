@@ -29,6 +29,7 @@ def apart(tmp_path, function, *arguments, memory_gib=8, on_gpu=False):
     return call(name, *arguments, memory_gib=memory_gib, trace=tmp_path / "traces/trace.txt", method=method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_a_result_comes_back(tmp_path, on_gpu):
     """The process's result is the call's, however the process is begun."""

@@ -19,6 +19,8 @@ from reports.schemas.leaderboard import Curve, Leaderboard, Row, SeedResult, Tab
 from reports.schemas.reported import ReportedResult
 from reports.schemas.run import Cost, Git
 
+pytestmark = pytest.mark.slow
+
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900, resumed_after_iteration=0)
 CURVE = Curve(own_loss=[(100, 2.0), (200, 1.5), (300, 1.2)], val_score=[(150, 5.0), (300, 9.0)])
 DIGESTS = {"weights_sha256": "0", "run_sha256": "0", "metrics_sha256": "0", "mlflow_run_id": None, "target": "stage"}
@@ -168,7 +170,6 @@ def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
             assert Image.open(folder / Path(record.file).name).width == round(6.7 * 120)
 
 
-@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(pair, samples, tmp_path):
     """Whatever the user has set for matplotlib."""
     draw(board(pair), {"pair": samples}, tmp_path / "one", prefix="")

@@ -26,6 +26,8 @@ from reports.schemas.leaderboard import (
 from reports.schemas.reported import Margin, ReportedComparison, ReportedResult
 from reports.schemas.run import Cost, Environment, Git
 
+pytestmark = pytest.mark.slow
+
 NASTY = """<img src=x onerror="window.taken = 1">'"&</script>"""
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 COST = Cost(wall_s=120, train_s=90, images_per_s=30.4, num_images=100, peak_memory_mib=900.2, resumed_after_iteration=0)

@@ -80,6 +80,7 @@ def test_dvc_repro_stops_at_the_same_line(project):
     assert not (project / "data").exists()
 
 
+@pytest.mark.slow
 def test_grid_yaml_that_lags_behind_is_refused(project):
     """Params.yaml edited, or grid.yaml edited or gone: the first stage names the command that renews it, and that command does."""
     stages, written = project / "grid.yaml", (project / "grid.yaml").read_text()
@@ -287,6 +288,7 @@ def test_committed_files_are_in_order(tmp_path):
     assert all((ROOT / f"benchmarks/pairs/{figure.pair}.yaml").exists() for figure in registry.root if figure.pair)
 
 
+@pytest.mark.slow
 def test_settings_change_with_what_they_decide(project):
     """Another schedule is another training and no other evaluation; other sizes of objects the other way round."""
 
@@ -312,6 +314,7 @@ def test_settings_change_with_what_they_decide(project):
     assert (schedule["training"] == sizes["training"], schedule["evaluation"] == sizes["evaluation"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
     """A weight edited afterwards: the method's own stage names it and what to run, other stages do not mind; a title is no change."""
     assert run_here(project, "pipelines.stages.check").returncode == 0

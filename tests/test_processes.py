@@ -143,6 +143,7 @@ def test_it_ends_with_whoever_started_it(number):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_it_is_forked_from_one_that_has_imported():
     """The fork server of stages, trials and bench has MMLab; a child has it at once."""
     code = (

@@ -19,6 +19,8 @@ from pipelines.runner import lockfile
 from pipelines.runner.unit import Unit
 from tests.small_grid import CELL, KEYS, ONCE, PYTHON, RUNNER, dvc, ran, repro, stages, started, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_it_records_is_what_dvc_writes(scratch, tmp_path_factory):
     """Byte for byte, directories, parameters and outputs without cache among them; and nothing is stale then."""
@@ -67,7 +69,6 @@ def test_a_failed_unit_stops_what_is_behind_it_and_nothing_else(scratch):
     assert ran()["b/mgd/seed1"]["distill"] == 1
 
 
-@pytest.mark.slow
 def test_what_changes_while_a_unit_runs_is_not_recorded(scratch):
     """Its result belongs to neither version: it says so, and it runs again."""
     content = stages()
@@ -85,7 +86,6 @@ def test_what_changes_while_a_unit_runs_is_not_recorded(scratch):
     assert json.loads(dvc("status", "--json")) == {}
 
 
-@pytest.mark.slow
 def test_forty_ends_at_any_moment(scratch):
     """SIGINT, SIGTERM, SIGKILL: dvc.lock is whole, a stage that it has is never run again, and the last start finishes the rest."""
     rng, kept, before = random.Random(0), 0, 0  # noqa: S311
@@ -113,7 +113,6 @@ def test_forty_ends_at_any_moment(scratch):
     assert Path("report").read_text().count("round 35") == len(KEYS)
 
 
-@pytest.mark.slow
 def test_what_ended_before_it_could_be_recorded_is_taken_over(scratch):
     """A coordinator that is killed between a unit's end and its record: the next one records it and runs it no second time."""
     hold = "from pipelines.runner import record; import time; record.Record._write = lambda *_: time.sleep(600)\n"
@@ -151,7 +150,6 @@ def is_gone(process, within_s=20):
     return True
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_coordinator_ends_its_units(scratch, number):
     """All processes are gone; but for SIGKILL one line says so; a second coordinator is refused meanwhile, not afterwards."""
@@ -174,7 +172,6 @@ def test_an_interrupted_coordinator_ends_its_units(scratch, number):
     assert "2 stopped" in after or "2 failed" in after, after
 
 
-@pytest.mark.slow
 def test_each_unit_has_a_gpu_of_its_own(scratch):
     """Those of CUDA_VISIBLE_DEVICES, by one and by two; more units than GPUs never run at once."""
     command = 'echo $CUDA_VISIBLE_DEVICES >> gpus && test -z "$(ls held.$CUDA_VISIBLE_DEVICES 2>/dev/null)" && touch held.$CUDA_VISIBLE_DEVICES && sleep 0.3 && rm held.$CUDA_VISIBLE_DEVICES'  # fmt: skip
@@ -233,7 +230,6 @@ def test_no_slurm_here_is_one_line(scratch):
     assert re.fullmatch("error: sbatch, squeue, scancel, scontrol .*PATH.*\n", done.stderr), done.stderr
 
 
-@pytest.mark.slow
 def test_a_full_disk_while_recording_loses_nothing(scratch):
     """dvc.lock is the one before, one line says so, and the next start records what had ended without running it again."""
     full = (
@@ -301,7 +297,6 @@ def test_a_job_that_slurm_ends_has_not_failed(tmp_path, monkeypatch, command, ha
     assert (unit.failure() is not None) == has_failed
 
 
-@pytest.mark.slow
 def test_a_coordinator_that_is_not_alone_with_dvc(scratch):
     """While another dvc works here it waits for nothing and says so."""
     once = "test -e begun || { touch begun; sleep 30; }"  # the coordinator's own check has nothing to wait for
@@ -316,7 +311,6 @@ def test_a_coordinator_that_is_not_alone_with_dvc(scratch):
     assert done.returncode in (0, 2)
 
 
-@pytest.mark.slow
 def test_a_cut_lock_file_is_restored_first(scratch, capsys):
     """As an interrupted plain dvc repro leaves it."""
     assert repro().returncode == 0

@@ -166,6 +166,7 @@ def test_further_seeds_of_a_gain_by_hand():
 NUM_DRAWS = 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [2, 3, 5, 8])
 def test_a_difference_at_the_margin_is_seldom_called_reproduced(num):
     """In at most 5 % of 10,000 draws, within three standard errors of the simulation; nor is it called beyond more often."""
@@ -178,6 +179,7 @@ def test_a_difference_at_the_margin_is_seldom_called_reproduced(num):
     assert words.count("not reproduced") / NUM_DRAWS <= most
 
 
+@pytest.mark.slow
 def test_no_difference_is_found_as_often_as_theory_says():
     """5 seeds with deviation 0.15: the probability integrated over the chi-square distribution of the sample's variance."""
     num, sd, margin = 5, 0.15, 0.3

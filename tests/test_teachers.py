@@ -136,6 +136,7 @@ def test_students_depend_on_digests_alone():
     assert len({first, *others}) == 4
 
 
+@pytest.mark.slow
 def test_a_fetched_teacher_is_the_published_one(server, scenes):
     """Weights in today's layout, bit for bit; the record names the file, the data and the weights; fetched once for two pairs."""
     checkpoint = fetched(server, scenes, stated=scenes.found + 0.19)
@@ -152,6 +153,7 @@ def test_a_fetched_teacher_is_the_published_one(server, scenes):
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [-0.21, 0.21, 44.7])
 def test_a_teacher_that_is_not_as_good_or_better_than_stated(server, scenes, apart):
     """More than 0.2 points either way stops the pair with that sentence; no weights are left for a later stage to take."""

@@ -237,6 +237,7 @@ os.kill(os.getpid(), 9)
 """
 
 
+@pytest.mark.slow
 def test_a_lock_on_the_journal_goes_with_its_process(monkeypatch, capsys):
     """A worker that is killed while it writes keeps nobody from going on."""
     ask(trials=2)

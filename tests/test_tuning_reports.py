@@ -25,6 +25,8 @@ from reports.stats.comparison import changes
 from reports.stats.rows import RowRecords
 from tests.boards import COST, board, figure, made_up, result, study, trial, tuned_table
 
+pytestmark = pytest.mark.slow
+
 
 def tuned_board(*tables, **values):
     """A leaderboard with the study of :func:`tests.boards.study`."""
