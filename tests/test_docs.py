@@ -118,7 +118,6 @@ def test_named_targets_exist():
     assert sorted(named - targets) == []
 
 
-@pytest.mark.skipif(not (ROOT / "kd").is_file(), reason="there is no ./kd")
 def test_named_verbs_exist():
     """``./kd VERB`` in the documents is a verb of the command line."""
     named = {verb for name in documents() for verb in re.findall(r"\./kd ([a-z]+)", committed(name))}

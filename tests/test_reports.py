@@ -15,6 +15,7 @@ from reports.schemas.run import Data
 from reports.stats.rows import RowRecords
 from reports.stats.verdicts import half_digit
 from tests.boards import COST, board, figure, made_up, result
+from tools.readme import compact
 
 MARGIN = Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.15, why="a reason")
 
@@ -98,6 +99,7 @@ def test_readmes_table_is_the_same_from_another_machine():
     assert "| 41.0, 40.25 | +3.6, +2.0 | 1.5 | 900 | 30 |" in results(here.tables[0], here)
     assert "| 41.0, 40.25 | +3.6, +2.0 | 15.0 | 1800 | 3 |" in results(there.tables[0], there)
     assert overview(here) == overview(there)
+    assert compact(here) == compact(there)
 
 
 def test_a_table_of_masks_without_boxes():
