@@ -147,7 +147,8 @@ class Pair(_Frozen):
     schedule: str
     epochs: int | None = Field(default=None, ge=1, description="of the student's schedule, repeated data counted")
     iterations: int | None = Field(default=None, ge=1, description="of a schedule that is not counted in epochs")
-    batch_size: int = Field(ge=1, description="images a step over all GPUs, to which the config's learning rate belongs")
+    gpus: int = Field(ge=1, description="that the authors trained on")
+    images_per_gpu: int = Field(ge=1, description="of a step on each of them; the config's learning rate belongs to the product")
     reported: Literal["last", "best"] = Field(default="last", description="which epoch's weights the authors report")
     teacher: Teacher
     student: Model
@@ -179,6 +180,11 @@ class Pair(_Frozen):
         if unknown := sorted({*self.taps, *self.lacks} - known):
             raise ValueError(f"taps or lacks name unknown roles {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
         return self
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step over all GPUs, to which the config's learning rate belongs."""
+        return self.gpus * self.images_per_gpu
 
     @property
     def modules(self) -> dict[str, str]:

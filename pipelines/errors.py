@@ -4,13 +4,15 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from pipelines import layout
-from pipelines.runner import lockfile
+from pipelines.runner import launch, lockfile
 
+_RANK_PATIENCE_S = 3.0
 FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
 
 
@@ -21,11 +23,13 @@ def run(main: Callable[[], None]) -> None:
     with its type. The traceback goes to ``work/last_error.txt``.
     """
     try:
-        if "DVC_STAGE" in os.environ:
+        launch.begin_rank()
+        if "DVC_STAGE" in os.environ and not launch.is_rank():
             lockfile.keep()  # DVC writes it when the stage has ended
         main()
     except KeyboardInterrupt:
-        print("stopped; the next dvc repro goes on from the last checkpoint", file=sys.stderr, flush=True)
+        if not launch.is_rank():  # of several processes the one that started them says it
+            print("stopped; the next dvc repro goes on from the last checkpoint", file=sys.stderr, flush=True)
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 (whatever it is, the traceback is kept)
         free_mib = shutil.disk_usage(".").free // 2**20
@@ -37,5 +41,7 @@ def run(main: Callable[[], None]) -> None:
             line = f"the disk of {Path.cwd()} is full ({free_mib} MiB free); free some and run again: nothing finished is lost ({line})"
         elif not isinstance(error, (ValueError, OSError)):
             line = f"{type(error).__name__}: {line}; the traceback is in {layout.LAST_ERROR}"
-        print(f"error: {line}", file=sys.stderr, flush=True)
+        if not launch.say(line):
+            time.sleep(_RANK_PATIENCE_S * (os.environ.get("RANK", "0") != "0"))  # torchrun ends it, once another has said it
+            print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)

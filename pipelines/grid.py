@@ -1,12 +1,27 @@
 """The schema of params.yaml."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
 from benchmarks.dataset import CheckableName
 from benchmarks.published_data import OwnData
 from pipelines.tuning.params import Id, Rows, TuningParams
+
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+
+class Speed(BaseModel):
+    """What makes training faster on GPUs, and may change the last digits of its results."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels_last: bool = Field(default=False, description="memory layout of the networks")
+    compile: bool = Field(default=False, description="backbone and neck of student and teacher by torch.compile")
+    fused_optimizer: bool = Field(default=False, description="one kernel per step of the optimizer")
+    pinned_memory: bool = Field(default=False, description="batches are copied to the GPU while it works")
+    cache_images: bool = Field(default=False, description="decoded images are kept in memory; for small data")
 
 
 class Grid(BaseModel):
@@ -27,6 +42,13 @@ class Grid(BaseModel):
     batch_size: int | None = Field(
         default=None, ge=1, description="of a published schedule, where it is not the pair's; the learning rate follows"
     )
+    gpus_per_run: int = Field(
+        default=1, ge=1, le=1024, description="processes that each run's batch is divided among, on a GPU each; on a core each without GPUs"
+    )
+    precision: Precision = Field(
+        default="fp32", description="number format of training: losses are in float32 in all of them"
+    )
+    speed: Speed = Field(default_factory=Speed)
     own: OwnData | None = Field(default=None, description="the data of a tier whose data is 'own'")
     tuning: TuningParams | None = None
 

@@ -118,6 +118,8 @@ def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
     """Return the settings and code of the evaluation of a pair's models."""
     pair, tier = load_pair(pair_name), load_tier(grid.tier)
     setting = _setting(grid, pair)
+    for of_training in ("gpus_per_run", "precision", "speed"):
+        del setting[of_training]
     kept = {"data": tier.data, "model": setting["tier"]["model"], "area_px2": list(tier.area_px2)}
     return {
         **setting,
@@ -132,7 +134,7 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
     schedule = tier.schedule and tier.schedule.model_dump(mode="json", exclude={"heads"}) | tier.schedule.lengths(
         pair.head
     ).model_dump(exclude={"heads"})
-    of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "batch_size", "reported"})
+    of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "gpus", "images_per_gpu", "reported"})
     return {
         "dataset": datasets()[pair.dataset].for_configs() if tier.data == "published" else None,
         "metric": METRICS[pair.metric].as_json(),
@@ -145,6 +147,9 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
         },
         "own": grid.own and grid.own.model_dump(mode="json", exclude={"root"}),
         "batch_size": grid.batch_size,
+        "gpus_per_run": grid.gpus_per_run,
+        "precision": grid.precision,
+        "speed": grid.speed.model_dump(),
     }
 
 

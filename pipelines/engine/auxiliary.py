@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from methods.recipe import PriorTraining
-from pipelines.engine.compose import base_config
+from pipelines.engine.compose import base_config, finish
 from pipelines.engine.hooks import POINT_EVERY
 from pipelines.engine.setting import Setting, Weights
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen
@@ -130,4 +130,5 @@ def compose_auxiliary(
     config.train_dataloader.sampler = ConfigDict(type="InfiniteSampler", shuffle=True)
     config.train_dataloader.pop("batch_sampler", None)
     config.randomness = ConfigDict(seed=seed)
+    finish(config, setting)
     return config

@@ -15,16 +15,40 @@ import pipelines.engine.distiller  # noqa: F401 (registers the model of a cell)
 from benchmarks.metrics import METRICS
 from pipelines.engine.backbones import is_pretrained, published_side
 from pipelines.engine.data_configs import set_data
+from pipelines.engine.division import divide, rounded
+from pipelines.engine.precision import set_precision
 from pipelines.engine.scaling import plain_norms, scaled_model, set_classes
 from pipelines.engine.schedules import keep_schedule, set_schedule, stretch
 from pipelines.engine.setting import Distillation, Setting, Side, Weights
+from pipelines.engine.speed import set_speed
 from pipelines.recipes import trained_as
 
 
-def compose_training(
+def compose_training(setting: Setting, side: Side, *, seed: int, initialisation: Weights | None = None) -> Config:
+    """Return the config that trains one side of the pair on its own.
+
+    Args:
+        setting: the pair at a tier.
+        side: which of the two.
+        seed: of initialisation and order of the images.
+        initialisation: what the backbone starts from, or None to start from random weights.
+    """
+    config = _training(setting, side, seed=seed, initialisation=initialisation)
+    finish(config, setting)
+    return config
+
+
+def finish(config: Config, setting: Setting) -> None:
+    """Divide the batch of a composed training among its processes; set number format and speed."""
+    divide(config, setting)
+    set_precision(config, setting.precision)
+    set_speed(config, setting.speed)
+
+
+def _training(
     setting: Setting, side: Side, *, seed: int, initialisation: Weights | None = None, changes: dict[str, Any] | None = None
 ) -> Config:
-    """Return the config that trains one side of the pair on its own.
+    """Return a side's training with the whole batch in one process.
 
     Args:
         setting: the pair at a tier.
@@ -34,7 +58,7 @@ def compose_training(
         changes: dotted key -> value, on top of what the pair says.
     """
     tier, is_teacher = setting.tier, side == "teacher"
-    config = base_config(setting, side, changes)
+    config = base_config(setting, side, changes, keeps_synchronised=setting.processes > 1)
     if tier.schedule is not None:
         lengths = tier.schedule.lengths(setting.pair.head)
         epochs = lengths.teacher_epochs if is_teacher else lengths.student_epochs
@@ -54,7 +78,7 @@ def compose_training(
 def compose_cell(setting: Setting, cell: Distillation, *, seed: int) -> Config:
     """Return the config that trains the student under a method, beside the frozen teacher."""
     pair, tier = setting.pair, setting.tier
-    config = compose_training(setting, "student", seed=seed, initialisation=cell.start, changes=cell.config)
+    config = _training(setting, "student", seed=seed, initialisation=cell.start, changes=cell.config)
     # Necks of reduced models have other shapes on both sides, so there all methods start from the same student.
     parts = [part if tier.model is None else replace(part, inherits=[]) for part in cell.parts]
     change = trained_as(cell.parts)
@@ -63,7 +87,7 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int) -> Config:
     if "weight_decay" in optimizer:
         optimizer.weight_decay *= change.decay_times
     if (batch := loader.batch_size * change.batch_times) != loader.batch_size:
-        loader.batch_size = max(1, round(batch))
+        loader.batch_size = rounded(batch, setting)
     if change.length_times != 1:
         stretch(config, change.length_times)
     for hook in config.get("custom_hooks") or []:
@@ -82,6 +106,7 @@ def compose_cell(setting: Setting, cell: Distillation, *, seed: int) -> Config:
         auxiliary_sha256=cell.auxiliary and cell.auxiliary.sha256,
         seed=seed,
     )
+    finish(config, setting)
     return config
 
 
@@ -104,8 +129,17 @@ def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path,
     return config
 
 
-def base_config(setting: Setting, side: Side, changes: dict[str, Any] | None = None) -> Config:
-    """Return a side's config at the tier's scale and on the tier's data, quiet, without initialisation from a file."""
+def base_config(
+    setting: Setting, side: Side, changes: dict[str, Any] | None = None, *, keeps_synchronised: bool = False
+) -> Config:
+    """Return a side's config at the tier's scale and on the tier's data, quiet, without initialisation from a file.
+
+    Args:
+        setting: the pair at a tier.
+        side: which of the two.
+        changes: dotted key -> value, on top of what the pair says.
+        keeps_synchronised: norms that several processes synchronise stay; plain ones of one process are the same function.
+    """
     pair, tier, origin = setting.pair, setting.tier, setting.origin
     config = published_side(pair, side)
     config.merge_from_dict(changes or {})
@@ -115,7 +149,8 @@ def base_config(setting: Setting, side: Side, changes: dict[str, Any] | None = N
         set_classes(config.model, len(origin.classes))
     if tier.model is not None:
         config.model = scaled_model(config.model, tier.model, image_px=origin.image_px, is_pretrained=pretrained)
-    plain_norms(config.model)
+    if not keeps_synchronised:
+        config.has_plain_norms = plain_norms(config.model)
     set_data(
         config,
         pair,
@@ -134,6 +169,7 @@ def set_hooks(config: Config) -> None:
     config.default_hooks = ConfigDict(
         timer=ConfigDict(type="IterTimerHook"),
         param_scheduler=ConfigDict(type="ParamSchedulerHook"),
+        runtime_info=ConfigDict(type="IterationInfoHook"),
         sampler_seed=ConfigDict(type="DistSamplerSeedHook"),
         # Two are kept: a run that is killed while it writes the newer one goes on from the other.
         checkpoint=ConfigDict(type="CheckpointHook", interval=1, max_keep_ckpts=2),

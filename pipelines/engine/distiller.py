@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from methods.contract import Batch, Channels, Composition, Picture, View
 from methods.recipe import ResolvedPart
 from pipelines.engine import heads
+from pipelines.engine.groups import GROUP
 from pipelines.engine.mmlab import import_mmrazor
 from pipelines.engine.weights import PROBE_PX, FrozenTeacher, load_frozen, read_weights, untrained
 from pipelines.recipes import needed_inputs
@@ -22,6 +23,7 @@ from mmrazor.models.algorithms import SingleTeacherDistill  # noqa: E402 (import
 from mmrazor.models.distillers import ConfigurableDistiller  # noqa: E402 (as above)
 
 # Inputs that are no recorded feature maps.
+_ITERATION_BITS = 22  # of a generator's seed: four million iterations, and a thousand groups above them
 _HANDLES = ("dense_head", "predictions", "box_distributions", "roi_head", "anchors")
 
 
@@ -87,9 +89,9 @@ class MethodDistiller(ConfigurableDistiller):  # type: ignore[misc]
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
 
-    def generator(self, device: torch.device, iteration: int) -> torch.Generator:
-        """Return the generator of a step: a resumed training draws what an uninterrupted one would have drawn."""
-        return torch.Generator(device=device).manual_seed((self._seed << 32) + iteration)
+    def generator(self, device: torch.device, iteration: int, group: int = 0) -> torch.Generator:
+        """Return the generator of a step on a group: a resumed training draws what an uninterrupted one would have drawn."""
+        return torch.Generator(device=device).manual_seed((self._seed << 32) + (group << _ITERATION_BITS) + iteration)
 
 
 @MODELS.register_module()
@@ -185,8 +187,9 @@ class Distiller(FrozenTeacher, SingleTeacherDistill):  # type: ignore[misc]
         """Return the method's losses on the recorded inputs of both, in full precision; ``features`` are the teacher's neck's."""
         distiller, device = self.distiller, batch_inputs.device
         needs, position = distiller.needs, distiller.method.tower_position
-        iteration = int(MessageHub.get_current_instance().get_info("iter", 0))
-        generator = distiller.generator(device, iteration)
+        hub = MessageHub.get_current_instance()
+        iteration = int(hub.get_info("iter", 0))
+        generator = distiller.generator(device, iteration, int(hub.get_info(GROUP, 0)))
         anchors = None
         if "anchors" in needs:
             sizes = [(level.shape[2], level.shape[3]) for level in features]

@@ -5,6 +5,7 @@ attached to it.  A teacher's run only what is read; it is frozen, so that its ow
 Shapes: N images, C channels, H x W positions of a level, A anchors per position, P locations, K classes, D box outputs.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +14,6 @@ from typing import Any, cast
 import torch
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures.bbox import bbox2roi
-from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
 from methods.contract import DensePrediction, DenseTargets, Levels, Proposals, RoiPrediction
@@ -26,13 +26,14 @@ class HeadType:
     Args:
         convs: names of the convolutions that give class scores, boxes and centerness (or None).
         decode: boxes of a head, its box outputs, priors and strides, a row per location.
-        targets: assigned targets, of a head, the result of its ``get_targets`` and the number of images.
+        targets: assigned targets, of a head, the result of its ``get_targets``, the number of images, and what the head's own
+            losses have averaged over GPUs, in their order.
         distributions: whether the box outputs are logits of distances.
     """
 
     convs: tuple[str, str, str | None]
     decode: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
-    targets: Callable[[Any, Any, int], DenseTargets]
+    targets: Callable[[Any, Any, int, Sequence[Tensor]], DenseTargets]
     distributions: bool = False
 
 
@@ -49,20 +50,22 @@ def _decode_distances(head: Any, distances: Tensor, points: Tensor, strides: Ten
     return cast("Tensor", head.bbox_coder.decode(points, distances))
 
 
-def _anchor_targets(head: Any, assigned: Any, _: int) -> DenseTargets:
+def _anchor_targets(head: Any, assigned: Any, _: int, reduced: Sequence[Tensor]) -> DenseTargets:
     *_, labels, weights, _, _, num_positives = assigned  # some heads give the anchors first
     labels_NP, weight_NP = torch.cat(labels, dim=1), torch.cat(weights, dim=1)
     positive_NP = (labels_NP >= 0) & (labels_NP < head.num_classes)
-    return DenseTargets(weight_NP, positive_NP, reduce_mean(weight_NP.new_full((), float(num_positives))))
+    # MMDetection's GFL and ATSS average it over GPUs, its RetinaNet does not; nor do the authors of CrossKD.
+    divisor = reduced[0].to(weight_NP) if reduced else weight_NP.new_full((), float(num_positives))
+    return DenseTargets(weight_NP, positive_NP, divisor)
 
 
-def _point_targets(head: Any, assigned: Any, num_images: int) -> DenseTargets:
+def _point_targets(head: Any, assigned: Any, num_images: int, reduced: Sequence[Tensor]) -> DenseTargets:
     labels_NP = torch.cat([level.view(num_images, -1) for level in assigned[0]], dim=1)  # images one after the other
-    distances_NP4 = torch.cat([level.view(num_images, -1, 4) for level in assigned[1]], dim=1)
-    positive_NP, weight_NP = (labels_NP >= 0) & (labels_NP < head.num_classes), torch.ones_like(distances_NP4[..., 0])
-    num_positives = reduce_mean((positive_NP * weight_NP).sum()).clamp(min=1)
-    centerness_sum = reduce_mean(head.centerness_target(distances_NP4[positive_NP]).sum()).clamp(min=1e-6)
-    return DenseTargets(weight_NP, positive_NP, num_positives, centerness_sum)
+    positive_NP = (labels_NP >= 0) & (labels_NP < head.num_classes)
+    num_positives, centerness_sum = reduced
+    return DenseTargets(
+        torch.ones_like(labels_NP, dtype=centerness_sum.dtype), positive_NP, num_positives.clamp(min=1), centerness_sum.clamp(min=1e-6)
+    )
 
 
 DENSE = {
@@ -82,22 +85,23 @@ class DenseHandle:
         position: tower convolution whose outputs ``towers`` are.
         towers: class tower's and box tower's kept features; none where a method has no use for them.
         assigned: of a student, the result of ``get_targets``.
+        reduced: of a student, what its losses have averaged over GPUs.
         outputs: of a student, its prediction convolutions' outputs, a map per level: classes, boxes and (where the head
             has that branch) centerness; None where they were not recorded.
     """
 
     def __init__(
         self, head: Any, head_type: str, position: int, towers: tuple[Levels, Levels], assigned: Any = None,
-        outputs: Sequence[Levels] | None = None,
+        outputs: Sequence[Levels] | None = None, reduced: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
         self._head, self._type, self._position, self.towers, self._assigned = head, DENSE[head_type], position, towers, assigned
-        self._outputs = outputs
+        self._outputs, self._reduced = outputs, reduced
         self._levels = (outputs or towers)[0]
 
     @cached_property
     def targets(self) -> DenseTargets:
         """The targets that the student's own losses assigned."""
-        return self._type.targets(self._head, self._assigned, len(self._levels[0]))
+        return self._type.targets(self._head, self._assigned, len(self._levels[0]), self._reduced)
 
     @cached_property
     def prediction(self) -> DensePrediction:
@@ -215,6 +219,9 @@ class HeadRecorder:
         if _DENSE_INPUTS & set(inputs):
             head = student.bbox_head
             self._methods["targets"] = (head, "get_targets")
+            module = sys.modules[type(head).__module__]
+            if hasattr(module, "reduce_mean"):
+                self._methods["reduced"] = (module, "reduce_mean")
             if "dense_head" in inputs:
                 owners = [convs[position - 1].activate for convs in (head.cls_convs, head.reg_convs)] if position else [head]
                 self._methods |= {f"tower {number}": (owner, "forward") for number, owner in enumerate(owners)}
@@ -223,6 +230,7 @@ class HeadRecorder:
                 self._methods |= {f"output {name}": (getattr(head, name), "forward") for name in convs}
         if "roi_head" in inputs:
             self._methods |= {"rois": (student.roi_head, "_bbox_forward"), "labels": (student.roi_head.bbox_head, "get_targets")}
+        self._before: dict[str, Any] = {}
         self._calls: dict[str, list[tuple[Any, Any]]] = {name: [] for name in self._methods}
 
     def _record(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -233,12 +241,16 @@ class HeadRecorder:
         for name, (owner, attribute) in self._methods.items():
             # A ReLU that works in place would change what is kept of a tower.
             method = torch.relu if self._position and name.startswith("tower") else getattr(owner, attribute)
+            self._before[name] = vars(owner).get(attribute)
             setattr(owner, attribute, partial(self._record, name, method))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for owner, attribute in self._methods.values():
-            delattr(owner, attribute)
+        for name, (owner, attribute) in self._methods.items():
+            if self._before[name] is None:  # a method of its class
+                delattr(owner, attribute)
+            else:
+                setattr(owner, attribute, self._before[name])
 
     def handles(self) -> tuple[DenseHandle | None, RoiHandle | None]:
         """Return the student's dense head and RoI head, None where no input needs it; once its losses are computed."""
@@ -248,9 +260,9 @@ class HeadRecorder:
             # At 0 the head saw all levels in one call.
             class_tower, box_tower = kept if self._position else kept[0] * 2 if kept else ((), ())
             outputs = [_wide([output for _, output in calls[name]]) for name in calls if name.startswith("output")] or None
-            assigned = calls["targets"][0][1]
+            assigned, reduced = calls["targets"][0][1], [result for _, result in calls.get("reduced", ())]
             dense = DenseHandle(
-                self._student.bbox_head, self._type, self._position, (_wide(class_tower), _wide(box_tower)), assigned, outputs
+                self._student.bbox_head, self._type, self._position, (_wide(class_tower), _wide(box_tower)), assigned, outputs, reduced
             )
         if "rois" in calls:
             (((levels, rois_R5), said),), ((_, assigned),) = calls["rois"], calls["labels"]

@@ -7,17 +7,22 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+import numpy as np
+import torch
+from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
+from torch import Tensor
+
 from benchmarks.metrics import METRICS
 from pipelines.durations import duration
+from pipelines.engine import ranks
 from pipelines.engine.state_dicts import load_whole
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import read_weights
 
+_CHECK_EVERY = 20  # iterations between two looks at losses on a GPU: each waits for it
 POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends with one too
 _LINE_EVERY_S = 15.0  # seconds between two lines of progress
 # Scores in a validation's line: masks and label maps before boxes of the same evaluator; last, a backbone's accuracy.
@@ -63,15 +68,23 @@ class LossWatchHook(Hook):  # type: ignore[misc]
     loss = math.nan
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002, D102 (MMEngine's)
-        values = {key: float(value) for key, value in outputs.items()}
+        values = {key: float(value.detach()) for key, value in outputs.items()}
         bad = [key for key, value in values.items() if not math.isfinite(value)]
         if bad:
             raise ValueError(f"{', '.join(bad)} is not finite at iteration {runner.iter + 1}")
         self.loss = values["loss"]
 
 
+@HOOKS.register_module()
+class IterationInfoHook(RuntimeInfoHook):  # type: ignore[misc]
+    """MMEngine's, without its history of every loss, for which it would wait for the GPU at each of them."""
+
+    def after_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
+        """Keep nothing: the recorder does."""
+
+
 class ReseedHook(Hook):  # type: ignore[misc]
-    """Seeds every epoch from the run's seed and the epoch's number.
+    """Seeds every epoch from the run's seed, the epoch's number and the rank.
 
     A resumed training then draws what an uninterrupted one would have drawn.
     """
@@ -81,19 +94,24 @@ class ReseedHook(Hook):  # type: ignore[misc]
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed Python, numpy and torch."""
-        set_random_seed(self._seed * 10_000 + runner.epoch)
+        if (rank := ranks.rank()) == 0:
+            set_random_seed(self._seed * 10_000 + runner.epoch)
+        else:
+            set_random_seed(int(np.random.SeedSequence([self._seed, runner.epoch, rank]).generate_state(1)[0]))
 
 
 class RecorderHook(Hook):  # type: ignore[misc]
     """Keeps a run's curve in its checkpoints, reports progress, and stops on a loss that is not finite.
 
     The curve is a list of points ``{iteration, epoch, lr, loss, loss_...}``: means since the point
-    before; and of validations ``{iteration, epoch, val_...}`` on the validation split.
+    before, over all processes; and of validations ``{iteration, epoch, val_...}`` on the validation split.
+    Losses stay on their device until they are looked at.
     """
 
     def __init__(self, label: str, tracker: Tracker) -> None:
         self._label, self._tracker = label, tracker
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._bad_since: dict[str, Tensor] = {}  # by loss, the first iteration at which it was not finite
         self._num = 0
 
     def before_train(self, runner: Runner) -> None:
@@ -104,12 +122,22 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self.num_images: int = int(hub.get_info("num_images", 0))
         self.first_iteration = self._iteration = runner.iter
         self._begun = self._line_at = time.monotonic()
-        self._line_iteration = runner.iter
         if runner.iter:
+            self._check_processes(hub)
             print(f"{self._label} resumes after iteration {runner.iter}", flush=True)
             validated = any("loss" not in point and point["iteration"] == runner.iter for point in self.curve)
             if runner.val_loop is not None and not validated:
                 runner.val_loop.run()
+
+        hub.update_info("processes", ranks.number())
+
+    def _check_processes(self, hub: Any) -> None:
+        """ValueError where a checkpoint is of another number of processes; one of a run's own never is."""
+        if (before := hub.get_info("processes", ranks.number())) != ranks.number():
+            raise ValueError(
+                f"{self._label}: the checkpoint is of {before} processes, and there are {ranks.number()}; remove it, or set "
+                f"gpus_per_run: {before} in params.yaml"
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:  # noqa: ARG002 (MMEngine's)
         """Start the clock; loading counts, validation does not."""
@@ -122,29 +150,42 @@ class RecorderHook(Hook):  # type: ignore[misc]
         data_batch: Any = None,
         outputs: Mapping[str, Any] | None = None,
     ) -> None:
-        losses = {key: float(value.detach()) for key, value in (outputs or {}).items() if key.startswith("loss")}
+        losses = {key: value.detach().double() for key, value in (outputs or {}).items() if key.startswith("loss")}
         self._iteration = iteration = runner.iter + 1
-        bad = [key for key, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            raise ValueError(
-                f"{self._label}: {', '.join(bad)} is not finite at iteration {iteration}; the last checkpoint in "
-                f"{os.path.relpath(runner.work_dir)} is kept; lower the learning rate or the method's weight"
-            )
+        for key, value in losses.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+            since = self._bad_since.get(key, value.new_full((), math.inf))
+            self._bad_since[key] = torch.where(value.isfinite() | since.isfinite(), since, iteration)
         now = time.monotonic()
         self.train_s += now - self._tick
         self._tick = now
-        self.num_images += len(data_batch["inputs"]) if data_batch else 0
+        self.num_images += ranks.number() * len(data_batch["inputs"]) if data_batch else 0
         self._num += 1
-        for key, value in losses.items():
-            self._sums[key] = self._sums.get(key, 0.0) + value
-        if iteration % POINT_EVERY == 0:
+        is_due = iteration % POINT_EVERY == 0
+        is_shown = ranks.is_first() and (now - self._line_at >= _LINE_EVERY_S or iteration == runner.max_iters)
+        if is_due or iteration % _CHECK_EVERY == 0 or iteration == runner.max_iters or not torch.cuda.is_available():
+            self._check_finite(runner)
+        if is_due:
             self._close_point(runner, iteration)
-        if now - self._line_at >= _LINE_EVERY_S or iteration == runner.max_iters:
-            self._print(runner, iteration, losses, now)
+        if is_shown:
+            self._print(runner, iteration, {key: float(value) for key, value in losses.items()}, now)
+
+    def _check_finite(self, runner: Runner) -> None:
+        """ValueError on all ranks where a loss was not finite on any."""
+        own = torch.stack(list(self._bad_since.values())).amin()
+        first = float(ranks.least(own))
+        if math.isinf(first):
+            return
+        named = {key for keys in ranks.all_say([key for key, since in self._bad_since.items() if float(since) == first]) for key in keys}
+        raise ValueError(
+            f"{self._label}: {', '.join(key for key in self._bad_since if key in named)} is not finite at iteration {first:.0f}; the last "
+            f"checkpoint in {os.path.relpath(runner.work_dir)} is kept; lower the learning rate or the method's weight"
+        )
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Close the point: an epoch's checkpoint must contain its whole curve."""
         if self._num:
+            self._check_finite(runner)
             self._close_point(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
@@ -166,7 +207,11 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._line_at = self._tick = time.monotonic()
 
     def _close_point(self, runner: Runner, iteration: int) -> None:
-        means = {key: total / self._num for key, total in self._sums.items()}
+        sums = ranks.mean(torch.stack(list(self._sums.values()))).tolist()
+        means = {key: total / self._num for key, total in zip(self._sums, sums, strict=True)}
+        now = time.monotonic()  # the device has finished these iterations
+        self.train_s += now - self._tick
+        self._tick = now
         lr = runner.optim_wrapper.get_lr()["lr"][0]
         self.curve.append({"iteration": iteration, "epoch": runner.epoch + 1, "lr": lr, **means})
         self._sums, self._num = {}, 0
@@ -177,8 +222,6 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._tracker.metrics({"lr": lr, **{f"train/{key}": value for key, value in means.items()}}, iteration)
 
     def _print(self, runner: Runner, iteration: int, losses: Mapping[str, float], now: float) -> None:
-        if not is_main_process():
-            return
         per_iteration = (now - self._begun) / max(1, iteration - self.first_iteration)
         left = (runner.max_iters - iteration) * per_iteration
         epoch = "" if isinstance(runner.train_loop, IterBasedTrainLoop) else f"epoch {runner.epoch + 1}/{runner.max_epochs} "

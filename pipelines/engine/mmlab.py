@@ -23,6 +23,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from pipelines.engine import ranks
+
 
 def _ignore_setter(self: object, name: str) -> Callable[..., object]:
     """Stand in for a missing private setter of a builder: it sets nothing and returns the builder."""
@@ -59,10 +61,11 @@ def import_mmrazor() -> ModuleType:
 
 
 def prepare_process() -> None:
-    """Fix the number of threads (``OMP_NUM_THREADS``, 1 by default) and register MMLab's components.
+    """Join the run's other processes; fix the number of threads (``OMP_NUM_THREADS``, 1 by default) and register MMLab's components.
 
     Small models do not scale over threads, and the number of threads changes the last digits.
     """
+    ranks.join()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     warnings.filterwarnings("ignore", module=r"mmdet|mmseg|mmengine|torch\.utils\.checkpoint")
     with quiet():

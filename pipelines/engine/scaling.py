@@ -193,8 +193,9 @@ def set_classes(model: ConfigDict, number: int) -> None:
             part["num_classes"] = number
 
 
-def plain_norms(model: ConfigDict) -> None:
-    """Batch norms of one process in place of synchronised ones, which need several; weights have the same names."""
-    for part in dicts(model):
-        if part.get("type") == "SyncBN":
-            part["type"] = "BN"
+def plain_norms(model: ConfigDict) -> bool:
+    """Put batch norms of one process in place of synchronised ones, which need several; return whether there were any."""
+    synchronised = [part for part in dicts(model) if part.get("type") == "SyncBN"]
+    for part in synchronised:
+        part["type"] = "BN"
+    return bool(synchronised)

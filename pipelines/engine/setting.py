@@ -1,7 +1,7 @@
 """A pair at a tier on its data, and what a distillation adds to it: the arguments of all that is composed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from benchmarks.tier import Tier
 from methods.recipe import ResolvedPart
 from pipelines import layout
 from pipelines.engine.data_configs import DataSource, data_source, is_of_test
+from pipelines.grid import Precision, Speed
 from pipelines.params import load_grid, load_pair, load_tier
 from pipelines.recipes import auxiliary_of, cell_config
 from reports.schemas.run import Run
@@ -36,12 +37,24 @@ class Setting:
         tier: the scale.
         origin: where images and labels are read.
         batch_size: images per step at a published schedule, where it is not the pair's; the learning rate follows linearly.
+        processes: that a run's batch is divided among.
+        groups: parts of a batch whose losses are formed by themselves, where one process stands for several.
+        precision: number format of training.
+        speed: of training.
     """
 
     pair: Pair
     tier: Tier
     origin: DataSource
     batch_size: int | None = None
+    processes: int = 1
+    groups: int = 1
+    precision: Precision = "fp32"
+    speed: Speed = field(default_factory=Speed)
+
+    def in_one_process(self) -> "Setting":
+        """Return the setting for one process, whose steps are those of the several."""
+        return replace(self, processes=1, groups=self.processes)
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,10 @@ def open_setting(tier_name: str, pair_name: str, data: Path) -> Setting:
         data: folder of the tier's manifest.
     """
     tier, pair, grid = load_tier(tier_name), load_pair(pair_name), load_grid()
-    return Setting(pair, tier, data_source(pair, tier, data, own=grid.own, roots=grid.data), grid.batch_size)
+    origin = data_source(pair, tier, data, own=grid.own, roots=grid.data)
+    return Setting(
+        pair, tier, origin, grid.batch_size, processes=grid.gpus_per_run, precision=grid.precision, speed=grid.speed
+    )
 
 
 def read_run(folder: Path) -> Run:

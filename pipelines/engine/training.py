@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.dist import get_world_size
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-import pipelines.engine.distiller  # noqa: F401  (registers the model of a cell)
+import pipelines.engine.distiller  # noqa: F401 (registers the model of a cell, and the step of several groups)
 from benchmarks.digest import file_sha256
 from pipelines import layout
 from pipelines.durations import duration
+from pipelines.engine import ranks
 from pipelines.engine.distiller import UnfitError
+from pipelines.engine.division import Division
 from pipelines.engine.hooks import LossWatchHook, RecorderHook, ReseedHook, StoppedError
 from pipelines.engine.mmlab import quiet, quiet_coco
+from pipelines.engine.precision import set_matmul
 from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib
 from pipelines.engine.records import RunSpec, open_tracker, write_json
 from pipelines.engine.setting import VerifiedData
@@ -83,9 +85,11 @@ def run_training(
         )  # fmt: skip
     except UnfitError as error:
         raise ValueError(f"benchmarks/pairs/{spec.pair}.yaml under {spec.method}: {error}") from error
+    if not ranks.is_first():
+        return
     judged, tracker, record = judge(trained), trained.tracker, weights.with_name(layout.RUN)
     run = spec.record(
-        data, weights, tracker, processes=get_world_size(), config_sha256=trained.config_sha256, cost=trained.cost, curve=trained.curve,
+        data, weights, tracker, **divided(config), config_sha256=trained.config_sha256, cost=trained.cost, curve=trained.curve,
         method_sha256=file_sha256(learned) if learned else None, **judged,
     )  # fmt: skip
     write_json(record, run.model_dump())
@@ -99,9 +103,19 @@ def run_training(
     print(f"{spec.label} done in {duration(trained.cost.wall_s)}, peak memory {trained.cost.peak_memory_mib:.0f} MiB", flush=True)
 
 
+def divided(config: Config) -> dict[str, Any]:
+    """Return how a run's batch is divided, and in what number format and how fast it is trained, for its record."""
+    division = Division(**config.division) if "division" in config else Division(config.train_dataloader.batch_size)
+    speed = [name for name, is_on in config.get("speed", {}).items() if is_on]
+    return {
+        "processes": division.processes, "batch_size": division.batch_size, "images_per_gpu": division.images_per_group,
+        "precision": config.get("precision", "fp32"), "speed": speed,
+    }  # fmt: skip
+
+
 def _check_batch(config: Config, manifest: Path) -> None:
     """ValueError where a user's data make no whole batch: an epoch would have no step."""
-    found, wanted = json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"], config.train_dataloader.batch_size
+    found, wanted = json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"], config.train_dataloader.batch_size * ranks.number()
     if found < wanted:
         raise ValueError(
             f"params.yaml: own.train has {found} images, fewer than a batch of {wanted}; add images, or lower "
@@ -139,19 +153,25 @@ def train(
     Raises:
         ValueError: the work directory is held or not writable, the loss is not finite, weights do not fit.
     """
-    digest = config_sha256(config, code)
+    digest, is_first = config_sha256(config, code), ranks.is_first()
     begun, energy_j = time.monotonic(), gpu_energy_j()
-    with held(layout.WORK / name / digest[:16]) as directory, noting_failure(layout.WORK / name):
+    directory = layout.WORK / name / digest[:16]
+    with held(directory) if is_first else contextlib.nullcontext(), noting_failure(layout.WORK / name, clears=is_first):
         config.work_dir = str(directory)
-        checkpoint = newest_checkpoint(directory)
+        # The others wait here for the first, which holds the directory.
+        checkpoint = ranks.first_says(lambda: newest_checkpoint(directory))
         config.resume, config.load_from = checkpoint is not None, checkpoint and str(checkpoint)
-        Config(config.to_dict()).dump(directory / "config.py")  # laid out, to be read
         id_file = directory / "mlflow_run_id"
-        tracker = tracker_for(id_file.read_text() if id_file.exists() else None)
+        tracker = tracker_for(id_file.read_text() if is_first and id_file.exists() else None)
+        if is_first:
+            Config(config.to_dict()).dump(directory / "config.py")  # laid out, to be read
+            tracker.artifact(directory / "config.py")
         if tracker.run_id:
             id_file.write_text(tracker.run_id)
         tracker.start_system_metrics()
-        tracker.artifact(directory / "config.py")
+        set_matmul(config.get("precision", "fp32"))
+        if ranks.number() > 1:
+            _distribute(config)
         recorder = RecorderHook(label, tracker)
         try:
             with quiet():
@@ -169,23 +189,33 @@ def train(
             raise
         model = runner.model.module if hasattr(runner.model, "module") else runner.model
         # There is one where the pair's authors report their best epoch.
-        if best := max(directory.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None):
+        if is_first and (best := max(directory.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None)):
             model.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
-        for out, export in exports.items():
+        for out, export in exports.items() if is_first else ():
             save_weights(export(model), out)
+        # Every rank has its own device.
+        used = ranks.all_say((peak_memory_mib(), _difference_kj(energy_j, gpu_energy_j())))
+        energies_kj = [energy_kj for _, energy_kj in used if energy_kj is not None]
         cost = Cost(
             wall_s=round(time.monotonic() - begun, 1),
             train_s=round(recorder.train_s, 1),
             num_images=recorder.num_images,
             images_per_s=round(recorder.num_images / max(recorder.train_s, 1e-9), 1),
-            peak_memory_mib=round(peak_memory_mib()),
+            peak_memory_mib=round(max(peak_mib for peak_mib, _ in used)),
             resumed_after_iteration=recorder.first_iteration,
-            energy_kj=_difference_kj(energy_j, gpu_energy_j()),
+            energy_kj=round(sum(energies_kj), 3) if energies_kj else None,
         )
         tracker.metrics(
             {"wall_s": cost.wall_s, "images_per_s": cost.images_per_s, "peak_memory_mib": cost.peak_memory_mib}, runner.iter
         )
     return Trained(digest, recorder.curve, cost, tracker)
+
+
+def _distribute(config: Config) -> None:
+    """Have MMEngine train on all ranks, each on its device; their group is there already, which it could not make on CPUs."""
+    device_ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+    config.launcher = "pytorch"
+    config.model_wrapper_cfg = ConfigDict(type="MMDistributedDataParallel", device_ids=device_ids, broadcast_buffers=False)
 
 
 def train_unrecorded(config: Config, folder: Path) -> tuple[Any, float]:

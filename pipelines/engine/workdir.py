@@ -54,10 +54,11 @@ def held(directory: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def noting_failure(directory: Path) -> Iterator[None]:
-    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away."""
+def noting_failure(directory: Path, *, clears: bool = True) -> Iterator[None]:
+    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away first."""
     note = directory / "failed.txt"
-    note.unlink(missing_ok=True)
+    if clears:
+        note.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:

@@ -1,22 +1,11 @@
 """Units on this machine, one per slot: a number of jobs, or one per GPU or group of GPUs."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
+from pipelines.runner.gpus import visible_gpus
 from pipelines.runner.processes import Child
 from pipelines.runner.unit import Unit
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that the driver lists."""
-    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in given.split(",") if gpu]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)  # noqa: S607
-    return [str(index) for index, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU "))]
 
 
 class Local:
@@ -24,24 +13,22 @@ class Local:
 
     Args:
         jobs: units at a time; as many as there are GPUs, or cores, if None.
-        gpus_per_unit: GPUs that each unit has to itself.
+        gpus_per_run: GPUs that each unit has to itself, or cores where there are no GPUs.
 
     Raises:
-        ValueError: there are fewer GPUs than a unit needs, or a number is below 1.
+        ValueError: there are fewer of them than a run needs, or ``jobs`` is below 1.
     """
 
-    def __init__(self, jobs: int | None = None, gpus_per_unit: int = 1) -> None:
-        for option, value in (("--jobs", jobs), ("--gpus-per-unit", gpus_per_unit)):
-            if value is not None and value < 1:
-                raise ValueError(f"{option} is {value}; give 1 or more")
-        gpus = visible_gpus()
-        if gpus and len(gpus) < gpus_per_unit:
-            raise ValueError(
-                f"a unit needs {gpus_per_unit} GPUs, and there are {len(gpus)} ({', '.join(gpus)}); lower --gpus-per-unit"
-            )
-        groups = [gpus[at : at + gpus_per_unit] for at in range(0, len(gpus) - gpus_per_unit + 1, gpus_per_unit)]
+    def __init__(self, jobs: int | None = None, gpus_per_run: int = 1) -> None:
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"--jobs is {jobs}; give 1 or more")
+        gpus, cores = visible_gpus(), len(os.sched_getaffinity(0))
+        if 1 < gpus_per_run > (len(gpus) or cores):
+            there = f"{len(gpus)} GPUs ({', '.join(gpus)})" if gpus else f"no GPUs, and {cores} cores"
+            raise ValueError(f"gpus_per_run is {gpus_per_run}, and there are {there}; lower it in params.yaml, or by --gpus-per-run")
+        groups = [gpus[at : at + gpus_per_run] for at in range(0, len(gpus) - gpus_per_run + 1, gpus_per_run)]
         free = [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
-        self._free = (free or [{}] * (jobs or len(os.sched_getaffinity(0))))[:jobs]
+        self._free = (free or [{}] * (jobs or cores // gpus_per_run))[:jobs]
         self.slots = len(self._free)
         self._running: dict[str, tuple[Child, dict[str, str]]] = {}
 

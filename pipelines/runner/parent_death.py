@@ -8,10 +8,10 @@ import signal
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """Request SIGTERM from the kernel when the parent dies, however it dies."""
+def die_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
+    """Request a signal from the kernel when the parent dies, however it dies."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
 
 
 def die_with_dvc() -> None:

@@ -16,6 +16,7 @@ from pipelines.layout import Cell
 from pipelines.params import load_grid, load_pair
 from pipelines.recipes import cell_parts, flat_hparams, impossible_reason, with_hparams
 from pipelines.resolved import confirm
+from pipelines.runner.launch import launch
 from pipelines.runner.parent_death import die_with_dvc
 from pipelines.stage_list import cells
 from pipelines.tuning.best import read_best
@@ -42,6 +43,8 @@ def main() -> None:
     setting = open_setting(args.tier, cell.pair, data)
     added = recorded_distillation(setting, args.tier, cell.pair, cell.method, parts)
     all_cells, by_recipe = cells(load_grid()), Cell(cell.pair, cell.method, cell.seed)
+    if launch(layout.DISTILL, setting.processes):
+        return
     prepare_process()
     run_training(
         RunSpec(

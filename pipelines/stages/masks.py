@@ -14,6 +14,7 @@ from pipelines.engine.setting import Weights, open_setting, read_run, verified_d
 from pipelines.engine.training import run_training
 from pipelines.recipes import auxiliary_of
 from pipelines.resolved import confirm
+from pipelines.runner.launch import launch
 from pipelines.runner.parent_death import die_with_dvc
 from pipelines.stage_list import load_stages
 
@@ -40,6 +41,8 @@ def main() -> None:
     origin = "published" if setting.tier.schedule is None else "published, iterations of the tier"
     teacher = Weights(folder / layout.WEIGHTS, str(read_run(folder).weights_sha256))
     keys, key, hparams = list(load_stages()[layout.MASKS]), f"{args.pair}/{args.method}", part.recipe.prior.hparams
+    if launch(layout.MASKS, setting.processes):
+        return
     prepare_process()
     run_training(
         RunSpec(

@@ -27,6 +27,7 @@ from pipelines.engine.training import run_training
 from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, read_weights, rewrite_safely
 from pipelines.params import load_grid
 from pipelines.resolved import confirm
+from pipelines.runner.launch import is_rank, launch
 from pipelines.runner.parent_death import die_with_dvc
 
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
@@ -84,6 +85,11 @@ def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Pat
         )
     out.write_bytes(NO_WEIGHTS)
     return None
+
+
+def read_initialisation(_setting: Setting, _side: Side, out: Path, _backbones: Path) -> Weights | None:
+    """Return what :func:`write_initialisation` has just written in the process that started this one."""
+    return None if out.read_bytes() == NO_WEIGHTS else Weights(out, file_sha256(out))
 
 
 def _pretrained(folder: Path, out: Path) -> str:
@@ -158,7 +164,8 @@ def main() -> None:
         raise ValueError(f"params.yaml: own.teacher {own} is no file; correct it, or null to have the teacher trained here")
     prepare_process()
     check_hook_points(setting, args.pair)
-    of_student = write_initialisation(setting, "student", out / layout.INITIALISATION, backbones)
+    started = read_initialisation if is_rank() else write_initialisation
+    of_student = started(setting, "student", out / layout.INITIALISATION, backbones)
     spec = RunSpec(
         "teacher", args.tier, args.pair, None, setting.pair.teacher_seed, position,
         student_initialisation_sha256=of_student.sha256 if of_student else None, code=code,
@@ -175,7 +182,10 @@ def main() -> None:
         write_fetched(setting, get(published), published.sha256, spec, data, out)
     else:
         place = layout.work(args.tier) / args.pair / "teacher_initialisation.pth"
-        start = write_initialisation(setting, "teacher", place, backbones)
+        start = started(setting, "teacher", place, backbones)
+        if launch(layout.TEACHERS, setting.processes):
+            write_digests(out)
+            return
         run_training(
             replace(spec, initialisation_sha256=start.sha256 if start else None),
             compose_training(setting, "teacher", seed=spec.seed, initialisation=start),
@@ -183,7 +193,8 @@ def main() -> None:
             export=lambda model: model,
             weights=out / layout.WEIGHTS,
         )
-    write_digests(out)
+    if not is_rank():
+        write_digests(out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from pipelines.tuning.task import Task
 def trial_config(task: Task, hparams: dict[str, Any]) -> TrialConfig:
     """Return the config of one trial; its data are verified, but for the test split, which no trial opens."""
     data = layout.data(task.tier)
-    setting = open_setting(task.tier, task.pair, data)
+    setting = open_setting(task.tier, task.pair, data).in_one_process()
     verified = verified_data(setting, data, without=("test",))
     parts = with_hparams(cell_parts(task.method, task.pair, setting.pair, task.tier)[0], hparams)
     return compose_trial(

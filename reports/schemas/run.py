@@ -73,7 +73,13 @@ class Run(Frozen):
     origin: str | None = Field(default=None, description="the file that the weights were taken from, where they were not trained")
     git: Git | None = None
     environment: Environment | None = None
-    processes: int = Field(default=1, ge=1, description="among which each batch was divided")
+    processes: int = Field(default=1, ge=1, description="among which each batch was divided, with a GPU each where there are GPUs")
+    batch_size: int | None = Field(default=None, ge=1, description="images of a step, over all processes")
+    images_per_gpu: int | None = Field(
+        default=None, ge=1, description="whose losses are formed together; a process with more forms them group by group"
+    )
+    precision: str = Field(default="fp32", description="number format of training: fp32, tf32, bf16 or fp16; losses are in float32")
+    speed: list[str] = Field(default_factory=list, description="settings of params.yaml's speed that were on")
     config_sha256: str | None = None
     data: Data | None = None
     accuracy: float | None = Field(default=None, description="of a pre-trained backbone, percent of the validation split")

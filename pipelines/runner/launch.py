@@ -1,0 +1,194 @@
+"""Start of a stage in several processes, one per GPU (or core), as torchrun does; on the nodes of a Slurm job, one torchrun on each.
+
+The stage's first process reads the command line, checks what it can, starts the others and waits: it trains nothing itself.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from pipelines import layout
+from pipelines.runner.gpus import visible_gpus
+from pipelines.runner.parent_death import die_with_parent
+
+_FOLDER, _LAUNCHER = "KD_RANKS", "KD_LAUNCHER"
+_SAID = "error.txt"
+_SHUTDOWN_S = 15  # for a rank to close its MLflow run
+_JOIN_S = 600
+# A rank leaves the signal before a requeue to the process that started it.
+_SHELL = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]
+
+
+def world_size() -> int:
+    """Number of processes that torchrun has started, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_rank() -> bool:
+    """Return True in a process that torchrun has started."""
+    return "LOCAL_RANK" in os.environ
+
+
+def launch(stage: str, processes: int) -> bool:
+    """Run a stage in several processes and wait for their end, where it wants several and this is none of them.
+
+    Args:
+        stage: name; its arguments are this process's.
+        processes: that the run is divided among.
+
+    Returns:
+        False where this process is to do the work itself.
+
+    Raises:
+        ValueError: a rank has failed, in its words; or there are fewer devices than processes.
+    """
+    if is_rank():
+        if world_size() != processes:
+            raise ValueError(
+                f"{world_size()} processes are started, and params.yaml says gpus_per_run: {processes}; make them agree"
+            )
+        return False
+    if processes == 1:
+        return False
+    nodes, per_node = _nodes(processes)
+    folder = layout.WORK / "ranks" / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    environment = {_FOLDER: str(folder.resolve())}
+    command = [sys.executable, "-u", "-m", f"pipelines.stages.{stage}", *sys.argv[1:]]
+    try:
+        if nodes == 1:
+            os.environ.update(environment)
+            failure = _agent(command, nodes=1, per_node=per_node, endpoint="localhost:0", name=folder.name)
+        else:
+            failure = _on_nodes(command, nodes, per_node, folder.name, environment)
+        said = folder / _SAID
+        if failure:
+            raise ValueError(said.read_text().strip() if said.is_file() else failure)
+    finally:
+        for name in environment:
+            os.environ.pop(name, None)
+        for file in folder.glob("*"):
+            file.unlink(missing_ok=True)
+        folder.rmdir()
+    return True
+
+
+def say(line: str) -> bool:
+    """Hand an error to the process that started the ranks, which prints the first one; return False where there is none."""
+    folder = os.environ.get(_FOLDER)
+    if folder is None or not is_rank():
+        return False
+    try:
+        with (Path(folder) / _SAID).open("x") as file:
+            file.write(line)
+    except OSError:  # another rank was first
+        pass
+    return True
+
+
+def begin_rank() -> None:
+    """Prepare a rank's process: it ends with what started it, and SIGTERM ends it as Ctrl-C does."""
+    if not is_rank():
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if (parent := os.environ.get(_LAUNCHER)) is None:
+        return
+    die_with_parent(signal.SIGKILL)  # it may wait for a rank that is gone
+    if os.getppid() != int(parent):  # it has ended meanwhile
+        sys.exit(1)
+
+
+def _nodes(processes: int) -> tuple[int, int]:
+    """Return nodes and processes on each; ValueError where they have too few devices."""
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+    if processes % nodes:
+        raise ValueError(f"gpus_per_run is {processes}, which {nodes} nodes cannot share evenly; correct params.yaml or slurm.yaml")
+    gpus, cores = visible_gpus(), len(os.sched_getaffinity(0))
+    found, what = (len(gpus), "GPUs") if gpus else (cores, "cores, without a GPU")
+    if processes // nodes > found:
+        raise ValueError(f"gpus_per_run is {processes}, and there are {found} {what} on a node; lower it in params.yaml")
+    return nodes, processes // nodes
+
+
+def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, name: str, is_host: bool = True) -> str | None:
+    """Start this node's ranks and wait; return why they failed, None where they succeeded."""
+    from torch.distributed.elastic.multiprocessing import SignalException  # noqa: PLC0415 (seconds, in torch)
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 (as above)
+    from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415 (as above)
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415 (as above)
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ[_LAUNCHER] = str(os.getpid())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    join_s = float(os.environ.get("KD_TIMEOUT_S", _JOIN_S))
+    config = LaunchConfig(
+        min_nodes=nodes, max_nodes=nodes, nproc_per_node=per_node, run_id=name, rdzv_backend="c10d", rdzv_endpoint=endpoint,
+        rdzv_configs={"is_host": is_host, "timeout": join_s, "join_timeout": join_s}, max_restarts=0, monitor_interval=0.2,
+        shutdown_timeout=_SHUTDOWN_S,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, _SHELL[0])(*_SHELL[1:], *command)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        return f"rank {rank} of {nodes * per_node} ended by {how}; the next start goes on from the last checkpoint"
+    except SignalException as error:
+        raise KeyboardInterrupt from error
+    except (RendezvousError, ConnectionError, TimeoutError) as error:
+        return f"the nodes of the run do not find each other at {endpoint} within {join_s:g} s ({type(error).__name__})"
+    finally:
+        os.environ.pop(_LAUNCHER, None)
+    return None
+
+
+def _on_nodes(command: list[str], nodes: int, per_node: int, name: str, environment: dict[str, str]) -> str | None:
+    """Start an agent on each node of this Slurm job and wait; return why it failed."""
+    host = socket.gethostbyname(socket.gethostname())
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    agent = [sys.executable, "-m", "pipelines.runner.launch", str(nodes), str(per_node), f"{host}:{port}", name, *command]
+    step = [
+        "srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", *_SHELL, *agent,
+    ]  # fmt: skip
+    # What Slurm says of the step that this process is in would bind the new one.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_TASK"))}
+    process = subprocess.Popen(step, env={**kept, **environment})
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return f"the processes on {nodes} nodes ended with exit code {code} ({shlex.join(step[:6])} ...)" if code else None
+
+
+def main() -> None:
+    """Start the ranks of one node of a Slurm job."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("nodes", type=int)
+    parser.add_argument("per_node", type=int)
+    parser.add_argument("endpoint")
+    parser.add_argument("name")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    is_host = os.environ.get("SLURM_NODEID", "0") == "0"
+    failure = _agent(
+        args.command, nodes=args.nodes, per_node=args.per_node, endpoint=args.endpoint, name=args.name, is_host=is_host
+    )
+    if failure:
+        folder = Path(os.environ[_FOLDER])
+        if not (folder / _SAID).exists():
+            (folder / _SAID).write_text(failure)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
