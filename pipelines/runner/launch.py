@@ -7,6 +7,7 @@ import argparse
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,9 +75,7 @@ def launch(stage: str, processes: int) -> bool:
     finally:
         for name in environment:
             os.environ.pop(name, None)
-        for file in folder.glob("*"):
-            file.unlink(missing_ok=True)
-        folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
@@ -119,7 +118,7 @@ def _nodes(processes: int) -> tuple[int, int]:
 
 def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, name: str, is_host: bool = True) -> str | None:
     """Start this node's ranks and wait; return why they failed, None where they succeeded."""
-    from torch.distributed.elastic.multiprocessing import SignalException  # noqa: PLC0415 (seconds, in torch)
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException  # noqa: PLC0415 (seconds, in torch)
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 (as above)
     from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415 (as above)
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415 (as above)
@@ -131,7 +130,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, name
     config = LaunchConfig(
         min_nodes=nodes, max_nodes=nodes, nproc_per_node=per_node, run_id=name, rdzv_backend="c10d", rdzv_endpoint=endpoint,
         rdzv_configs={"is_host": is_host, "timeout": join_s, "join_timeout": join_s}, max_restarts=0, monitor_interval=0.2,
-        shutdown_timeout=_SHUTDOWN_S,
+        shutdown_timeout=_SHUTDOWN_S, logs_specs=DefaultLogsSpecs(log_dir=os.environ[_FOLDER]),
     )  # fmt: skip
     try:
         elastic_launch(config, _SHELL[0])(*_SHELL[1:], *command)
