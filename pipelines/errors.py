@@ -41,7 +41,7 @@ def run(main: Callable[[], None]) -> None:
             line = f"the disk of {Path.cwd()} is full ({free_mib} MiB free); free some and run again: nothing finished is lost ({line})"
         elif not isinstance(error, (ValueError, OSError)):
             line = f"{type(error).__name__}: {line}; the traceback is in {layout.LAST_ERROR}"
-        if not launch.say(line):
+        if not launch.say(line, error):
             time.sleep(_RANK_PATIENCE_S * (os.environ.get("RANK", "0") != "0"))  # torchrun ends it, once another has said it
             print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)

@@ -58,17 +58,34 @@ def expected(keys: list[str], measured: Path = layout.COMMITTED / "leaderboard.j
     return {key: (known | students).get(key, typical if "/seed" in key else 1.0) for key in keys}
 
 
-def _executor(name: str, jobs: int | None, gpus_per_unit: int) -> Executor:
+def set_gpus_per_run(number: int, path: Path = Path("params.yaml")) -> None:
+    """Write a number of processes per run into params.yaml, which every stage reads; its comments stay.
+
+    Raises:
+        ValueError: the number is below 1.
+    """
+    from dvc.utils.serialize import modify_yaml  # noqa: PLC0415 (a second)
+
+    if number < 1:
+        raise ValueError(f"--gpus-per-run is {number}; give 1 or more")
+    if load_grid(path).gpus_per_run == number:
+        return
+    with modify_yaml(path) as content:
+        content["gpus_per_run"] = number
+    print(f"{path} says gpus_per_run: {number} now; runs of another number are out of date", flush=True)
+
+
+def _executor(name: str, jobs: int | None, gpus_per_run: int) -> Executor:
     """Executor of a name; ValueError where its options are wrong or there is no such cluster."""
     if name == "slurm":
         from pipelines.runner.slurm import Slurm  # noqa: PLC0415 (submitit is for those who have a cluster)
 
-        return Slurm.of(Path("slurm.yaml"), jobs)
-    return Local(jobs, gpus_per_unit)
+        return Slurm.of(Path("slurm.yaml"), jobs, gpus_per_run)
+    return Local(jobs, gpus_per_run)
 
 
 def run(
-    *, executor: Literal["local", "slurm"] = "local", jobs: int | None = None, gpus_per_unit: int = 1, status: Switch = False
+    *, executor: Literal["local", "slurm"] = "local", jobs: int | None = None, gpus_per_run: int | None = None, status: Switch = False
 ) -> None:
     """Run everything that is out of date, several units at a time.
 
@@ -78,8 +95,8 @@ def run(
 
     Args:
         executor: where units run: on this machine, or as jobs of the cluster that slurm.yaml describes.
-        jobs: units at a time; one per GPU, or per core, if not given.
-        gpus_per_unit: GPUs of each unit, where this machine has any.
+        jobs: units at a time; as many as there are GPUs for, or cores, if not given.
+        gpus_per_run: processes that each run is divided among, a GPU each; written to params.yaml.
         status: print the state of each unit instead, as verb status does.
     """
     if status:
@@ -90,7 +107,9 @@ def run(
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.monotonic()
     with alone():
-        place = _executor(executor, jobs, gpus_per_unit)
+        if gpus_per_run is not None:
+            set_gpus_per_run(gpus_per_run)
+        place = _executor(executor, jobs, load_grid().gpus_per_run)
         record = open_record()
         screen = Screen(expected(list(record.units)), place.slots)
         coordinator = Coordinator(record, place, screen)

@@ -151,12 +151,7 @@ def base_config(
         config.model = scaled_model(config.model, tier.model, image_px=origin.image_px, is_pretrained=pretrained)
     if not keeps_synchronised:
         config.has_plain_norms = plain_norms(config.model)
-    set_data(
-        config,
-        pair,
-        origin,
-        batch_size=tier.schedule.lengths(pair.head).batch_size if tier.schedule else setting.batch_size or pair.batch_size,
-    )
+    set_data(config, pair, origin, batch_size=setting.total_batch)
     set_hooks(config)
     # MMEngine would hand the preprocessor, which the model has already, to whatever wraps the model.
     for unused in ("vis_backends", "auto_scale_lr", "tta_model", "tta_pipeline", "data_preprocessor"):

@@ -46,24 +46,37 @@ def divide(config: Config, setting: Setting) -> None:
     Raises:
         ValueError: it cannot be divided evenly, or norms are synchronised over processes without GPUs.
     """
-    total, processes, loader = config.train_dataloader.batch_size, setting.processes, config.train_dataloader
-    is_synchronised = any(part.get("type") == "SyncBN" for part in dicts(config.model))
+    processes, loader = setting.processes, config.train_dataloader
+    is_synchronised = has_synchronised_norms(config.model)
     if is_synchronised and processes > 1 and not torch.cuda.is_available():
         raise ValueError(
             f"params.yaml: gpus_per_run is {processes}, and pair '{setting.pair.title}' has norms that are synchronised over GPUs "
             "(SyncBN), of which there are none here; set it to 1, which is the same step"
         )
-    division = Division(total, processes, _groups(total, setting, whole=is_synchronised or _had_synchronised(setting, config)))
-    loader.batch_size = total // processes
+    # Made plain for one process, they see the whole batch, too; a tier with its own schedule has plain ones of its own.
+    were_synchronised = setting.tier.schedule is None and bool(config.get("has_plain_norms"))
+    division = division_of(loader.batch_size, setting, whole=is_synchronised or were_synchronised)
+    loader.batch_size //= processes
     config.division = ConfigDict(asdict(division))
     if division.groups > 1:
         hook = ConfigDict(type="GroupsHook", groups=division.groups // processes, seed=config.randomness.seed)
         config.custom_hooks = [*(config.get("custom_hooks") or []), hook]
 
 
-def _had_synchronised(setting: Setting, config: Config) -> bool:
-    """Return True where a published model's SyncBN were made plain for one process, and all of its norms see the whole batch."""
-    return setting.tier.schedule is None and bool(config.get("has_plain_norms"))
+def has_synchronised_norms(model: ConfigDict) -> bool:
+    """Return True where batch norms of a model see the whole batch, whatever it is divided among."""
+    return any(part.get("type") == "SyncBN" for part in dicts(model))
+
+
+def division_of(total: int, setting: Setting, *, whole: bool) -> Division:
+    """Return how a batch is divided; ValueError where that is not even.
+
+    Args:
+        total: images of a step.
+        setting: the pair at a tier.
+        whole: norms see the whole batch, which leaves each process one group.
+    """
+    return Division(total, setting.processes, _groups(total, setting, whole=whole))
 
 
 def _groups(total: int, setting: Setting, *, whole: bool) -> int:

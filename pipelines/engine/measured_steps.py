@@ -65,11 +65,6 @@ class Seen:
     matmul: str
 
 
-def bare_setting(pair: Pair, batch: int) -> Setting:
-    """Return the pair at its published scale, on data that are never opened; the learning rate follows the batch."""
-    return Setting(pair, load_tier(TIER), DataSource(pair.dataset, Path(), None, {}), batch)
-
-
 def make_teacher(name: str, path: Path) -> None:
     """Write weights of a pair's teacher as its own training would begin without ImageNet's: random, from seed 0."""
     prepare_process()

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, get_args
 
 import torch
+from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
@@ -20,9 +21,7 @@ from torch import Tensor, nn
 from pipelines.grid import Precision
 
 HALF = ("bf16", "fp16")
-# Methods of heads that take predictions, and the forward pass of what pools regions.
-_LOSSES = ("loss_by_feat", "predict_by_feat", "loss_and_target")
-_EXTRACTORS = ("bbox_roi_extractor", "mask_roi_extractor")
+_LOSSES = ("loss_by_feat", "predict_by_feat", "loss_and_target")  # methods of heads that take predictions
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -80,28 +79,40 @@ def set_matmul(precision: Precision) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-def widen_losses(model: nn.Module) -> None:
-    """Compute in float32 what a model's heads do with predictions, and what pools regions from its features."""
-    for name, part in model.named_modules():
+def widen_losses(model: Any) -> None:
+    """Compute in float32 what a model's heads do with predictions, and mmcv's operators in it and in its teacher."""
+    for part in model.modules():
         for method in _LOSSES:
             if hasattr(type(part), method):
                 setattr(part, method, partial(_widened, getattr(part, method)))
-        if name.rpartition(".")[2] in _EXTRACTORS:
-            part.forward = partial(_widened, part.forward)  # type: ignore[method-assign]
+    for operator in mmcv_operators(model):
+        operator.forward = partial(_widened, operator.forward)
+
+
+def mmcv_operators(model: Any) -> Iterator[Any]:
+    """Yield what runs operators of mmcv, which know neither bfloat16 nor layouts but the usual, in a model and its teacher."""
+    for owner in (model, getattr(model, "teacher", None)):
+        for part in owner.modules() if owner is not None else ():
+            if type(part).__module__.startswith("mmcv.ops") or isinstance(part, BaseRoIExtractor):
+                yield part
 
 
 def _widened(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.autocast(kind, enabled=False):
-        return function(*_float(args), **_float(kwargs))
+        return function(*on_tensors(_float, args), **on_tensors(_float, kwargs))
 
 
-def _float(value: Any) -> Any:
-    """Return nested values with half-precision tensors as float32."""
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def on_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return nested values with a function applied to each tensor."""
     if isinstance(value, Tensor):
-        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+        return function(value)
     if type(value) in (list, tuple):
-        return type(value)(map(_float, value))
+        return type(value)(on_tensors(function, one) for one in value)
     if type(value) is dict:
-        return {key: _float(one) for key, one in value.items()}
+        return {key: on_tensors(function, one) for key, one in value.items()}
     return value

@@ -39,9 +39,8 @@ def stretch(config: Config, times: float) -> None:
 def keep_schedule(config: Config, setting: Setting) -> None:
     """Keep the published schedule; its learning rate is that of the pair's batch size, and follows another batch size linearly."""
     pair = setting.pair
-    batch_size = setting.batch_size or pair.batch_size
-    config.train_dataloader.batch_size = batch_size
-    config.optim_wrapper.optimizer.lr *= batch_size / pair.batch_size
+    config.train_dataloader.batch_size = setting.total_batch
+    config.optim_wrapper.optimizer.lr *= setting.total_batch / pair.batch_size
     by_epoch = config.train_cfg.get("type") != "IterBasedTrainLoop"
     checkpoint = config.default_hooks.checkpoint
     if not by_epoch:

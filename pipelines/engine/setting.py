@@ -52,6 +52,12 @@ class Setting:
     precision: Precision = "fp32"
     speed: Speed = field(default_factory=Speed)
 
+    @property
+    def total_batch(self) -> int:
+        """Images of a student's step, over all processes."""
+        schedule = self.tier.schedule
+        return schedule.lengths(self.pair.head).batch_size if schedule else self.batch_size or self.pair.batch_size
+
     def in_one_process(self) -> "Setting":
         """Return the setting for one process, whose steps are those of the several."""
         return replace(self, processes=1, groups=self.processes)
@@ -98,6 +104,18 @@ def open_setting(tier_name: str, pair_name: str, data: Path) -> Setting:
     return Setting(
         pair, tier, origin, grid.batch_size, processes=grid.gpus_per_run, precision=grid.precision, speed=grid.speed
     )
+
+
+def bare_setting(pair: Pair, tier: Tier, batch_size: int | None = None, **more: Any) -> Setting:
+    """Return the setting of a pair on data that are never opened.
+
+    Args:
+        pair: as published.
+        tier: the scale.
+        batch_size: in place of the pair's.
+        more: further fields.
+    """
+    return Setting(pair, tier, DataSource(pair.dataset, Path(), None, {}), batch_size, **more)
 
 
 def read_run(folder: Path) -> Run:

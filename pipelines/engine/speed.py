@@ -1,6 +1,8 @@
 """Faster training on GPUs, each a setting of params.yaml (``speed``); docs/speed.md says what each does to the numbers."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from pipelines.engine.data_configs import dicts
+from pipelines.engine.precision import mmcv_operators, on_tensors
 from pipelines.grid import Speed
 
 _FUSED = ("SGD", "Adam", "AdamW")
@@ -84,7 +87,12 @@ class NetworksHook(Hook):  # type: ignore[misc]
 
 
 def prepare_networks(model: Any, *, channels_last: bool, compiled: bool) -> None:
-    """Lay out and compile the networks of a model, its student and its teacher."""
+    """Lay out and compile the networks of a model, its student and its teacher.
+
+    mmcv's operators read whatever they are given as if it had the usual layout, some without a word: they are given that.
+    """
+    for operator in mmcv_operators(model) if channels_last else ():
+        operator.forward = partial(_contiguous, operator.forward)
     for owner in (model, getattr(model, "student", None), getattr(model, "teacher", None)):
         if owner is None:
             continue
@@ -98,6 +106,10 @@ def prepare_networks(model: Any, *, channels_last: bool, compiled: bool) -> None
             if compiled:
                 # Of the method alone: hooks that record what a module gives stay outside, and names of weights as they are.
                 network.forward = torch.compile(network.forward, dynamic=None)
+
+
+def _contiguous(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*on_tensors(Tensor.contiguous, args))
 
 
 def _lay_out(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -4,7 +4,6 @@ The stage's first process reads the command line, checks what it can, starts the
 """
 
 import argparse
-import logging
 import os
 import shlex
 import shutil
@@ -21,6 +20,7 @@ from pipelines.runner.parent_death import die_with_parent
 
 _FOLDER, _LAUNCHER = "KD_RANKS", "KD_LAUNCHER"
 _SAID = "error.txt"
+_LOST_PEER = ("DistBackendError", "DistNetworkError")
 _SHUTDOWN_S = 15  # for a rank to close its MLflow run
 _JOIN_S = 600
 # A rank leaves the signal before a requeue to the process that started it.
@@ -79,11 +79,13 @@ def launch(stage: str, processes: int) -> bool:
     return True
 
 
-def say(line: str) -> bool:
+def say(line: str, error: Exception) -> bool:
     """Hand an error to the process that started the ranks, which prints the first one; return False where there is none."""
     folder = os.environ.get(_FOLDER)
     if folder is None or not is_rank():
         return False
+    if type(error).__name__ in _LOST_PEER or "gloo" in str(error):  # another rank has ended, and says why
+        return True
     try:
         with (Path(folder) / _SAID).open("x") as file:
             file.write(line)
@@ -118,12 +120,12 @@ def _nodes(processes: int) -> tuple[int, int]:
 
 def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, name: str, is_host: bool = True) -> str | None:
     """Start this node's ranks and wait; return why they failed, None where they succeeded."""
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of torchrun, which explains each end in thirty lines
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException  # noqa: PLC0415 (seconds, in torch)
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 (as above)
     from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415 (as above)
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415 (as above)
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     os.environ[_LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     join_s = float(os.environ.get("KD_TIMEOUT_S", _JOIN_S))
@@ -135,7 +137,9 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, name
     try:
         elastic_launch(config, _SHELL[0])(*_SHELL[1:], *command)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        # A killed rank takes the others with it.
+        first = error.get_first_failure()
+        rank, failure = next(((number, one) for number, one in error.failures.items() if one.exitcode < 0), first)
         how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
         return f"rank {rank} of {nodes * per_node} ended by {how}; the next start goes on from the last checkpoint"
     except SignalException as error:
@@ -155,7 +159,8 @@ def _on_nodes(command: list[str], nodes: int, per_node: int, name: str, environm
         port = free.getsockname()[1]
     agent = [sys.executable, "-m", "pipelines.runner.launch", str(nodes), str(per_node), f"{host}:{port}", name, *command]
     step = [
-        "srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", *_SHELL, *agent,
+        "srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
+        f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', '1')}", *_SHELL, *agent,
     ]  # fmt: skip
     # What Slurm says of the step that this process is in would bind the new one.
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_TASK"))}

@@ -37,9 +37,10 @@ class Settings(BaseModel):
     partition: str
     account: str | None = None
     minutes: int = Field(ge=1, description="time limit of a job; one that reaches it is requeued and goes on")
-    gpus: int = Field(default=1, ge=0, description="per unit")
-    cpus: int = Field(default=4, ge=1, description="per unit")
-    memory: str | None = Field(default=None, pattern=r"^\d+[MG]B$", description="per unit, such as 32GB")
+    gpus: int = Field(default=1, ge=0, le=1, description="of each of a run's processes; 0: a cluster without GPUs")
+    per_node: int = Field(default=8, ge=1, description="processes of a run on one node; a run with more is on several nodes")
+    cpus: int = Field(default=4, ge=1, description="of each process")
+    memory: str | None = Field(default=None, pattern=r"^\d+[MG]B$", description="of each node of a run, such as 32GB")
     setup: list[str] = Field(default_factory=list, description="lines of shell before Python starts, such as module load")
     options: dict[str, Any] = Field(default_factory=dict, description="further options of sbatch by name")
     jobs: int = Field(default=64, ge=1, description="units queued or running at a time")
@@ -58,6 +59,8 @@ class UnitJob:
 
     def __call__(self) -> None:
         """Run the unit; what it prints goes to its log."""
+        if int(os.environ.get("SLURM_PROCID", "0")):  # the first node's starts what runs on the others
+            return
         os.chdir(self.root)
         os.environ.update(self.environment)
         write_to(Path(self.log))
@@ -77,12 +80,23 @@ class Slurm:
     Args:
         settings: of slurm.yaml.
         jobs: at a time, in place of the file's.
+        gpus_per_run: processes that a run is divided among.
+
+    Raises:
+        ValueError: they cannot be shared evenly by nodes.
     """
 
-    def __init__(self, settings: Settings, jobs: int | None = None) -> None:
+    def __init__(self, settings: Settings, jobs: int | None = None, gpus_per_run: int = 1) -> None:
         from submitit import SlurmExecutor  # noqa: PLC0415 (only who has a cluster needs it)
 
         self._settings, self.slots = settings, jobs or settings.jobs
+        self._nodes = -(-gpus_per_run // settings.per_node)
+        if gpus_per_run % self._nodes:
+            raise ValueError(
+                f"gpus_per_run is {gpus_per_run}, which {self._nodes} nodes of {settings.per_node} processes cannot share evenly; correct "
+                "params.yaml, or per_node in slurm.yaml"
+            )
+        self._gpus_per_run = gpus_per_run
         self._executor = SlurmExecutor(folder=layout.WORK / "slurm", max_num_timeout=_MOST_TIMEOUTS)
         self._running: dict[str, tuple[Unit, str]] = {}
         self._unseen: dict[str, int] = {}
@@ -97,7 +111,7 @@ class Slurm:
         self._ask()
 
     @classmethod
-    def of(cls, path: Path, jobs: int | None = None) -> "Slurm":
+    def of(cls, path: Path, jobs: int | None = None, gpus_per_run: int = 1) -> "Slurm":
         """Return the cluster that a file describes.
 
         Raises:
@@ -110,7 +124,7 @@ class Slurm:
         settings = load_yaml(path, Settings)
         if missing := [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]:
             raise ValueError(f"{', '.join(missing)} is not on the PATH; start make repro on a login node of the cluster")
-        return cls(settings, jobs)
+        return cls(settings, jobs, gpus_per_run)
 
     def room(self) -> int:
         """Return the number of units that may be submitted now."""
@@ -121,9 +135,11 @@ class Slurm:
         from submitit.core.utils import FailedJobError  # noqa: PLC0415 (only on a cluster)
 
         given = self._settings
+        nodes, on_node = (self._nodes, self._gpus_per_run // self._nodes) if unit.is_divided else (1, 1)
         options = {
-            "partition": given.partition, "account": given.account, "time": given.minutes, "cpus_per_task": given.cpus,
-            "mem": given.memory, "gres": f"gpu:{given.gpus}" if given.gpus else None, "setup": given.setup or None,
+            "partition": given.partition, "account": given.account, "time": given.minutes,
+            "cpus_per_task": given.cpus * on_node, "mem": given.memory, "nodes": nodes, "ntasks_per_node": 1,
+            "gres": f"gpu:{given.gpus * on_node}" if given.gpus else None, "setup": given.setup or None,
             "job_name": f"kd {unit.key}", "signal_delay_s": given.warning_s, "additional_parameters": given.options or None,
         }  # fmt: skip
         self._executor.update_parameters(**{key: value for key, value in options.items() if value is not None})

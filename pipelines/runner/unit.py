@@ -44,6 +44,12 @@ class Unit:
     records: list[str] = field(default_factory=list)
 
     @property
+    def is_divided(self) -> bool:
+        """Return True where a stage of it may run in several processes."""
+        kinds = {name.partition("@")[0] for name in self.commands}
+        return bool(kinds & {layout.TEACHERS, layout.MASKS, layout.DISTILL})
+
+    @property
     def folder(self) -> Path:
         """Folder of the files above."""
         return UNITS / self.key

@@ -95,7 +95,24 @@ def check_all(grid: Grid) -> None:
         figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root
         check_comparable(figures, grid.pairs, grid.methods)
     backbones_needed(grid, grid.pairs)
+    check_batches(grid)
     check_tuning(grid)
+
+
+def check_batches(grid: Grid) -> None:
+    """ValueError where a batch cannot be divided evenly among the processes of a run; devices are looked at where a run starts."""
+    if grid.gpus_per_run == 1 and grid.batch_size is None:
+        return
+    from pipelines.engine.division import division_of, has_synchronised_norms  # noqa: PLC0415 (seconds, in torch)
+    from pipelines.engine.published import published_config  # noqa: PLC0415 (as above)
+    from pipelines.engine.setting import bare_setting  # noqa: PLC0415 (as above)
+
+    tier = load_tier(grid.tier)
+    for pair in map(load_pair, grid.pairs):
+        if pair.not_run is None:
+            setting = bare_setting(pair, tier, grid.batch_size, processes=grid.gpus_per_run)
+            whole = has_synchronised_norms(published_config(pair.student.config).model)
+            division_of(setting.total_batch, setting, whole=whole)
 
 
 def check_repeat(name: str, pair: Pair, tier: Tier) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines import errors, layout
 from pipelines.engine.compose import compose_cell
 from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.ranks import first_says
 from pipelines.engine.records import RunSpec
 from pipelines.engine.setting import open_setting, recorded_distillation, verified_data
 from pipelines.engine.training import run_training
@@ -43,6 +44,7 @@ def main() -> None:
     setting = open_setting(args.tier, cell.pair, data)
     added = recorded_distillation(setting, args.tier, cell.pair, cell.method, parts)
     all_cells, by_recipe = cells(load_grid()), Cell(cell.pair, cell.method, cell.seed)
+    config = compose_cell(setting, added, seed=cell.seed)
     if launch(layout.DISTILL, setting.processes):
         return
     prepare_process()
@@ -54,7 +56,7 @@ def main() -> None:
             initialisation_sha256=added.start.sha256 if added.start else None, teacher_sha256=added.teacher.sha256,
             auxiliary_sha256=added.auxiliary.sha256 if added.auxiliary else None, code=code,
         ),
-        compose_cell(setting, added, seed=cell.seed), verified_data(setting, data), export=lambda model: model.student,
+        config, first_says(lambda: verified_data(setting, data)), export=lambda model: model.student,
         weights=out / layout.STUDENT_WEIGHTS, learned=out / layout.METHOD_WEIGHTS,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines import errors, layout
 from pipelines.engine.auxiliary import compose_auxiliary
 from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.ranks import first_says
 from pipelines.engine.records import RunSpec
 from pipelines.engine.setting import Weights, open_setting, read_run, verified_data
 from pipelines.engine.training import run_training
@@ -41,6 +42,7 @@ def main() -> None:
     origin = "published" if setting.tier.schedule is None else "published, iterations of the tier"
     teacher = Weights(folder / layout.WEIGHTS, str(read_run(folder).weights_sha256))
     keys, key, hparams = list(load_stages()[layout.MASKS]), f"{args.pair}/{args.method}", part.recipe.prior.hparams
+    config = compose_auxiliary(setting, teacher, code=part.code, hparams=hparams, training=training, seed=AUXILIARY_SEED)
     if launch(layout.MASKS, setting.processes):
         return
     prepare_process()
@@ -50,8 +52,7 @@ def main() -> None:
             (keys.index(key) + 1, len(keys)) if key in keys else (1, 1),
             hparams={**hparams, **training.model_dump()}, hparams_origin=origin, teacher_sha256=teacher.sha256, code=code,
         ),
-        compose_auxiliary(setting, teacher, code=part.code, hparams=hparams, training=training, seed=AUXILIARY_SEED),
-        verified_data(setting, data), export=lambda model: model.auxiliary, weights=out / layout.AUXILIARY_WEIGHTS,
+        config, first_says(lambda: verified_data(setting, data)), export=lambda model: model.auxiliary, weights=out / layout.AUXILIARY_WEIGHTS,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from pipelines.engine.compose import compose_training
 from pipelines.engine.evaluation import measure
 from pipelines.engine.fetch import fetch
 from pipelines.engine.mmlab import build_model, prepare_process
+from pipelines.engine.ranks import first_says
 from pipelines.engine.records import RunSpec, record_fetched, write_json
 from pipelines.engine.setting import Setting, Side, Weights, open_setting, read_run, verified_data
 from pipelines.engine.training import run_training
@@ -183,13 +184,14 @@ def main() -> None:
     else:
         place = layout.work(args.tier) / args.pair / "teacher_initialisation.pth"
         start = started(setting, "teacher", place, backbones)
+        config = compose_training(setting, "teacher", seed=spec.seed, initialisation=start)
         if launch(layout.TEACHERS, setting.processes):
             write_digests(out)
             return
         run_training(
             replace(spec, initialisation_sha256=start.sha256 if start else None),
-            compose_training(setting, "teacher", seed=spec.seed, initialisation=start),
-            verified_data(setting, data),
+            config,
+            first_says(lambda: verified_data(setting, data)),
             export=lambda model: model,
             weights=out / layout.WEIGHTS,
         )
