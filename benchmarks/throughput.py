@@ -27,6 +27,7 @@ class Measurement(_Frozen):
     images_per_s: float = Field(gt=0, description="training images over all GPUs together")
     peak_memory_mib: float = Field(gt=0, description="allocated on the fullest GPU")
     precision: str = Field(description="of the matrix products: fp32, tf32, bf16, fp16")
+    speed: list[str] = Field(default_factory=list, description="settings of params.yaml's speed that were on")
     command: str = Field(description="what measured it")
     date: dt.date
 

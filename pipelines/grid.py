@@ -8,7 +8,6 @@ from benchmarks.dataset import CheckableName
 from benchmarks.published_data import OwnData
 from pipelines.tuning.params import Id, Rows, TuningParams
 
-
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
@@ -43,11 +42,12 @@ class Grid(BaseModel):
         default=None, ge=1, description="of a published schedule, where it is not the pair's; the learning rate follows"
     )
     gpus_per_run: int = Field(
-        default=1, ge=1, le=1024, description="processes that each run's batch is divided among, on a GPU each; on a core each without GPUs"
+        default=1,
+        ge=1,
+        le=1024,
+        description="processes that each run's batch is divided among, on a GPU each; on a core each without GPUs",
     )
-    precision: Precision = Field(
-        default="fp32", description="number format of training: losses are in float32 in all of them"
-    )
+    precision: Precision = Field(default="fp32", description="number format of training: losses are in float32 in all of them")
     speed: Speed = Field(default_factory=Speed)
     own: OwnData | None = Field(default=None, description="the data of a tier whose data is 'own'")
     tuning: TuningParams | None = None

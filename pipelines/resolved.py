@@ -134,7 +134,9 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
     schedule = tier.schedule and tier.schedule.model_dump(mode="json", exclude={"heads"}) | tier.schedule.lengths(
         pair.head
     ).model_dump(exclude={"heads"})
-    of_pair = pair.model_dump(include={"task", "dataset", "metric", "head", "epochs", "iterations", "gpus", "images_per_gpu", "reported"})
+    of_pair = pair.model_dump(
+        include={"task", "dataset", "metric", "head", "epochs", "iterations", "gpus", "images_per_gpu", "reported"}
+    )
     return {
         "dataset": datasets()[pair.dataset].for_configs() if tier.data == "published" else None,
         "metric": METRICS[pair.metric].as_json(),

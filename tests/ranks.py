@@ -1,6 +1,5 @@
 """One training step of cells, taken by several processes or by one in groups, for comparison; run in processes of their own."""
 
-import os
 import socket
 from contextlib import suppress
 from pathlib import Path

@@ -194,7 +194,7 @@ def test_speeds(tried):
         (["--iterations", "0"], r"--iterations .*\b0\b.*"),
         (["--warmup", "-1"], r"--warmup .*-1\b.*"),
         (["--memory-gib", "nan"], r"--memory-gib .*nan\b.*"),
-        (["--device", "cpu", "--precision", "bf16"], r"--precision bf16 .*"),
+        (["--device", "cpu", "--precision", "fp16"], r"--precision fp16 .*"),
         (["--table", "nowhere/table.md"], r"--table nowhere/table\.md: .*"),
         (["--json", "README.md"], r"README.md: .*"),
     ],

@@ -14,6 +14,8 @@ from cyclopts import Parameter
 
 from benchmarks.throughput import Throughput
 from pipelines.commands.names import all_methods, all_pairs, known
+from pipelines.commands.terminal import Switch
+from pipelines.grid import Precision, Speed
 from pipelines.measurement.records import (
     RAN,
     TIER,
@@ -47,7 +49,8 @@ class Request:
     batch: int | None
     iterations: int
     warmup: int
-    precision: Literal["float32", "bf16"]
+    precision: Precision
+    speed: Speed
     device: str
     memory_gib: float
 
@@ -60,7 +63,10 @@ def measure(
     batch: int | None = None,
     iterations: int = 200,
     warmup: int = 20,
-    precision: Literal["float32", "bf16"] = "float32",
+    precision: Precision = "fp32",
+    channels_last: Switch = False,
+    compile: Switch = False,  # noqa: A002 (the option's name)
+    fused_optimizer: Switch = False,
     device: Literal["cuda", "cpu"] | None = None,
     memory_gib: float = 20,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
@@ -80,15 +86,18 @@ def measure(
         batch: batch size; the published one divided among 8 GPUs if not given.
         iterations: measured training steps.
         warmup: training steps before those.
-        precision: number format of the matrix products.
+        precision: number format of training.
+        channels_last: memory layout of the networks.
+        compile: backbone and neck by torch.compile.
+        fused_optimizer: one kernel per step of the optimizer.
         device: where to measure; a GPU, if there is one, if not given.
         memory_gib: resident memory above which a measurement is ended.
         json_file: file to add the throughput to, such as benchmarks/throughput.json.
         table: file to write a table in Markdown to.
     """
     request = _checked(Request(
-        pairs or all_pairs(), methods or [TEACHER, *all_methods()], _size(size), batch, iterations, warmup, precision, device or "",
-        memory_gib,
+        pairs or all_pairs(), methods or [TEACHER, *all_methods()], _size(size), batch, iterations, warmup, precision,
+        Speed(channels_last=channels_last, compile=compile, fused_optimizer=fused_optimizer), device or "", memory_gib,
     ), json_file, table)  # fmt: skip
     if request.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # peaks are then the process's, not a GPU's
@@ -122,8 +131,8 @@ def _checked(request: Request, json_file: Path | None, table: Path | None) -> Re
     if not request.memory_gib > 0:
         raise ValueError(f"--memory-gib is {request.memory_gib}; give a number above 0")
     device = _device(request.device)
-    if request.precision == "bf16" and device == "cpu":
-        raise ValueError("--precision bf16 is for a GPU; leave it out on a CPU")
+    if request.precision in ("fp16", "tf32") and device == "cpu":
+        raise ValueError(f"--precision {request.precision} is for a GPU; choose fp32 or bf16 on a CPU")
     _check_files(json_file, table)
     if json_file or request.size is None:
         for name in pairs:
@@ -208,4 +217,4 @@ def _steps(name: str, request: Request) -> "Steps":
 
     batch = request.batch or max(1, load_pair(name).batch_size // GPUS)
     size = request.size or published_size(name)
-    return Steps(size, batch, request.iterations, request.warmup, request.precision, request.device)
+    return Steps(size, batch, request.iterations, request.warmup, request.precision, request.device, request.speed)

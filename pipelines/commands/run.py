@@ -85,7 +85,11 @@ def _executor(name: str, jobs: int | None, gpus_per_run: int) -> Executor:
 
 
 def run(
-    *, executor: Literal["local", "slurm"] = "local", jobs: int | None = None, gpus_per_run: int | None = None, status: Switch = False
+    *,
+    executor: Literal["local", "slurm"] = "local",
+    jobs: int | None = None,
+    gpus_per_run: int | None = None,
+    status: Switch = False,
 ) -> None:
     """Run everything that is out of date, several units at a time.
 

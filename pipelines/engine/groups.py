@@ -89,7 +89,8 @@ def _averaged_divisors(inner: nn.Module, optim_wrapper: Any, begin: Callable[[in
     local: list[list[Tensor]] = []
     with torch.no_grad(), _still_statistics(student):
         for part in range(parts):
-            batch, taken = begin(part), []
+            batch = begin(part)
+            taken: list[Tensor] = []
 
             def keep(_number: int, value: Tensor, taken: list[Tensor] = taken) -> Tensor:
                 taken.append(value.detach().clone())

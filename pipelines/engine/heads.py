@@ -64,7 +64,10 @@ def _point_targets(head: Any, assigned: Any, num_images: int, reduced: Sequence[
     positive_NP = (labels_NP >= 0) & (labels_NP < head.num_classes)
     num_positives, centerness_sum = reduced
     return DenseTargets(
-        torch.ones_like(labels_NP, dtype=centerness_sum.dtype), positive_NP, num_positives.clamp(min=1), centerness_sum.clamp(min=1e-6)
+        torch.ones_like(labels_NP, dtype=centerness_sum.dtype),
+        positive_NP,
+        num_positives.clamp(min=1),
+        centerness_sum.clamp(min=1e-6),
     )
 
 
@@ -262,7 +265,13 @@ class HeadRecorder:
             outputs = [_wide([output for _, output in calls[name]]) for name in calls if name.startswith("output")] or None
             assigned, reduced = calls["targets"][0][1], [result for _, result in calls.get("reduced", ())]
             dense = DenseHandle(
-                self._student.bbox_head, self._type, self._position, (_wide(class_tower), _wide(box_tower)), assigned, outputs, reduced
+                self._student.bbox_head,
+                self._type,
+                self._position,
+                (_wide(class_tower), _wide(box_tower)),
+                assigned,
+                outputs,
+                reduced,
             )
         if "rois" in calls:
             (((levels, rois_R5), said),), ((_, assigned),) = calls["rois"], calls["labels"]

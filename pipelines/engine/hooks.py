@@ -12,7 +12,6 @@ import torch
 from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
-
 from torch import Tensor
 
 from benchmarks.metrics import METRICS
@@ -176,7 +175,11 @@ class RecorderHook(Hook):  # type: ignore[misc]
         first = float(ranks.least(own))
         if math.isinf(first):
             return
-        named = {key for keys in ranks.all_say([key for key, since in self._bad_since.items() if float(since) == first]) for key in keys}
+        named = {
+            key
+            for keys in ranks.all_say([key for key, since in self._bad_since.items() if float(since) == first])
+            for key in keys
+        }
         raise ValueError(
             f"{self._label}: {', '.join(key for key in self._bad_since if key in named)} is not finite at iteration {first:.0f}; the last "
             f"checkpoint in {os.path.relpath(runner.work_dir)} is kept; lower the learning rate or the method's weight"

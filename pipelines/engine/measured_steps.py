@@ -6,9 +6,9 @@ would give them; all that follows (normalisation, model, losses, optimizer) is t
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -18,20 +18,21 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from benchmarks.digest import file_sha256
-from benchmarks.pair import Pair
 from pipelines.engine.auxiliary import compose_auxiliary
 from pipelines.engine.compose import compose_cell, compose_training
-from pipelines.engine.data_configs import DataSource, dicts
+from pipelines.engine.data_configs import dicts
 from pipelines.engine.dummy_batches import dummy_batch
 from pipelines.engine.mmlab import prepare_process, quiet
+from pipelines.engine.precision import HALF, set_matmul, widen_losses
 from pipelines.engine.provenance import environment, peak_memory_mib
-from pipelines.engine.setting import Distillation, Setting, Weights
+from pipelines.engine.setting import Distillation, Setting, Weights, bare_setting
+from pipelines.engine.speed import prepare_networks
 from pipelines.engine.weights import save_weights
+from pipelines.grid import Precision, Speed
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import cell_config, cell_parts, load_parts
 
 TIER = "paper"
-Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Steps:
     warmup: int
     precision: Precision
     device: str
+    speed: Speed = field(default_factory=Speed)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Seen:
     """Measurements of training steps.
 
     ``losses`` are the last step's; ``finite`` is True where they and all weights after it are finite.
-    Parameters are millions, ``matmul`` is the precision of the matrix products.
+    Parameters are millions.
     """
 
     teacher_m: float
@@ -62,19 +64,26 @@ class Seen:
     images_per_s: float
     peak_mib: float
     device: str
-    matmul: str
+
+
+def published_steps(name: str, steps: Steps | None = None) -> Setting:
+    """Return a pair at its published scale on data that are never opened; of a measurement, on one GPU with its batch."""
+    pair, tier = load_pair(name), load_tier(TIER)
+    if steps is None:
+        return bare_setting(pair, tier)
+    alone = pair.model_copy(update={"images_per_gpu": steps.batch})
+    return bare_setting(alone, tier, steps.batch, precision=steps.precision, speed=steps.speed)
 
 
 def make_teacher(name: str, path: Path) -> None:
     """Write weights of a pair's teacher as its own training would begin without ImageNet's: random, from seed 0."""
     prepare_process()
-    pair = load_pair(name)
-    save_weights(_built(compose_training(bare_setting(pair, pair.batch_size), "teacher", seed=0)), path)
+    save_weights(_built(compose_training(published_steps(name), "teacher", seed=0)), path)
 
 
 def train_teacher(name: str, steps: Steps) -> Seen:
     """Measure the teacher's own training, as in stage ``teachers``."""
-    return try_steps(compose_training(bare_setting(load_pair(name), steps.batch), "teacher", seed=0), steps)
+    return try_steps(compose_training(published_steps(name, steps), "teacher", seed=0), steps)
 
 
 def learn_prior(name: str, method: str, steps: Steps, teacher: Path, out: Path) -> Seen:
@@ -82,7 +91,7 @@ def learn_prior(name: str, method: str, steps: Steps, teacher: Path, out: Path) 
     pair = load_pair(name)
     part, recipe = next((part, part.recipe.prior) for part in load_parts(method) if part.recipe.prior)
     training = part.auxiliary_training(name, pair.head, TIER)
-    setting, weights = bare_setting(pair, steps.batch), Weights(teacher, file_sha256(teacher))
+    setting, weights = published_steps(name, steps), Weights(teacher, file_sha256(teacher))
     return try_steps(
         compose_auxiliary(setting, weights, code=part.code, hparams=recipe.hparams, training=training, seed=0), steps, prior=out
     )
@@ -95,7 +104,7 @@ def train_student(name: str, method: str, steps: Steps, teacher: Path, prior: Pa
     changes = cell_config(method, name, pair, TIER)
     learned = Weights(prior, file_sha256(prior)) if prior else None
     cell = Distillation(parts, Weights(teacher, file_sha256(teacher)), learned, changes)
-    return try_steps(compose_cell(bare_setting(pair, steps.batch), cell, seed=0), steps)
+    return try_steps(compose_cell(published_steps(name, steps), cell, seed=0), steps)
 
 
 def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
@@ -110,10 +119,10 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
     prepare_process()
     _set_size(config.model, steps.size)
     _begin_warm_up(config)
-    if steps.precision == "bf16":
-        config.optim_wrapper.update(type="AmpOptimWrapper", dtype="bfloat16")
     data = dummy_batch(config, steps.size, steps.batch)
+    set_matmul(steps.precision)
     model = _built(config).to(steps.device).train()
+    prepare_model(model, steps.precision, steps.speed)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         optimizer = build_optim_wrapper(model, config.optim_wrapper)
         for iteration in range(steps.warmup + steps.iterations):
@@ -136,8 +145,15 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
         images_per_s=steps.batch / seconds,
         peak_mib=peak_memory_mib(),
         device=environment().device,
-        matmul="bf16" if steps.precision == "bf16" else _full_precision(steps.device),
     )
+
+
+def prepare_model(model: Any, precision: Precision, speed: Speed) -> None:
+    """Do what the hooks of a run do before it trains."""
+    if precision in HALF:
+        widen_losses(model)
+    if speed.channels_last or speed.compile:
+        prepare_networks(model, channels_last=speed.channels_last, compiled=speed.compile)
 
 
 def _built(config: Config) -> Any:
@@ -172,8 +188,3 @@ def _now(device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _full_precision(device: str) -> str:
-    # torch's convolutions round their inputs to 10 bits on a GPU unless set otherwise, and MMEngine does not set it.
-    return "tf32" if device == "cuda" and torch.backends.cudnn.allow_tf32 else "fp32"

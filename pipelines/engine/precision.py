@@ -71,7 +71,9 @@ def check_precision(precision: Precision) -> None:
     if precision in ("fp16", "tf32") and not has_gpu:
         raise ValueError(f"params.yaml: precision {precision} is for a GPU, and there is none here; choose fp32 or bf16")
     if precision in ("bf16", "tf32") and has_gpu and torch.cuda.get_device_capability() < (8, 0):
-        raise ValueError(f"params.yaml: precision {precision} needs a GPU of compute capability 8.0 or later; choose fp32 or fp16")
+        raise ValueError(
+            f"params.yaml: precision {precision} needs a GPU of compute capability 8.0 or later; choose fp32 or fp16"
+        )
 
 
 def set_matmul(precision: Precision) -> None:

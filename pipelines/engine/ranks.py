@@ -33,7 +33,9 @@ def join() -> None:
     has_gpu = torch.cuda.is_available()
     backend, is_there = ("nccl", distributed.is_nccl_available()) if has_gpu else ("gloo", distributed.is_gloo_available())
     if not is_there:
-        raise ValueError(f"this torch has no {backend}, which {number} processes need; install a build with it, or set gpus_per_run: 1")
+        raise ValueError(
+            f"this torch has no {backend}, which {number} processes need; install a build with it, or set gpus_per_run: 1"
+        )
     if has_gpu:
         if local_rank >= torch.cuda.device_count():
             raise ValueError(
@@ -59,12 +61,12 @@ def is_first() -> bool:
 
 
 def number() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process."""
+    """Return the number of this process."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 

@@ -83,8 +83,9 @@ class RunSpec:
 
 
 def open_tracker(
-    spec: RunSpec, data: VerifiedData, resume: str | None, *, name: str | None = None, tags: dict[str, Any] | None = None
-) -> Tracker:
+    spec: RunSpec, data: VerifiedData, resume: str | None, *, name: str | None = None, tags: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
+) -> Tracker:  # fmt: skip
     """Open a run's MLflow run with its parameters, tags and data set.
 
     Args:
@@ -93,11 +94,12 @@ def open_tracker(
         resume: id of the MLflow run of an earlier attempt.
         name: of the MLflow run; stage and name of the run where None.
         tags: further ones.
+        params: further ones.
     """
     tracker = Tracker(f"kd-{spec.tier}", name or f"{spec.stage}/{spec.name}", resume=resume)
     known = {"stage": spec.stage, "tier": spec.tier, "pair": spec.pair, "method": spec.method or "-", "seed": spec.seed}
     known |= {"variant": spec.variant}
-    tracker.params(known | {f"hparams.{key}": value for key, value in spec.hparams.items()})
+    tracker.params(known | (params or {}) | {f"hparams.{key}": value for key, value in spec.hparams.items()})
     git = git_state()
     tracker.tags({
         **known, "git_commit": git.commit, "git_dirty": git.dirty, "hparams_origin": spec.hparams_origin, **(tags or {})

@@ -81,7 +81,7 @@ def run_training(
     try:
         trained = train(
             config, name=f"{spec.tier}/{spec.name}", label=spec.label, code=spec.code,
-            tracker_for=lambda resume: open_tracker(spec, data, resume), exports=exports,
+            tracker_for=lambda resume: open_tracker(spec, data, resume, params=divided(config)), exports=exports,
         )  # fmt: skip
     except UnfitError as error:
         raise ValueError(f"benchmarks/pairs/{spec.pair}.yaml under {spec.method}: {error}") from error
@@ -115,7 +115,10 @@ def divided(config: Config) -> dict[str, Any]:
 
 def _check_batch(config: Config, manifest: Path) -> None:
     """ValueError where a user's data make no whole batch: an epoch would have no step."""
-    found, wanted = json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"], config.train_dataloader.batch_size * ranks.number()
+    found, wanted = (
+        json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"],
+        config.train_dataloader.batch_size * ranks.number(),
+    )
     if found < wanted:
         raise ValueError(
             f"params.yaml: own.train has {found} images, fewer than a batch of {wanted}; add images, or lower "

@@ -54,7 +54,8 @@ def as_record(measured: Measured, command: str) -> Measurement:
     return Measurement(
         pair=measured.pair, method=measured.method, tier=TIER if is_published else f"{TIER} at {steps.size[0]}x{steps.size[1]}",
         device=seen.device, gpus=1, batch_per_gpu=steps.batch, images_per_s=round(seen.images_per_s, 4),
-        peak_memory_mib=round(seen.peak_mib), precision=seen.matmul, command=command, date=dt.datetime.now(dt.timezone.utc).date(),
+        peak_memory_mib=round(seen.peak_mib), precision=steps.precision, speed=[name for name, is_on in steps.speed.model_dump().items() if is_on],
+        command=command, date=dt.datetime.now(dt.timezone.utc).date(),
     )  # fmt: skip
 
 

@@ -94,10 +94,14 @@ def _table(
         method = figure.place[1]
         if stated or margin is None or method is None or method not in cells or cells[method].unsupported:
             return stated
-        processes = max((result.run.processes for result in cells[method].results), default=1)
-        here = settings_here(name, pair, method, tier=grid.tier, batch_size=grid.batch_size, processes=processes)
+        runs = [result.run for result in cells[method].results]
+        images_per_gpu = next((run.images_per_gpu for run in runs if run.images_per_gpu), None)
+        here = settings_here(name, pair, method, tier=grid.tier, batch_size=grid.batch_size, images_per_gpu=images_per_gpu)
         split = split_differs(figure.settings, here, method)
-        return contradictions(figure.settings, here) + ([split] if split else [])
+        halves = sorted({run.precision for run in runs} - {"fp32"})
+        return [
+            *contradictions(figure.settings, here), *([split] if split else []), *(f"number format {name}" for name in halves),
+        ]  # fmt: skip
 
     info = PairInfo(
         name=name,

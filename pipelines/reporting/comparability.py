@@ -11,7 +11,13 @@ PAPER_SCALE = "paper"  # the tier whose recipes and schedules are the published 
 
 
 def settings_here(
-    pair_name: str, pair: Pair, method: str, *, tier: str = PAPER_SCALE, batch_size: int | None = None, processes: int = 1
+    pair_name: str,
+    pair: Pair,
+    method: str,
+    *,
+    tier: str = PAPER_SCALE,
+    batch_size: int | None = None,
+    images_per_gpu: int | None = None,
 ) -> Settings:
     """Return the settings of the suite's own run.
 
@@ -21,16 +27,15 @@ def settings_here(
         method: recipe, or a combination.
         tier: whose overrides apply.
         batch_size: where it is not the pair's.
-        processes: that a run's batch is divided among.
+        images_per_gpu: whose losses a run formed together; the pair's if None.
     """
     parts, _ = cell_parts(method, pair_name, pair, tier)
-    total = batch_size or pair.batch_size
     return Settings(
         teacher=pair.teacher.checkpoint and pair.teacher.checkpoint.sha256,
         epochs=pair.epochs,
         iterations=pair.iterations,
-        batch_size=total,
-        images_per_gpu=max(1, total // processes),
+        batch_size=batch_size or pair.batch_size,
+        images_per_gpu=images_per_gpu or pair.images_per_gpu,
         hparams=flat_hparams(parts),
         inherits=sorted({name for part in parts for name in part.inherits}),
         config=pair.student.changes | cell_config(method, pair_name, pair, tier),

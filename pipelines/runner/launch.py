@@ -4,6 +4,7 @@ The stage's first process reads the command line, checks what it can, starts the
 """
 
 import argparse
+import logging
 import os
 import shlex
 import shutil
@@ -28,7 +29,7 @@ _SHELL = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]
 
 
 def world_size() -> int:
-    """Number of processes that torchrun has started, 1 without it."""
+    """Return the number of processes that torchrun has started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -66,7 +67,7 @@ def launch(stage: str, processes: int) -> bool:
     try:
         if nodes == 1:
             os.environ.update(environment)
-            failure = _agent(command, nodes=1, per_node=per_node, endpoint="localhost:0", name=folder.name)
+            failure = _agent(command, nodes=1, per_node=per_node, endpoint="localhost:0", run=folder.name)
         else:
             failure = _on_nodes(command, nodes, per_node, folder.name, environment)
         said = folder / _SAID
@@ -110,7 +111,9 @@ def _nodes(processes: int) -> tuple[int, int]:
     """Return nodes and processes on each; ValueError where they have too few devices."""
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     if processes % nodes:
-        raise ValueError(f"gpus_per_run is {processes}, which {nodes} nodes cannot share evenly; correct params.yaml or slurm.yaml")
+        raise ValueError(
+            f"gpus_per_run is {processes}, which {nodes} nodes cannot share evenly; correct params.yaml or slurm.yaml"
+        )
     gpus, cores = visible_gpus(), len(os.sched_getaffinity(0))
     found, what = (len(gpus), "GPUs") if gpus else (cores, "cores, without a GPU")
     if processes // nodes > found:
@@ -118,19 +121,21 @@ def _nodes(processes: int) -> tuple[int, int]:
     return nodes, processes // nodes
 
 
-def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, name: str, is_host: bool = True) -> str | None:
+def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run: str, is_host: bool = True) -> str | None:
     """Start this node's ranks and wait; return why they failed, None where they succeeded."""
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of torchrun, which explains each end in thirty lines
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException  # noqa: PLC0415 (seconds, in torch)
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 (as above)
     from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415 (as above)
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415 (as above)
 
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):  # it explains each end in thirty lines
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     os.environ[_LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     join_s = float(os.environ.get("KD_TIMEOUT_S", _JOIN_S))
     config = LaunchConfig(
-        min_nodes=nodes, max_nodes=nodes, nproc_per_node=per_node, run_id=name, rdzv_backend="c10d", rdzv_endpoint=endpoint,
+        min_nodes=nodes, max_nodes=nodes, nproc_per_node=per_node, run_id=run, rdzv_backend="c10d", rdzv_endpoint=endpoint,
         rdzv_configs={"is_host": is_host, "timeout": join_s, "join_timeout": join_s}, max_restarts=0, monitor_interval=0.2,
         shutdown_timeout=_SHUTDOWN_S, logs_specs=DefaultLogsSpecs(log_dir=os.environ[_FOLDER]),
     )  # fmt: skip
@@ -164,7 +169,7 @@ def _on_nodes(command: list[str], nodes: int, per_node: int, name: str, environm
     ]  # fmt: skip
     # What Slurm says of the step that this process is in would bind the new one.
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_TASK"))}
-    process = subprocess.Popen(step, env={**kept, **environment})
+    process = subprocess.Popen(step, env={**kept, **environment})  # noqa: S603 (this project's own command)
     try:
         code = process.wait()
     except BaseException:
@@ -185,7 +190,7 @@ def main() -> None:
     args = parser.parse_args()
     is_host = os.environ.get("SLURM_NODEID", "0") == "0"
     failure = _agent(
-        args.command, nodes=args.nodes, per_node=args.per_node, endpoint=args.endpoint, name=args.name, is_host=is_host
+        args.command, nodes=args.nodes, per_node=args.per_node, endpoint=args.endpoint, run=args.name, is_host=is_host
     )
     if failure:
         folder = Path(os.environ[_FOLDER])

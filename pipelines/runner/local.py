@@ -25,7 +25,9 @@ class Local:
         gpus, cores = visible_gpus(), len(os.sched_getaffinity(0))
         if 1 < gpus_per_run > (len(gpus) or cores):
             there = f"{len(gpus)} GPUs ({', '.join(gpus)})" if gpus else f"no GPUs, and {cores} cores"
-            raise ValueError(f"gpus_per_run is {gpus_per_run}, and there are {there}; lower it in params.yaml, or by --gpus-per-run")
+            raise ValueError(
+                f"gpus_per_run is {gpus_per_run}, and there are {there}; lower it in params.yaml, or by --gpus-per-run"
+            )
         groups = [gpus[at : at + gpus_per_run] for at in range(0, len(gpus) - gpus_per_run + 1, gpus_per_run)]
         free = [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
         self._free = (free or [{}] * (jobs or cores // gpus_per_run))[:jobs]

@@ -117,7 +117,8 @@ def last_line(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    last = next((line for line in reversed(lines) if line.strip()), "")
+    # A cluster's own lines say nothing of the result.
+    last = next((line for line in reversed(lines) if line.strip() and not line.startswith("submitit ")), "")
     return last.partition("] ")[2] if last.startswith("[") else last
 
 

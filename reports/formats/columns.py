@@ -173,6 +173,10 @@ COLUMNS: list[Column] = [
         tooltip=_COSTS,
     ),
     _field("auxiliary_minutes"),
+    Column(
+        "division", lambda line: line.row.division, "batch", lambda line: line.row.division or "", forms=("html", "csv"), group="cost",
+        words=True, tooltip="processes x images of a step, with a GPU for each process where there are GPUs; number format and settings of speed",
+    ),
     Column("peak_memory_mib", lambda line: line.row.peak_memory_mib, "MiB", group="cost", width="10mm", tooltip="peak memory of one run"),
     Column(
         "images_per_s", lambda line: line.row.images_per_s, "images/s", forms=("markdown", "html", "csv"), group="cost",

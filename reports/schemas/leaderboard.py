@@ -117,6 +117,9 @@ class Row(Frozen):
     auxiliary_minutes: float | None = Field(
         default=None, description="of training the method's auxiliary module, once for all seeds"
     )
+    division: str | None = Field(
+        default=None, description="of its batches: processes x images, number format where it is not fp32, settings of speed"
+    )
     peak_memory_mib: float | None = None
     images_per_s: float | None = None
     energy_kj: float | None = None

@@ -73,12 +73,16 @@ class Run(Frozen):
     origin: str | None = Field(default=None, description="the file that the weights were taken from, where they were not trained")
     git: Git | None = None
     environment: Environment | None = None
-    processes: int = Field(default=1, ge=1, description="among which each batch was divided, with a GPU each where there are GPUs")
+    processes: int = Field(
+        default=1, ge=1, description="among which each batch was divided, with a GPU each where there are GPUs"
+    )
     batch_size: int | None = Field(default=None, ge=1, description="images of a step, over all processes")
     images_per_gpu: int | None = Field(
         default=None, ge=1, description="whose losses are formed together; a process with more forms them group by group"
     )
-    precision: str = Field(default="fp32", description="number format of training: fp32, tf32, bf16 or fp16; losses are in float32")
+    precision: str = Field(
+        default="fp32", description="number format of training: fp32, tf32, bf16 or fp16; losses are in float32"
+    )
     speed: list[str] = Field(default_factory=list, description="settings of params.yaml's speed that were on")
     config_sha256: str | None = None
     data: Data | None = None
@@ -95,6 +99,17 @@ class Run(Frozen):
     cost: Cost | None = None
     curve: list[dict[str, float]] = Field(default_factory=list)
     mlflow_run_id: str | None = None
+
+    @property
+    def division(self) -> str | None:
+        """Batch, processes and number format in words, such as ``8 x 2, bf16``; None of records before they had them."""
+        if self.batch_size is None or self.images_per_gpu is None:
+            return None
+        each = self.batch_size // self.processes
+        groups = f" in groups of {self.images_per_gpu}" if self.images_per_gpu != each else ""
+        return ", ".join(
+            [f"{self.processes} x {each}{groups}", *([self.precision] if self.precision != "fp32" else []), *self.speed]
+        )
 
     @property
     def row(self) -> str | None:

@@ -167,6 +167,7 @@ def method_row(
         hparams=first.hparams,
         hparams_origin=first.hparams_origin,
         config_changes=first.config_changes,
+        division="; ".join(dict.fromkeys(said for result in records.results if (said := result.run.division))) or None,
         seeds=seeds,
         num_seeds=len(seeds),
         mean=sum(scores) / len(scores),
