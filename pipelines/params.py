@@ -81,3 +81,12 @@ def load_recipe(name: str) -> Recipe:
 def load_grid(path: Path = Path("params.yaml")) -> Grid:
     """Read the grid; ValueError where it is wrong or names something twice."""
     return load_yaml(path, Grid)
+
+
+def gpus_per_run(path: Path = Path("params.yaml")) -> int:
+    """Read the number of processes of a run, and nothing else: a unit's place is reserved before stage check reads the rest."""
+    return load_yaml(path, _Reserved).gpus_per_run
+
+
+class _Reserved(BaseModel):
+    gpus_per_run: int = Grid.model_fields["gpus_per_run"].default

@@ -108,12 +108,12 @@ def test_contradictions_by_hand():
 
 
 def test_images_per_gpu_count_where_a_loss_depends_on_them(figures):
-    """CrossKD's of 2 on a GPU is not that of 16 on one, and is with eight processes; MGD's is either way."""
+    """CrossKD's of 2 on a GPU is not that of 16 formed together, and is in groups of two; MGD's is either way."""
     crosskd, mgd = figures["retina-r101-crosskd-readme"].settings, figures["retina-x101-mgd-readme"].settings
-    one, eight = (here("retinanet_r101_r50", "crosskd", processes=processes) for processes in (1, 8))
+    whole, divided = (here("retinanet_r101_r50", "crosskd", images_per_gpu=number) for number in (16, 2))
 
-    assert re.match(r"world size: 2 .*\b16\b.*crosskd", split_differs(crosskd, one, "crosskd"))
-    assert split_differs(crosskd, eight, "crosskd") is None
+    assert re.match(r"world size: 2 .*\b16\b.*crosskd", split_differs(crosskd, whole, "crosskd"))
+    assert split_differs(crosskd, divided, "crosskd") is None
     assert split_differs(mgd, here("retinanet_x101_r50", "mgd"), "mgd") is None
 
 
@@ -200,12 +200,12 @@ def test_of_a_repeated_result_the_comparable_source_is_shown():
 
 
 def test_the_protocol_page_counts_what_is_comparable(figures):
-    """All results on a pair and method of the suite, those that are comparable, and those that wait for several processes."""
+    """All results on a pair and method of the suite, and those that are comparable, all of them with the images per GPU that runs have."""
     rows = [figure for figure in figures.values() if figure.comparable is not None]
     comparable = [figure for figure in rows if figure.comparable]
-    waiting = [f for f in comparable if split_differs(f.settings, here(*f.place), str(f.place[1]))]
 
+    assert not [f.id for f in comparable if split_differs(f.settings, here(*f.place), str(f.place[1]))], "groups are as published"
     assert (
-        f"Of {len(rows)} reported results on the suite's pairs and methods {len(comparable)} are comparable, {len(waiting)} of them once "
+        f"Of {len(rows)} reported results on the suite's pairs and methods {len(comparable)} are comparable "
         in committed("docs/protocol.md")
     )

@@ -43,7 +43,8 @@ def a_pair(**changes):
     weights = {"url": "https://example.org/backbone-0676ba61.pth", "sha256": "0676ba61"}
     content = {
         "title": "A pair", "task": "detection", "dataset": "coco", "metric": "box AP", "head": "gfl", "schedule": "1x", "epochs": 12,
-        "batch_size": 16,
+        "gpus": 8,
+        "images_per_gpu": 2,
         "teacher": {
             "name": "T", "config": "mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py", "stated": 44.7,
             "checkpoint": {"url": "https://example.org/teacher-dd12f847.pth", "sha256": "dd12f847", "size_bytes": 205_000_000},

@@ -17,7 +17,8 @@ from tests.trees import refused, small_catalogue
 SIDE = {"name": "ResNet", "config": "mmdet::gfl/gfl_r50_fpn_1x_coco.py"}
 PAIR = {
     "title": "a pair", "task": "detection", "dataset": "coco", "metric": "box AP", "head": "gfl", "schedule": "1x", "epochs": 12,
-    "batch_size": 16,
+    "gpus": 8,
+    "images_per_gpu": 2,
     "teacher": {**SIDE, "checkpoint": None, "no_checkpoint": "it is made up", "stated": None}, "student": SIDE,
 }  # fmt: skip
 

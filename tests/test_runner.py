@@ -187,11 +187,13 @@ def test_each_unit_has_a_gpu_of_its_own(scratch):
     Path("gpus").unlink()
     Path("word").write_text("second\n")
     Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS[:1]}))
-    done = repro("--gpus-per-unit", "2", CUDA_VISIBLE_DEVICES="7,9,11")
+    done = repro("--gpus-per-run", "2", CUDA_VISIBLE_DEVICES="7,9,11")
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(Path("gpus").read_text().split()) == {"7,9"}
-    refused = repro("--gpus-per-unit", "4", CUDA_VISIBLE_DEVICES="7,9,11")
-    assert re.fullmatch(r"error: .*\b4 GPUs.*\b3 \(7, 9, 11\).*--gpus-per-unit\n", refused.stderr), refused.stderr
+    assert yaml.safe_load(Path("params.yaml").read_text()) == {"cells": KEYS[:1], "gpus_per_run": 2}
+    refused = repro("--gpus-per-run", "4", CUDA_VISIBLE_DEVICES="7,9,11")
+    assert yaml.safe_load(Path("params.yaml").read_text())["gpus_per_run"] == 2, "a refused number is not kept"
+    assert re.fullmatch(r"error: gpus_per_run is 4.*\b3 GPUs \(7, 9, 11\).*--gpus-per-run\n", refused.stderr), refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_initialisation_is_verified_and_loaded(server):
     start = teachers.write_initialisation(at, "student", out, Path("backbones"))
     assert start == Weights(out, file_sha256(out))
     assert torch.load(out, weights_only=True).keys() == state.keys()
-    (hook,) = compose_training(at, "student", seed=0, initialisation=start).custom_hooks
+    hook, *_ = compose_training(at, "student", seed=0, initialisation=start).custom_hooks
     model = build(compose_training(at, "student", seed=0))
     HOOKS.build(hook).before_train(SimpleNamespace(iter=0, model=model))
     found = model.backbone.state_dict()

@@ -13,6 +13,7 @@ from pipelines import layout
 from pipelines.commands.status import status as show_status
 from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
+from pipelines.params import gpus_per_run as read_gpus_per_run
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
 from pipelines.runner.local import Local
@@ -59,16 +60,10 @@ def expected(keys: list[str], measured: Path = layout.COMMITTED / "leaderboard.j
 
 
 def set_gpus_per_run(number: int, path: Path = Path("params.yaml")) -> None:
-    """Write a number of processes per run into params.yaml, which every stage reads; its comments stay.
-
-    Raises:
-        ValueError: the number is below 1.
-    """
+    """Write a number of processes per run into params.yaml, which every stage reads; its comments stay."""
     from dvc.utils.serialize import modify_yaml  # noqa: PLC0415 (a second)
 
-    if number < 1:
-        raise ValueError(f"--gpus-per-run is {number}; give 1 or more")
-    if load_grid(path).gpus_per_run == number:
+    if read_gpus_per_run(path) == number:
         return
     with modify_yaml(path) as content:
         content["gpus_per_run"] = number
@@ -77,6 +72,8 @@ def set_gpus_per_run(number: int, path: Path = Path("params.yaml")) -> None:
 
 def _executor(name: str, jobs: int | None, gpus_per_run: int) -> Executor:
     """Executor of a name; ValueError where its options are wrong or there is no such cluster."""
+    if gpus_per_run < 1:
+        raise ValueError(f"--gpus-per-run is {gpus_per_run}; give 1 or more")
     if name == "slurm":
         from pipelines.runner.slurm import Slurm  # noqa: PLC0415 (submitit is for those who have a cluster)
 
@@ -111,9 +108,9 @@ def run(
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.monotonic()
     with alone():
-        if gpus_per_run is not None:
-            set_gpus_per_run(gpus_per_run)
-        place = _executor(executor, jobs, load_grid().gpus_per_run)
+        number = read_gpus_per_run() if gpus_per_run is None else gpus_per_run
+        place = _executor(executor, jobs, number)
+        set_gpus_per_run(number)
         record = open_record()
         screen = Screen(expected(list(record.units)), place.slots)
         coordinator = Coordinator(record, place, screen)

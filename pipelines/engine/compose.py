@@ -21,6 +21,7 @@ from pipelines.engine.scaling import plain_norms, scaled_model, set_classes
 from pipelines.engine.schedules import keep_schedule, set_schedule, stretch
 from pipelines.engine.setting import Distillation, Setting, Side, Weights
 from pipelines.engine.speed import set_speed
+from pipelines.engine.workers import seed_workers
 from pipelines.recipes import trained_as
 
 
@@ -39,8 +40,9 @@ def compose_training(setting: Setting, side: Side, *, seed: int, initialisation:
 
 
 def finish(config: Config, setting: Setting) -> None:
-    """Divide the batch of a composed training among its processes; set number format and speed."""
+    """Divide the batch of a composed training among its processes; set its workers' seeds, number format and speed."""
     divide(config, setting)
+    seed_workers(config)
     set_precision(config, setting.precision)
     set_speed(config, setting.speed)
 

@@ -171,8 +171,9 @@ class RecorderHook(Hook):  # type: ignore[misc]
 
     def _check_finite(self, runner: Runner) -> None:
         """ValueError on all ranks where a loss was not finite on any."""
-        own = torch.stack(list(self._bad_since.values())).amin()
-        first = float(ranks.least(own))
+        if not self._bad_since:
+            return
+        first = float(ranks.least(torch.stack(list(self._bad_since.values())).amin()))
         if math.isinf(first):
             return
         named = {
@@ -210,7 +211,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._line_at = self._tick = time.monotonic()
 
     def _close_point(self, runner: Runner, iteration: int) -> None:
-        sums = ranks.mean(torch.stack(list(self._sums.values()))).tolist()
+        sums = ranks.mean(torch.stack(list(self._sums.values()))).tolist() if self._sums else []
         means = {key: total / self._num for key, total in zip(self._sums, sums, strict=True)}
         now = time.monotonic()  # the device has finished these iterations
         self.train_s += now - self._tick

@@ -24,8 +24,8 @@ _SAID = "error.txt"
 _LOST_PEER = ("DistBackendError", "DistNetworkError")
 _SHUTDOWN_S = 15  # for a rank to close its MLflow run
 _JOIN_S = 600
-# A rank leaves the signal before a requeue to the process that started it.
-_SHELL = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]
+# A rank leaves Ctrl-C, and the signal before a requeue, to the process that started it, which ends it by SIGTERM.
+_SHELL = ["sh", "-c", 'trap "" INT USR2; exec "$@"', "sh"]
 
 
 def world_size() -> int:
@@ -137,7 +137,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run:
     config = LaunchConfig(
         min_nodes=nodes, max_nodes=nodes, nproc_per_node=per_node, run_id=run, rdzv_backend="c10d", rdzv_endpoint=endpoint,
         rdzv_configs={"is_host": is_host, "timeout": join_s, "join_timeout": join_s}, max_restarts=0, monitor_interval=0.2,
-        shutdown_timeout=_SHUTDOWN_S, logs_specs=DefaultLogsSpecs(log_dir=os.environ[_FOLDER]),
+        shutdown_timeout=_SHUTDOWN_S, signals_to_handle="SIGTERM,SIGHUP", logs_specs=DefaultLogsSpecs(log_dir=os.environ[_FOLDER]),
     )  # fmt: skip
     try:
         elastic_launch(config, _SHELL[0])(*_SHELL[1:], *command)
