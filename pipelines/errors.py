@@ -28,10 +28,12 @@ def run(main: Callable[[], None]) -> None:
             lockfile.keep()  # DVC writes it when the stage has ended
         main()
     except KeyboardInterrupt:
+        launch.end_rank()
         if not launch.is_rank():  # of several processes the one that started them says it
             print("stopped; the next dvc repro goes on from the last checkpoint", file=sys.stderr, flush=True)
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 (whatever it is, the traceback is kept)
+        launch.end_rank()
         free_mib = shutil.disk_usage(".").free // 2**20
         with contextlib.suppress(OSError):
             layout.LAST_ERROR.parent.mkdir(exist_ok=True)

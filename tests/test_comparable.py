@@ -205,7 +205,6 @@ def test_the_protocol_page_counts_what_is_comparable(figures):
     comparable = [figure for figure in rows if figure.comparable]
 
     assert not [f.id for f in comparable if split_differs(f.settings, here(*f.place), str(f.place[1]))], "groups are as published"
-    assert (
-        f"Of {len(rows)} reported results on the suite's pairs and methods {len(comparable)} are comparable "
-        in committed("docs/protocol.md")
+    assert f"Of {len(rows)} reported results on the suite's pairs and methods {len(comparable)} are comparable " in committed(
+        "docs/protocol.md"
     )

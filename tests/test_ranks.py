@@ -1,19 +1,9 @@
 """Several processes of one run: their steps, their draws, their ends, and the groups that stand for them in one process."""
 
-import hashlib
-import itertools
 import json
-import os
-import random
-import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -24,7 +14,7 @@ from pipelines.engine.setting import Distillation, bare_setting
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import cell_parts, impossible_reason
 from tests import ranks
-from tests.conftest import ROOT, copy_project, edit_yaml, run_stage, setting
+from tests.conftest import ROOT, setting
 
 PAIRS = {
     "gfl": "gfl_r101_r50", "retinanet": "retinanet_r101_r50", "atss": "atss_r101_r50", "fcos": "fcos_r101_r50",
@@ -111,3 +101,87 @@ def test_the_whole_batch_is_another_step(taken, method):
     whole = ranks.step(*cell, folder, images=4, parts=1)
 
     assert max(ranks.difference(known, whole)) > 1e-3
+
+
+def of(pair="gfl_r101_r50", tier="paper", batch_size=None, *, whole=False, **more):
+    """Division of a pair's batch."""
+    at = bare_setting(load_pair(pair), load_tier(tier), batch_size, **more)
+    return division_of(at.total_batch, at, whole=whole)
+
+
+@pytest.mark.parametrize(
+    ("asked", "division", "images"),
+    [
+        ({}, Division(16, 1, 8), 2),
+        ({"processes": 2}, Division(16, 2, 8), 2),
+        ({"processes": 8}, Division(16, 8, 8), 2),
+        ({"batch_size": 32, "processes": 16}, Division(32, 16, 16), 2),
+        ({"pair": "faster_rcnn_r101_r50_voc"}, Division(16, 1, 2), 8),  # 2 GPUs of 8 images
+        ({"pair": "pspnet_r101_pspnet_r18", "whole": True}, Division(16, 1, 1), 16),
+        ({"pair": "pspnet_r101_pspnet_r18", "whole": True, "processes": 8}, Division(16, 8, 8), 2),
+        ({"tier": "smoke"}, Division(4, 1, 1), 4),
+        ({"tier": "smoke", "processes": 2}, Division(4, 2, 2), 2),
+        ({"tier": "smoke", "groups": 2}, Division(4, 1, 2), 2),  # a trial, in place of two processes
+    ],
+)
+def test_a_batch_is_divided_as_published(asked, division, images):
+    """As many images are formed together as were on one GPU, whatever the number of processes."""
+    assert of(**asked) == division
+    assert division.images_per_group == images
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"processes": 3}, r"a batch of 16 images, 2 per GPU as published, .*3 processes.*multiple of 6"),
+        ({"processes": 16}, r"a batch of 16 images, 2 per GPU.*16 processes"),
+        ({"batch_size": 15}, r"a batch of 15 images, 2 per GPU.*1 processes"),
+        ({"tier": "smoke", "processes": 3}, r"a batch of 4 images.*3 processes"),
+    ],
+)
+def test_a_batch_that_does_not_divide(asked, line):
+    """What, and what to change."""
+    with pytest.raises(ValueError, match=line):
+        of(**asked)
+
+
+def test_the_config_says_how_a_batch_is_divided():
+    """The loader has a process's part; groups are trained on by a hook; the rate is that of the whole batch."""
+    at = setting("gfl_r101_r50", "paper")
+    one, four, eight = (compose_training(replace(at, processes=number), "student", seed=3) for number in (1, 4, 8))
+
+    assert [config.train_dataloader.batch_size for config in (one, four, eight)] == [16, 4, 2]
+    assert [[hook for hook in config.custom_hooks if hook.type == "GroupsHook"] for config in (one, four, eight)] == [
+        [{"type": "GroupsHook", "groups": groups, "seed": 3}] for groups in (8, 2, 1)
+    ]
+    assert len({config.optim_wrapper.optimizer.lr for config in (one, four, eight)}) == 1
+
+
+def test_synchronised_norms(monkeypatch):
+    """Kept where several processes have GPUs; plain in one process and in the teacher; refused without GPUs."""
+    at = setting("pspnet_r101_pspnet_r18", "paper")
+    several = replace(at, processes=8)
+    with pytest.raises(ValueError, match=r"gpus_per_run is 8.*PSPNet.*SyncBN.*set it to 1"):
+        compose_training(several, "student", seed=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    parts, _ = cell_parts("mgd_seg", "pspnet_r101_pspnet_r18", at.pair, "paper")
+    cell = compose_cell(several, Distillation(parts, ranks.Weights(Path("w.pth"), "abc")), seed=0)
+    monkeypatch.undo()
+    alone = compose_cell(at, Distillation(parts, ranks.Weights(Path("w.pth"), "abc")), seed=0)
+
+    assert '"SyncBN"' in json.dumps(cell.model.student.to_dict())
+    assert '"SyncBN"' not in json.dumps(cell.model.teacher.to_dict())
+    assert '"SyncBN"' not in json.dumps(alone.model.to_dict())
+    assert not [hook for hook in alone.get("custom_hooks") or [] if hook.type == "GroupsHook"]
+
+
+def test_resuming_with_another_number_of_processes():
+    """A checkpoint that was put there by hand; a run's own lies in a directory of its own."""
+    from mmengine.logging import MessageHub  # noqa: PLC0415
+
+    from pipelines.engine.hooks import RecorderHook  # noqa: PLC0415
+
+    hub = MessageHub.get_instance("another_number")
+    hub.update_info("processes", 8)
+    with pytest.raises(ValueError, match=r"checkpoint is of 8 processes.*there are 1.*gpus_per_run: 8"):
+        RecorderHook("[x]", None)._check_processes(hub)

@@ -107,6 +107,12 @@ def begin_rank() -> None:
         sys.exit(1)
 
 
+def end_rank() -> None:
+    """Let nothing interrupt the end of a rank: torchrun ends all as soon as one has failed."""
+    if is_rank():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _nodes(processes: int) -> tuple[int, int]:
     """Return nodes and processes on each; ValueError where they have too few devices."""
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
