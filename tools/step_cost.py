@@ -30,6 +30,19 @@ from tests.conftest import build, setting, total
 IMAGES = 16
 
 
+def leaves(model: Any, recorded: Any) -> list[torch.Tensor]:
+    """Return what a method's loss has gradients for: the student's recorded features and predictions, its own parameters."""
+    found = [level for levels in model.distiller.maps(of_student=True).values() for level in levels]
+    dense, roi = recorded.handles()
+    if dense:
+        said = [dense.prediction.class_logits_NPK] if dense._outputs else []  # noqa: SLF001 (whether it was recorded)
+        found += [*(level for tower in dense.towers for level in tower), *said]
+    if roi:
+        predicted = roi.predict(roi.proposals)
+        found += [predicted.class_logits_RK, predicted.box_deltas_RD]
+    return [*found, *(parameter for parameter in model.distiller.method.parameters() if parameter.requires_grad)]
+
+
 def measure(model: Any, inputs: torch.Tensor, samples: list[Any], turns: int) -> dict[str, float]:
     """Median seconds of the whole step, of its parts, and the median share by which the whole exceeds them."""
     seconds: dict[str, list[float]] = {"step": [], "student": [], "teacher": [], "own loss": []}
@@ -42,14 +55,7 @@ def measure(model: Any, inputs: torch.Tensor, samples: list[Any], turns: int) ->
 
     def own_loss(tap: Any, features: Any) -> None:
         losses = model.distil(inputs, samples, tap, features)
-        leaves = [level for levels in model.distiller.maps(of_student=True).values() for level in levels]
-        dense, roi = tap.handles()
-        leaves += [level for tower in dense.towers for level in tower] if dense else []
-        if roi:
-            said = roi.predict(roi.proposals)
-            leaves += [said.class_logits_RK, said.box_deltas_RD]
-        trained = [parameter for parameter in model.distiller.method.parameters() if parameter.requires_grad]
-        torch.autograd.grad(total(losses), [*leaves, *trained], allow_unused=True)
+        torch.autograd.grad(total(losses), leaves(model, tap), allow_unused=True)
 
     for _ in range(turns + 1):
         model.zero_grad()

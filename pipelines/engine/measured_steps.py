@@ -78,7 +78,7 @@ def published_steps(name: str, steps: Steps | None = None) -> Setting:
 def make_teacher(name: str, path: Path) -> None:
     """Write weights of a pair's teacher as its own training would begin without ImageNet's: random, from seed 0."""
     prepare_process()
-    save_weights(_built(compose_training(published_steps(name), "teacher", seed=0)), path)
+    save_weights(built(compose_training(published_steps(name), "teacher", seed=0)), path)
 
 
 def train_teacher(name: str, steps: Steps) -> Seen:
@@ -117,11 +117,11 @@ def try_steps(config: Config, steps: Steps, prior: Path | None = None) -> Seen:
         prior: where to write an auxiliary module.
     """
     prepare_process()
-    _set_size(config.model, steps.size)
+    set_size(config.model, steps.size)
     _begin_warm_up(config)
     data = dummy_batch(config, steps.size, steps.batch)
     set_matmul(steps.precision)
-    model = _built(config).to(steps.device).train()
+    model = built(config).to(steps.device).train()
     prepare_model(model, steps.precision, steps.speed)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         optimizer = build_optim_wrapper(model, config.optim_wrapper)
@@ -156,7 +156,7 @@ def prepare_model(model: Any, precision: Precision, speed: Speed) -> None:
         prepare_networks(model, channels_last=speed.channels_last, compiled=speed.compile)
 
 
-def _built(config: Config) -> Any:
+def built(config: Config) -> Any:
     """Build the model with its initial weights, as the Runner does."""
     MMLogger.get_current_instance().setLevel("ERROR")  # it would log how each weight is initialised
     with quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
@@ -166,7 +166,7 @@ def _built(config: Config) -> Any:
     return model
 
 
-def _set_size(model: ConfigDict, size: tuple[int, int]) -> None:
+def set_size(model: ConfigDict, size: tuple[int, int]) -> None:
     """Segmenters pad to the size of the published crop, which is not always the requested one."""
     for part in dicts(model):
         if "size" in part.get("data_preprocessor", {}):
