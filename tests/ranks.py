@@ -13,9 +13,12 @@ from benchmarks.digest import file_sha256
 from pipelines.engine import groups, ranks
 from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.dummy_batches import dummy_batch
+from pipelines.engine.measured_steps import prepare_model
 from pipelines.engine.mmlab import prepare_process
+from pipelines.engine.precision import Bf16OptimWrapper
 from pipelines.engine.setting import Distillation, Weights
 from pipelines.engine.weights import save_weights
+from pipelines.grid import Precision, Speed
 from pipelines.recipes import cell_config, cell_parts
 from pipelines.runner.processes import Child
 from tests.conftest import build, setting
@@ -33,6 +36,10 @@ class _Keeping(OptimWrapper):
 
     def zero_grad(self, **_: Any) -> None:
         """Keep them."""
+
+
+class _KeepingBf16(_Keeping, Bf16OptimWrapper):
+    """The same in bfloat16."""
 
 
 def teacher_of(pair: str, folder: Path) -> Weights:
@@ -60,9 +67,12 @@ def model_of(pair: str, method: str, folder: Path) -> tuple[Any, Any]:
     return config, model.train()
 
 
-def step(pair: str, method: str, folder: Path, *, images: int, parts: int) -> Step:
+def step(
+    pair: str, method: str, folder: Path, *, images: int, parts: int, precision: Precision = "fp32", speed: Speed | None = None
+) -> Step:
     """Return losses, means over all ranks, and gradients of one step on ``images`` images, each rank's in ``parts`` groups."""
     config, inner = model_of(pair, method, folder)
+    prepare_model(inner, precision, speed or Speed())
     data = dummy_batch(config, (SIDE_PX, SIDE_PX), images)
     mine = {key: values[ranks.rank() :: ranks.number()] for key, values in data.items()}
     model = inner
@@ -70,7 +80,7 @@ def step(pair: str, method: str, folder: Path, *, images: int, parts: int) -> St
         from mmengine.model import MMDistributedDataParallel  # noqa: PLC0415 (as the runner does)
 
         model = MMDistributedDataParallel(inner, broadcast_buffers=False)
-    wrapper = _Keeping(torch.optim.SGD(inner.parameters(), lr=0.1))
+    wrapper = (_KeepingBf16 if precision == "bf16" else _Keeping)(torch.optim.SGD(inner.parameters(), lr=0.1))
     logged = groups.step(model, mine, wrapper, groups=parts, seed=0)
     losses = {key: float(ranks.mean(value.double())) for key, value in logged.items() if key.startswith("loss")}
     gradients = {name: value.grad for name, value in inner.named_parameters() if value.requires_grad}

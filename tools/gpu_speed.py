@@ -42,6 +42,7 @@ from pipelines.recipes import cell_config, cell_parts
 from tests.conftest import total
 from tools.step_cost import leaves
 
+USUAL = Speed()
 FASTEST = Speed(channels_last=True, fused_optimizer=True)
 COMPILED = Speed(channels_last=True, fused_optimizer=True, compile=True)
 # Of the main table: every method on its main pair, first in float32 and in the fastest format without compilation.
@@ -65,7 +66,7 @@ class Wanted:
     method: str
     pair: str
     precision: Precision
-    speed: Speed = Speed()
+    speed: Speed = USUAL
 
     @property
     def form(self) -> str:
@@ -75,10 +76,10 @@ class Wanted:
 
 def wanted(methods: list[str]) -> Iterator[Wanted]:
     """Yield all rows, those of most weight first."""
-    for precision, speed in (("fp32", Speed()), ("bf16", FASTEST)):
+    for precision, speed in (("fp32", USUAL), ("bf16", FASTEST)):
         yield from (Wanted(name, MAIN[name], precision, speed) for name in methods)  # type: ignore[arg-type]
     yield from (Wanted(name, MAIN[name], "bf16", COMPILED) for name in methods)
-    for precision, speed in (("tf32", Speed()), ("bf16", Speed()), ("fp16", FASTEST), ("fp32", FASTEST)):
+    for precision, speed in (("tf32", USUAL), ("bf16", USUAL), ("fp16", FASTEST), ("fp32", FASTEST)):
         yield from (Wanted(name, MAIN[name], precision, speed) for name in methods[:3])  # type: ignore[arg-type]
 
 
@@ -152,10 +153,14 @@ class MmrazorCell:
     def __init__(self, ours: Cell, one: Wanted, steps: Steps) -> None:
         config = published_config(MMRAZOR[one.method])
         setting = published_steps(one.pair, steps)
-        cell = compose_cell(setting, Distillation(cell_parts("none", one.pair, setting.pair, "paper")[0], Weights(Path(), "")), seed=0)
+        cell = compose_cell(
+            setting, Distillation(cell_parts("none", one.pair, setting.pair, "paper")[0], Weights(Path(), "")), seed=0
+        )
         model = config.model
         student, frozen = ConfigDict(cell.model.student, _scope_="mmdet"), ConfigDict(cell.model.teacher, _scope_="mmdet")
-        cell.model = ConfigDict({key: value for key, value in model.items() if key not in ("architecture", "teacher", "_delete_")})
+        cell.model = ConfigDict(
+            {key: value for key, value in model.items() if key not in ("architecture", "teacher", "_delete_")}
+        )
         cell.model.update(architecture=student, teacher=frozen, teacher_ckpt=None)
         with DefaultScope.overwrite_default_scope("mmrazor"):
             self.model = built(cell).to(steps.device)
@@ -216,7 +221,14 @@ def as_table(rows: list[dict[str, Any]]) -> str:
             lines.append(f"| {row['method']} | {row['pair']} | {row['form']} | failed: {row['failed']} | | | | | |")
             continue
         factor = f"{row['images_per_s'] / base[row['method']]:.2f}" if row["method"] in base else ""
-        cells = [row["images_per_s"], factor, row["peak_mib"] or "", row["step_ms"], row["over_floor"], row.get("times_mmrazor", "")]
+        cells = [
+            row["images_per_s"],
+            factor,
+            row["peak_mib"] or "",
+            row["step_ms"],
+            row["over_floor"],
+            row.get("times_mmrazor", ""),
+        ]
         lines.append(f"| {row['method']} | {row['pair']} | {row['form']} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -249,14 +261,24 @@ def main() -> None:
             try:
                 row = measure(one, teacher, steps, args.turns, args.warmup)
             except Exception as error:  # noqa: BLE001 (a row that fails is a row)
-                row = {"pair": one.pair, "method": one.method, "form": one.form, "failed": f"{type(error).__name__}: {error}"[:300]}
+                row = {
+                    "pair": one.pair,
+                    "method": one.method,
+                    "form": one.form,
+                    "failed": f"{type(error).__name__}: {error}"[:300],
+                }
             gc.collect()
             if args.device == "cuda":
                 torch.cuda.empty_cache()
             rows.append(row)
             print(json.dumps(row), flush=True)
             if args.json:
-                about = {"command": "python -m tools.gpu_speed", "environment": environment().model_dump(), "left": left, "rows": rows}
+                about = {
+                    "command": "python -m tools.gpu_speed",
+                    "environment": environment().model_dump(),
+                    "left": left,
+                    "rows": rows,
+                }
                 args.json.write_text(json.dumps(about, indent=2) + "\n")
     print(as_table(rows))
     if left:

@@ -22,6 +22,7 @@ from pipelines.runner.parent_death import die_with_parent
 _FOLDER, _LAUNCHER = "KD_RANKS", "KD_LAUNCHER"
 _SAID = "error.txt"
 _LOST_PEER = ("DistBackendError", "DistNetworkError")
+_EXITS = {130: "SIGTERM"}  # which a rank closes its MLflow run on
 _SHUTDOWN_S = 15  # for a rank to close its MLflow run
 _JOIN_S = 600
 # A rank leaves Ctrl-C, and the signal before a requeue, to the process that started it, which ends it by SIGTERM.
@@ -151,7 +152,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run:
         # A killed rank takes the others with it.
         first = error.get_first_failure()
         rank, failure = next(((number, one) for number, one in error.failures.items() if one.exitcode < 0), first)
-        how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        how = failure.signal_name() if failure.exitcode < 0 else _EXITS.get(failure.exitcode, f"exit code {failure.exitcode}")
         return f"rank {rank} of {nodes * per_node} ended by {how}; the next start goes on from the last checkpoint"
     except SignalException as error:
         raise KeyboardInterrupt from error
