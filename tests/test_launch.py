@@ -9,16 +9,19 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tests.cluster import Cluster, reason_without
 from tests.conftest import PAIR, edit_yaml, read, run_here, run_stage
 
 pytestmark = pytest.mark.slow
 
+REASON = reason_without()
 CELL = f"{PAIR}/mgd/seed0"
 COMMAND = ("pipelines.stages.distill", "--tier", "smoke", "--cell", CELL, "--out", "out")
 
@@ -118,6 +121,22 @@ def test_a_killed_rank_leaves_a_run_that_goes_on(made, project):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.skipif(REASON is not None, reason=str(REASON))
+def test_two_nodes_of_a_cluster_are_the_same(made, project, tmp_path_factory):
+    """A process on each of two nodes: the weights of two processes on one."""
+    _, expected, _ = made
+    python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        job = cluster.run(
+            "sbatch", "--parsable", "--partition=main", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", f"--chdir={project}",
+            f"--output={project}/job.txt", f"--export=ALL,CI=1,PATH={python}", f"--wrap={sys.executable} -m {' '.join(COMMAND)}",
+        ).strip()  # fmt: skip
+        cluster.wait_until(lambda: cluster.state(job) in ("COMPLETED", "FAILED"), 180, "the job has ended")
+        assert cluster.state(job) == "COMPLETED", (project / "job.txt").read_text()
+
+    assert digest(project) == expected
+
+
 def test_no_rank_outlives_what_started_it(project, number):
     """Whatever ends it."""
     process = start(project)

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from pipelines.runner import locks
+from pipelines.runner.slurm import Settings, Slurm
+from pipelines.runner.unit import Unit
 from tests.cluster import Cluster, reason_without
 from tests.small_grid import CELL, KEYS, ONCE, PYTHON, dvc, ran, repro, stages, started, wait_for
 
@@ -211,3 +215,46 @@ def test_a_shared_folder_without_locks_is_refused(tmp_path):
             [sys.executable, "-c", f"from pathlib import Path; from pipelines.runner import locks; locks.check_shared(*map(Path, {[str(lock), str(beat)]}), 0)"],
             env=PYTHON, check=True,
         )  # fmt: skip
+
+
+class _Executor:
+    """Notes what a job asks for, and submits nothing."""
+
+    def __init__(self, asked, **_):
+        self._asked = asked
+
+    def update_parameters(self, **options):
+        """Note them."""
+        self._asked.update(options)
+
+    def submit(self, _):
+        """A job's number."""
+        return SimpleNamespace(job_id=7)
+
+
+@pytest.mark.parametrize(
+    ("processes", "per_node", "key", "nodes", "gres", "cpus"),
+    [
+        (1, 8, "distill@gfl/mgd/seed0", 1, "gpu:1", 4),
+        (8, 8, "distill@gfl/mgd/seed0", 1, "gpu:8", 32),
+        (16, 8, "teachers@gfl", 2, "gpu:8", 32),
+        (16, 8, "evaluate@gfl/mgd/seed0", 1, "gpu:1", 4),  # not divided
+    ],
+)
+def test_a_job_has_the_nodes_of_its_run(monkeypatch, tmp_path, processes, per_node, key, nodes, gres, cpus):
+    """Nodes, GPUs and cores; a unit that is not divided has one GPU."""
+    asked = {}
+    monkeypatch.setattr("submitit.SlurmExecutor", partial(_Executor, asked))
+    monkeypatch.setattr(Slurm, "_ask", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    unit = Unit("gfl/mgd/seed0", {key: "exec true"})
+    unit.write()
+    Slurm(Settings(partition="main", minutes=60, per_node=per_node), gpus_per_run=processes).submit(unit)
+
+    assert (asked["nodes"], asked["gres"], asked["cpus_per_task"], asked["ntasks_per_node"]) == (nodes, gres, cpus, 1)
+
+
+def test_processes_that_nodes_cannot_share():
+    """Said by the coordinator, with both numbers."""
+    with pytest.raises(ValueError, match=r"gpus_per_run is 9, which 2 nodes of 8 processes cannot share evenly"):
+        Slurm(Settings(partition="main", minutes=60), gpus_per_run=9)
