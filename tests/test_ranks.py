@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.engine import ranks as engine_ranks
 from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.division import Division, division_of
 from pipelines.engine.mmlab import prepare_process
@@ -185,3 +186,22 @@ def test_resuming_with_another_number_of_processes():
     hub.update_info("processes", 8)
     with pytest.raises(ValueError, match=r"checkpoint is of 8 processes.*there are 1.*gpus_per_run: 8"):
         RecorderHook("[x]", None)._check_processes(hub)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "line"),
+    [
+        (None, "this torch has no gloo, which 2 processes need"),
+        (1, "rank 1 has no GPU of its own: there are 1 here; lower gpus_per_run"),
+    ],
+)
+def test_what_a_rank_lacks(monkeypatch, gpus, line):
+    """A backend, or a device."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus is not None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.distributed, "is_gloo_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    with pytest.raises(ValueError, match=line):
+        engine_ranks.join()

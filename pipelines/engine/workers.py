@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import FUNCTIONS
 
 
-@FUNCTIONS.register_module()
+@FUNCTIONS.register_module()  # type: ignore[untyped-decorator]
 def seed_worker(_worker_id: int) -> None:
     """Seed a worker by its own torch seed, which follows the epoch's, and by the rank.
 
