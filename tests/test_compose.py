@@ -190,6 +190,7 @@ def test_prior_is_learned_on_the_teacher_as_the_recipe_says():
     assert [(schedule.T_max, schedule.eta_min) for schedule in config.param_scheduler] == [(2000, 1e-6)]
     assert config.train_cfg == {"type": "IterBasedTrainLoop", "max_iters": 2000}
     assert config.train_dataloader.sampler.type == "InfiniteSampler"
+    assert config.division == {"batch_size": 16, "processes": 1, "groups": 8}
     assert config.val_dataloader is None
     assert config.model.teacher.backbone.depth == 101
 

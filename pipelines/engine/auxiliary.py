@@ -127,6 +127,8 @@ def compose_auxiliary(
     # The masked teacher is used by nobody: nothing to validate.
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
     config.default_hooks.checkpoint.update(by_epoch=False, interval=POINT_EVERY)
+    # A published config has one GPU's images.
+    config.train_dataloader.batch_size = setting.total_batch
     config.train_dataloader.sampler = ConfigDict(type="InfiniteSampler", shuffle=True)
     config.train_dataloader.pop("batch_sampler", None)
     config.randomness = ConfigDict(seed=seed)
