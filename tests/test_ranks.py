@@ -1,9 +1,13 @@
 """Several processes of one run: their steps, their draws, their ends, and the groups that stand for them in one process."""
 
+import itertools
 import json
+import random
+import types
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -205,3 +209,32 @@ def test_what_a_rank_lacks(monkeypatch, gpus, line):
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     with pytest.raises(ValueError, match=line):
         engine_ranks.join()
+
+
+def test_draws_differ_by_group_and_follow_the_seed():
+    """Of a method: a group's generator is a function of seed, iteration and group, each with its own; the first is one process's."""
+    from pipelines.engine.distiller import MethodDistiller  # noqa: PLC0415
+
+    def seed_of(seed, iteration, group):
+        return MethodDistiller.generator(types.SimpleNamespace(_seed=seed), torch.device("cpu"), iteration, group).initial_seed()
+
+    keys = list(itertools.product((0, 1, 20261130), (0, 1, 175_000), range(9)))
+
+    assert len({seed_of(*key) for key in keys}) == len(keys)
+    assert seed_of(3, 5, 0) == (3 << 32) + 5
+
+
+def test_epochs_differ_by_rank_and_follow_the_seed(monkeypatch):
+    """Of what else is drawn."""
+    from pipelines.engine import hooks  # noqa: PLC0415
+
+    def drawn(seed, epoch, rank):
+        monkeypatch.setattr(engine_ranks, "rank", lambda: rank)
+        hooks.ReseedHook(seed).before_train_epoch(types.SimpleNamespace(epoch=epoch))
+        return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002, S311
+
+    keys = list(itertools.product((0, 1), (0, 1), (0, 1, 7)))
+    values = [drawn(*key) for key in keys]
+
+    assert values == [drawn(*key) for key in keys]
+    assert all(len(set(column)) == len(keys) for column in zip(*values, strict=True))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +91,8 @@ def length_at(tier: Tier, pair: Pair, side: str, changes: dict[str, Any], images
     schedule = tier.schedule
     if schedule is None:
         model = pair.teacher if side == "teacher" else pair.student
-        return published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own", fraction=fraction)
+        found = published_length(model, pair.batch_size, changes, images, own_data=tier.data == "own", fraction=fraction)
+        return replace(found, batch_per_gpu=pair.images_per_gpu)
     lengths = schedule.lengths(pair.head)
     epochs = _part(lengths.teacher_epochs if side == "teacher" else lengths.student_epochs, fraction)
     # The last, incomplete batch of an epoch is dropped.
