@@ -19,5 +19,5 @@ def die_with_dvc() -> None:
 
     A killed DVC would leave the run alive, and the next ``dvc repro`` would start it a second time.
     """
-    if "DVC_STAGE" in os.environ:
+    if "DVC_STAGE" in os.environ and "LOCAL_RANK" not in os.environ:  # a rank ends with what started it, at once
         die_with_parent()
