@@ -24,6 +24,7 @@ REPORTS = ("mini", "measurements")
 _STAGES: list[str] = []  # grid.yaml of the grid that tests run: to list stages takes seconds
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 # A user's own runs are tracked, find their data and are cached elsewhere.
 for name in ("MLFLOW_TRACKING_URI", "KD_COCO", "KD_VOC", "KD_CITYSCAPES", "KD_DOWNLOADS"):
     os.environ.pop(name, None)

@@ -174,6 +174,7 @@ def test_mlflow_has_one_run_a_training(finished, monkeypatch):
     assert run.info.run_id == read(finished / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["mlflow_run_id"]
     assert {key: value for key, value in run.data.params.items() if not key.startswith("hparams.")} == {
         "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "variant": "published", "seed": "0",
+        "processes": "1", "batch_size": "4", "images_per_gpu": "4", "precision": "fp32", "speed": "none",
     }  # fmt: skip
     joined = runs[f"distill/{PAIR}/crosskd+pkd/seed0"].data.params
     assert {"hparams.alpha", "hparams.share_masked"} <= run.data.params.keys()

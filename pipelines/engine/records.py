@@ -1,6 +1,7 @@
 """Records of runs: ``run.json``, written whole or not at all, and the MLflow run beside it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -84,7 +85,7 @@ class RunSpec:
 
 def open_tracker(
     spec: RunSpec, data: VerifiedData, resume: str | None, *, name: str | None = None, tags: dict[str, Any] | None = None,
-    params: dict[str, Any] | None = None,
+    division: Mapping[str, Any] | None = None,
 ) -> Tracker:  # fmt: skip
     """Open a run's MLflow run with its parameters, tags and data set.
 
@@ -94,18 +95,25 @@ def open_tracker(
         resume: id of the MLflow run of an earlier attempt.
         name: of the MLflow run; stage and name of the run where None.
         tags: further ones.
-        params: further ones.
+        division: how the batch is divided, in what number format and how fast it is trained.
     """
     tracker = Tracker(f"kd-{spec.tier}", name or f"{spec.stage}/{spec.name}", resume=resume)
     known = {"stage": spec.stage, "tier": spec.tier, "pair": spec.pair, "method": spec.method or "-", "seed": spec.seed}
     known |= {"variant": spec.variant}
-    tracker.params(known | (params or {}) | {f"hparams.{key}": value for key, value in spec.hparams.items()})
+    tracker.params(known | division_params(division or {}) | {f"hparams.{key}": value for key, value in spec.hparams.items()})
     git = git_state()
     tracker.tags({
         **known, "git_commit": git.commit, "git_dirty": git.dirty, "hparams_origin": spec.hparams_origin, **(tags or {})
     })  # fmt: skip
     tracker.dataset(data.name, data.digest, str(data.folder))
     return tracker
+
+
+def division_params(division: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's fields on batch, processes, number format and speed as parameters of MLflow; unknown ones are left out."""
+    found = {key: division.get(key) for key in ("processes", "batch_size", "images_per_gpu", "precision")}
+    known = {key: value for key, value in found.items() if value is not None}
+    return known | ({"speed": ", ".join(division["speed"]) or "none"} if "speed" in division else {})
 
 
 def record_fetched(spec: RunSpec, data: VerifiedData, weights: Path, *, origin: str, metrics: dict[str, float | None]) -> None:

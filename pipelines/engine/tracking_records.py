@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipelines import layout
-from pipelines.engine.records import RunSpec, write_json
+from pipelines.engine.records import RunSpec, division_params, write_json
 from pipelines.engine.tracking import Tracker
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
@@ -27,7 +27,7 @@ def _run(path: Path) -> str | None:
     tracker = Tracker(f"kd-{run.tier}", f"{run.stage}/{spec.name}")
     known = {"stage": run.stage, "tier": run.tier, "pair": run.pair, "method": run.method or "-", "seed": run.seed}
     known |= {"variant": run.variant}
-    tracker.params(known | {f"hparams.{key}": value for key, value in run.hparams.items()})
+    tracker.params(known | division_params(run.model_dump()) | {f"hparams.{key}": value for key, value in run.hparams.items()})
     digests = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256, "hparams_origin": run.hparams_origin}
     git = {"git_commit": run.git.commit, "git_dirty": run.git.dirty} if run.git else {}
     tracker.tags({**known, **git, **digests, "entered": "from its record, after it had ended"})

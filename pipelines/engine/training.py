@@ -81,7 +81,7 @@ def run_training(
     try:
         trained = train(
             config, name=f"{spec.tier}/{spec.name}", label=spec.label, code=spec.code,
-            tracker_for=lambda resume: open_tracker(spec, data, resume, params=divided(config)), exports=exports,
+            tracker_for=lambda resume: open_tracker(spec, data, resume, division=divided(config)), exports=exports,
         )  # fmt: skip
     except UnfitError as error:
         raise ValueError(f"benchmarks/pairs/{spec.pair}.yaml under {spec.method}: {error}") from error
