@@ -86,8 +86,8 @@ def say(line: str, error: Exception) -> bool:
     folder = os.environ.get(_FOLDER)
     if folder is None or not is_rank():
         return False
-    if type(error).__name__ in _LOST_PEER or "gloo" in str(error):  # another rank has ended, and says why
-        return True
+    if isinstance(error, RuntimeError) and (type(error).__name__ in _LOST_PEER or "gloo" in str(error)):
+        return True  # another rank has ended, and says why
     try:
         with (Path(folder) / _SAID).open("x") as file:
             file.write(line)

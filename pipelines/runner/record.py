@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dvc.dependency.param import ParamsDependency
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
@@ -90,7 +91,7 @@ class Record:
         """Return a unit of these stages, with the present digests of what they depend on."""
         stages = [self.stages[name] for name in names]
         made = {out.fs_path for stage in stages for out in stage.outs}
-        deps = {dep.fs_path: dep for stage in stages for dep in stage.deps if dep.fs_path not in made}
+        deps = {dep.fs_path: dep for stage in stages for dep in _files(stage) if dep.fs_path not in made}
         with _quiet():
             digests = {str(dep): str(dep.get_hash().value) for dep in deps.values() if dep.exists}
         records = [str(out) for stage in stages for out in stage.outs if str(out).endswith((layout.RUN, layout.STUDY))]
@@ -115,7 +116,7 @@ class Record:
                         stage.save()
                         changed = [
                             str(dep)
-                            for dep in stage.deps
+                            for dep in _files(stage)
                             if unit.digests.get(str(dep), dep.hash_info.value) != dep.hash_info.value
                         ]
                         if changed:
@@ -152,6 +153,10 @@ def _units(names: list[str]) -> dict[str, list[str]]:
             key = name.replace("@", "/")
         units.setdefault(key, []).append(name)
     return units
+
+
+def _files(stage: PipelineStage) -> list[Any]:
+    return [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
 
 
 def _quiet() -> contextlib.AbstractContextManager[Any]:
