@@ -120,7 +120,6 @@ def test_a_killed_rank_leaves_a_run_that_goes_on(made, project):
     assert digest(project) == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def test_two_nodes_of_a_cluster_are_the_same(made, project, tmp_path_factory):
     """A process on each of two nodes: the weights of two processes on one."""
@@ -137,6 +136,7 @@ def test_two_nodes_of_a_cluster_are_the_same(made, project, tmp_path_factory):
     assert digest(project) == expected
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_rank_outlives_what_started_it(project, number):
     """Whatever ends it."""
     process = start(project)
