@@ -3,7 +3,7 @@
 import csv
 
 from reports.formats import columns
-from reports.formats.columns import COLUMNS, Column, glossary, line_frame, methods_of
+from reports.formats.columns import COLUMNS, Column, columns_of, glossary, line_frame, methods_of
 from reports.formats.csv_files import write_csv
 from reports.formats.html import page
 from reports.formats.markdown import results
@@ -54,4 +54,4 @@ def test_frame_has_a_line_per_row():
     assert list(frame.index) == [(0, 0), (0, 1), (0, 2), (0, 3)]
     assert list(frame["value", "score"]) == [20.0, 11.0, 14.0, None]
     assert list(methods_of(frame)["text", "score"]) == ["11.0 ± 1.4", "14.0 ± 1.4", ""]
-    assert all(text for _, text in glossary(board(), "pdf"))
+    assert all(text for _, text in glossary(board(), columns_of("pdf")))

@@ -255,11 +255,11 @@ def teacher_row(table: Table) -> Row:
     )
 
 
-def glossary(board: Leaderboard, form: Form) -> list[tuple[str, str]]:
-    """Headers of a form with their explanations."""
+def glossary(board: Leaderboard, columns: Sequence[Column]) -> list[tuple[str, str]]:
+    """Headers of columns with their explanations."""
     once = wording.one_time_costs(board)
     return [
         (column.heading("score").partition(",")[0].partition(" [")[0], column.tooltip.format(once=once))
-        for column in columns_of(form)
+        for column in columns
         if column.tooltip
     ]

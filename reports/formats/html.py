@@ -79,7 +79,10 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
     environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(when=_when, duration=_duration, one_digit=_one_digit, others=_others)
     combined = list(zip(_labels(boards), boards, strict=True))
-    columns = [column for column in columns_of("html") if column.key != "tier" or len(boards) > 1]
+    # Records of before it was noted have no division; a column of nothing says nothing.
+    is_divided = any(row.division for board in boards for table in board.tables for row in table.rows)
+    wanted = {"tier": len(boards) > 1, "division": is_divided}
+    columns = [column for column in columns_of("html") if wanted.get(column.key, True)]
     lines = [line for index, (label, board) in enumerate(combined) for line in _lines(index, label, board, columns)]
     recipes = {name: recipe for board in reversed(boards) for name, recipe in board.recipes.items()}
     text = environment.get_template("page.html.j2").render(
@@ -87,7 +90,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
         combined=combined,
         lines=lines,
         headings={column: _capitalised(column.heading("score")) for column in columns},
-        glossary=[(_capitalised(name), text) for name, text in glossary(boards[0], "html")],
+        glossary=[(_capitalised(name), text) for name, text in glossary(boards[0], columns)],
         pairs={line.table.pair: line.table.title for line in lines},
         methods=_methods(lines, {name: recipe.title for name, recipe in recipes.items()}),
         verdicts=list(dict.fromkeys(pill.kind for line in lines for pill in line.pills)),

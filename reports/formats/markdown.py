@@ -30,7 +30,7 @@ def markdown(board: Leaderboard) -> str:
         by_seed=by_seed,
         searched=searched,
         sections=answers.sections(board),
-        glossary=glossary(board, "markdown"),
+        glossary=glossary(board, columns_of("markdown")),
         teacher_row=teacher_row,
     )
     return text.rstrip() + "\n"

@@ -83,7 +83,7 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "warning": typeset(warning) if warning else None,
         "question": typeset(wording.question(board)),
         "sections": [[title, [typeset(words) for words in paragraphs]] for title, paragraphs in answers.sections(board)],
-        "glossary": glossary(board, "pdf"),
+        "glossary": glossary(board, columns_of("pdf")),
         "when": [minute(board.first_finished), minute(board.last_finished)],
         "duration": duration(board.train_s),
         "energy": None if board.energy_kj is None else wording.energy(board.energy_kj),
