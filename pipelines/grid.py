@@ -12,7 +12,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Speed(BaseModel):
-    """What makes training faster on GPUs, and may change the last digits of its results."""
+    """Settings that make training faster on GPUs, and may change the last digits of its results."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

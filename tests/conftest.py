@@ -140,6 +140,17 @@ def edit_yaml(path: Path, **changes: object) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+@pytest.fixture(scope="module")
+def at_root():
+    """Work in the project's own folder, with MMLab's components registered, for all tests of a file."""
+    from pipelines.engine.mmlab import prepare_process  # noqa: PLC0415 (seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        prepare_process()
+        yield
+
+
 @pytest.fixture
 def project(tmp_path):
     """A fresh copy of the project at tier smoke."""

@@ -13,29 +13,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipelines.engine import hooks
 from pipelines.engine.compose import compose_training
-from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.precision import check_precision, set_matmul
 from pipelines.engine.workers import seed_worker
 from pipelines.grid import Speed
 from tests import ranks
-from tests.conftest import ROOT, setting
+from tests.conftest import setting
 
 CELLS = [
     ("gfl_r101_r50", "crosskd"), ("faster_rcnn_r101_r50", "mgd"), ("reppoints_x101dcn_r50", "none"), ("pspnet_r101_pspnet_r18", "none"),
 ]  # fmt: skip
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _at_root():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        prepare_process()
-        yield
+pytestmark = pytest.mark.usefixtures("at_root")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """For teachers' weights."""
+    """The folder of teachers' weights."""
     return tmp_path_factory.mktemp("formats")
 
 
@@ -57,7 +50,7 @@ def test_bfloat16_is_close(cell, folder):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_channels_last_is_the_same_but_for_last_digits(cell, folder):
-    """Mmcv pools regions from features of any layout as if it were the usual one: a gradient is then off by two thirds."""
+    """RoI pooling of mmcv reads features of any layout as if it were the usual one: a gradient is then off by two thirds."""
     laid_out = ranks.step(*cell, folder, images=4, parts=1, speed=Speed(channels_last=True))
 
     assert max(ranks.difference(plain(cell, folder), laid_out)) < 1e-5
@@ -65,7 +58,7 @@ def test_channels_last_is_the_same_but_for_last_digits(cell, folder):
 
 @pytest.mark.slow
 def test_compiled_networks_are_the_same_but_for_last_digits(folder):
-    """What recorders see included."""
+    """Recorded features and losses included."""
     cell = ("gfl_r101_r50", "mgd")
     compiled = ranks.step(*cell, folder, images=4, parts=1, speed=Speed(compile=True))
 
@@ -73,7 +66,7 @@ def test_compiled_networks_are_the_same_but_for_last_digits(folder):
 
 
 def test_half_precision_losses_are_in_float32(folder):
-    """Those of a method and of the student's own head."""
+    """Losses of a method, and of the student's own head."""
     config, model = ranks.model_of("gfl_r101_r50", "crosskd", folder)
     ranks.prepare_model(model, "bf16", Speed())
     batch = model.data_preprocessor(ranks.dummy_batch(config, (64, 64), 2), True)  # noqa: FBT003 (MMEngine's)
@@ -154,7 +147,7 @@ def test_images_are_decoded_once(tmp_path):
 
 
 class _Draws(Dataset):
-    """What a worker's transforms draw."""
+    """Random numbers as a worker's transforms draw them."""
 
     def __len__(self):
         return 8
@@ -175,7 +168,7 @@ def _epochs(monkeypatch, first, rank="0"):
 
 
 def test_workers_draw_the_same_after_a_resume(monkeypatch):
-    """Of an epoch; other epochs, ranks and workers draw others."""
+    """The draws of an epoch are its own; other epochs, ranks and workers draw others."""
     whole, resumed, other = _epochs(monkeypatch, 0), _epochs(monkeypatch, 1), _epochs(monkeypatch, 0, rank="1")
 
     assert whole[1:] == resumed
@@ -185,7 +178,7 @@ def test_workers_draw_the_same_after_a_resume(monkeypatch):
 
 
 def test_published_loaders_have_such_workers():
-    """Which MMEngine's default would seed once for all epochs."""
+    """MMEngine's default would seed them once for all epochs."""
     loader = compose_training(setting("gfl_r101_r50", "paper"), "student", seed=0).train_dataloader
 
     assert loader.num_workers > 0

@@ -52,7 +52,7 @@ def project(made):
 
 
 def digest(project):
-    """Of the student's weights."""
+    """Return the digest of the student's weights."""
     return hashlib.sha256((project / "out/student.pth").read_bytes()).hexdigest()
 
 
@@ -225,7 +225,7 @@ def test_what_cannot_run(made, project, changes, line):
 
 
 def test_more_processes_than_cores(made, project):
-    """Without GPUs each process has a core."""
+    """Each process has a core where there are no GPUs."""
     many = 2 ** (len(os.sched_getaffinity(0)).bit_length() + 1)
     before = {name: (project / name).read_text() for name in ("params.yaml", "benchmarks/tiers/smoke.yaml")}
     edit_yaml(project / "params.yaml", gpus_per_run=many)

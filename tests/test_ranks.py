@@ -14,7 +14,6 @@ import torch
 from pipelines.engine import ranks as engine_ranks
 from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.division import Division, division_of
-from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.setting import Distillation, bare_setting
 from pipelines.params import load_pair, load_tier
 from pipelines.recipes import cell_parts, impossible_reason
@@ -28,13 +27,7 @@ PAIRS = {
 METHODS = sorted(path.stem for path in ROOT.joinpath("methods").glob("*.yaml"))
 EXACT = 1e-6
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _at_root():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        prepare_process()
-        yield
+pytestmark = pytest.mark.usefixtures("at_root")
 
 
 def cells_of_methods():
@@ -56,7 +49,7 @@ WITH_FOUR = [(PAIRS[head], "none" if head == "segmenter" else "mgd") for head in
 
 
 @pytest.fixture(scope="module")
-def taken(tmp_path_factory):
+def taken(tmp_path_factory, at_root):
     """Steps of two processes with two images each, and of four."""
     folder = tmp_path_factory.mktemp("steps")
     return folder, {
@@ -66,23 +59,13 @@ def taken(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("pair", "method"), CELLS)
-def test_groups_of_one_process_are_a_step_of_two(taken, pair, method):
+@pytest.mark.parametrize(("number", "pair", "method"), [*((2, *cell) for cell in CELLS), *((4, *cell) for cell in WITH_FOUR)])
+def test_groups_of_one_process_are_a_step_of_several(taken, number, pair, method):
     """Losses and gradients; every parameter has a gradient, on each rank and in each group."""
     folder, steps = taken
-    in_groups = ranks.step(pair, method, folder, images=4, parts=2)
+    in_groups = ranks.step(pair, method, folder, images=2 * number, parts=number)
 
-    assert max(ranks.difference(steps[2][pair, method], in_groups)) < EXACT
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("pair", "method"), WITH_FOUR)
-def test_groups_of_one_process_are_a_step_of_four(taken, pair, method):
-    """The same with four."""
-    folder, steps = taken
-    in_groups = ranks.step(pair, method, folder, images=8, parts=4)
-
-    assert max(ranks.difference(steps[4][pair, method], in_groups)) < EXACT
+    assert max(ranks.difference(steps[number][pair, method], in_groups)) < EXACT
 
 
 @pytest.mark.slow
@@ -99,7 +82,7 @@ def test_two_processes_of_two_groups_are_a_step_of_four(taken):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["pkd", "crosskd"])
 def test_the_whole_batch_is_another_step(taken, method):
-    """What the groups are for; a test of equality that passes here, too, would measure nothing."""
+    """Groups are there for this; a test of equality that passes here, too, would measure nothing."""
     folder, steps = taken
     cell = (PAIRS["retinanet"], method)
     known = steps[2].get(cell) or ranks.steps_of_ranks([cell], folder, images=4, number=2)[cell]
@@ -145,7 +128,7 @@ def test_a_batch_is_divided_as_published(asked, division, images):
     ],
 )
 def test_a_batch_that_does_not_divide(asked, line):
-    """What, and what to change."""
+    """The line names the numbers, and the setting to change."""
     with pytest.raises(ValueError, match=line):
         of(**asked)
 
@@ -163,7 +146,7 @@ def test_the_config_says_how_a_batch_is_divided():
 
 
 def test_synchronised_norms(monkeypatch):
-    """Kept where several processes have GPUs; plain in one process and in the teacher; refused without GPUs."""
+    """Norms stay synchronised where several processes have GPUs; they are plain in one process and in the teacher."""
     at = setting("pspnet_r101_pspnet_r18", "paper")
     several = replace(at, processes=8)
     with pytest.raises(ValueError, match=r"gpus_per_run is 8.*PSPNet.*SyncBN.*set it to 1"):

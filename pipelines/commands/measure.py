@@ -35,13 +35,12 @@ if TYPE_CHECKING:
     from pipelines.engine.measured_steps import Steps
 
 TEACHER = "teacher"  # among the methods, the teacher's own run
-GPUS = 8  # that the pairs' batches are published for
 TRACES = Path("work/measure")
 
 
 @dataclass(frozen=True)
 class Request:
-    """Requested measurements: ``size`` is None for the published ones, ``batch`` for the published ones over 8 GPUs."""
+    """Requested measurements: ``size`` is None for the published ones, ``batch`` for the published images of one GPU."""
 
     pairs: Sequence[str]
     methods: Sequence[str]
@@ -83,7 +82,7 @@ def measure(
         pairs: names of pairs; all if not given.
         methods: names of methods, or teacher for its own run; all if not given.
         size: height x width of the images in pixels, such as 800x1344; as published if not given.
-        batch: batch size; the published one divided among 8 GPUs if not given.
+        batch: batch size; the published images of one GPU if not given.
         iterations: measured training steps.
         warmup: training steps before those.
         precision: number format of training.
@@ -215,6 +214,6 @@ def measure_pair(name: str, request: Request, folder: Path) -> Iterator[Measured
 def _steps(name: str, request: Request) -> "Steps":
     from pipelines.engine.measured_steps import Steps  # noqa: PLC0415 (seconds)
 
-    batch = request.batch or max(1, load_pair(name).batch_size // GPUS)
+    batch = request.batch or load_pair(name).images_per_gpu
     size = request.size or published_size(name)
     return Steps(size, batch, request.iterations, request.warmup, request.precision, request.device, request.speed)

@@ -76,7 +76,7 @@ class LossWatchHook(Hook):  # type: ignore[misc]
 
 @HOOKS.register_module()
 class IterationInfoHook(RuntimeInfoHook):  # type: ignore[misc]
-    """MMEngine's, without its history of every loss, for which it would wait for the GPU at each of them."""
+    """MMEngine's hook without its history of every loss, for which it would wait for the GPU at each of them."""
 
     def after_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
         """Keep nothing: the recorder does."""

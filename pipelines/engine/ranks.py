@@ -88,19 +88,19 @@ def all_say(value: Value) -> list[Value]:
 
 
 def mean(values: Tensor) -> Tensor:
-    """Mean of a tensor over the ranks."""
+    """Return the mean of a tensor over the ranks, in its shape."""
     if not distributed.is_initialized():
         return values
-    summed = values.to(_device())
+    summed = values.to(_device(), copy=True)
     distributed.all_reduce(summed)
     return summed / number()
 
 
 def least(value: Tensor) -> Tensor:
-    """Return the least value of the ranks."""
+    """Return the least value of the ranks, element by element."""
     if not distributed.is_initialized():
         return value
-    found = value.to(_device())
+    found = value.to(_device(), copy=True)
     distributed.all_reduce(found, op=distributed.ReduceOp.MIN)
     return found
 

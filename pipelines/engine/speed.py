@@ -47,7 +47,7 @@ def _cache(dataset: ConfigDict) -> None:
 
 @TRANSFORMS.register_module()
 class LoadImageOnce(_LoadImageFromFile):  # type: ignore[misc]
-    """MMCV's loading, which keeps what it has decoded: the first ``most_mib`` of a process.
+    """Loads images as MMCV does, and keeps what it has decoded: the first ``most_mib`` of a process.
 
     The arrays are copied, as later transforms may write into them.
     """
