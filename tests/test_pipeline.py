@@ -57,6 +57,18 @@ def longer(project, epochs=3, train=40):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("model", [f"{PAIR}/teacher", f"{PAIR}/mgd/seed0"])
+def test_evaluation_in_a_process_of_its_own(finished_copy, model):
+    """Nothing is registered there but by the stage itself, as under plain dvc repro; the figures are the runner's."""
+    result = finished_copy / f"runs/smoke/{model}/metrics.json"
+    expected = read(result)
+    result.unlink()
+    done = run_stage(finished_copy, "pipelines.stages.evaluate", "--tier", "smoke", "--model", model)
+
+    assert done.returncode == 0, done.stderr
+    assert read(result) == expected
+
+
 def test_every_cell_leaves_its_records(finished):
     """Valid run.json and metrics.json per cell, naming teacher, data, environment, cost and MLflow run."""
     manifest = read(finished / "data/smoke/manifest.json")

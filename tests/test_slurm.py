@@ -176,7 +176,7 @@ def test_a_cancelled_job_is_a_failed_unit_that_runs_the_next_time(cluster):
     [
         ({"partition": "huge"}, r".*check: sbatch: error: .*\bhuge .*slurm\.yaml"),
         (
-            {"cpus": 999},
+            {"options": {"gres": "gpu:3"}},
             r".*check: sbatch: error: .*node configuration is not available.*slurm\.yaml",
         ),
     ],
