@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 import pipelines.engine.distiller
-import pipelines.engine.hooks  # noqa: F401 (registers the hooks that every config names)
+import pipelines.engine.iteration_info  # noqa: F401 (registers the hook that every config names)
 from benchmarks.metrics import METRICS
 from pipelines.engine.backbones import is_pretrained, published_side
 from pipelines.engine.data_configs import set_data

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook, RuntimeInfoHook
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 from torch import Tensor
@@ -72,14 +72,6 @@ class LossWatchHook(Hook):  # type: ignore[misc]
         if bad:
             raise ValueError(f"{', '.join(bad)} is not finite at iteration {runner.iter + 1}")
         self.loss = values["loss"]
-
-
-@HOOKS.register_module()
-class IterationInfoHook(RuntimeInfoHook):  # type: ignore[misc]
-    """MMEngine's hook without its history of every loss, for which it would wait for the GPU at each of them."""
-
-    def after_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
-        """Keep nothing: the recorder does."""
 
 
 class ReseedHook(Hook):  # type: ignore[misc]
