@@ -56,10 +56,15 @@ def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
     return Path(folder).expanduser()
 
 
-def missing(name: str, root: Path) -> dict[str, str]:
-    """Missing parts of a published data set: relative path -> description. Empty for a complete copy."""
+def _splits(record: Dataset, *, test_only: bool) -> dict[str, Split]:
+    return {name: split for name, split in record.splits.items() if not (test_only and name.startswith("train"))}
+
+
+def missing(name: str, root: Path, *, test_only: bool = False) -> dict[str, str]:
+    """Missing parts of a published data set, or of its test split: relative path -> description. Empty for a complete copy."""
     record = datasets()[name]
-    return {path: text for split in record.splits.values() for path, text in _MISSING[record.format](root, split, record).items()}
+    splits = _splits(record, test_only=test_only).values()
+    return {path: text for split in splits for path, text in _MISSING[record.format](root, split, record).items()}
 
 
 def _coco_missing(root: Path, split: Split, record: Dataset) -> dict[str, str]:
@@ -101,21 +106,27 @@ def _label_maps_missing(root: Path, split: Split, record: Dataset) -> dict[str, 
     return gaps
 
 
-def check_published(name: str, root: Path) -> Checked:
+def check_published(name: str, root: Path, *, test_only: bool = False) -> Checked:
     """Check a published data set's layout, counts, annotation files and that each image named there is there.
+
+    Args:
+        name: of the data set.
+        root: its folder.
+        test_only: its test split alone, which is all that an evaluation reads; the others may be missing.
 
     Raises:
         ValueError: what is missing and where to get it; or what is wrong, in which file.
     """
     published = datasets()[name]
-    if gaps := missing(name, root):
+    if gaps := missing(name, root, test_only=test_only):
         place = f"{root}, which must contain {published.layout}" if root.is_dir() else f"{root}, which is no folder"
         raise ValueError(f"data set '{name}' in {place}: {'; '.join(gaps.values())}; {published.where(list(gaps))}")
-    faults = [text for split in published.splits.values() for text in _FAULTS[published.format](root, split, published)]
+    splits = _splits(published, test_only=test_only)
+    faults = [text for split in splits.values() for text in _FAULTS[published.format](root, split, published)]
     if faults:
         raise ValueError("; ".join(faults))
-    num_images = {split: part.num_images for split, part in published.splits.items()}
-    patterns = [pattern for split in published.splits.values() for pattern in _patterns(published, split)]
+    num_images = {split: part.num_images for split, part in splits.items()}
+    patterns = [pattern for split in splits.values() for pattern in _patterns(published, split)]
     return checked(name, root, num_images, patterns)
 
 

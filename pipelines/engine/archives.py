@@ -24,15 +24,15 @@ from pipelines.engine.transfer import RefusedError, check_room
 from pipelines.engine.workdir import held
 
 
-def complete(name: str, root: Path) -> None:
-    """Download and unpack the missing files of a published data set, as far as they may be downloaded freely.
+def complete(name: str, root: Path, *, test_only: bool = False) -> None:
+    """Download and unpack the missing files of a published data set, or of its test split, as far as they may be downloaded freely.
 
     Archives stay in ``<root>/archives``: a tree that is damaged later is repaired from there.
 
     Raises:
         ValueError: the disk has no room for archives and data, or an archive cannot be fetched or unpacked.
     """
-    archives = datasets()[name].giving(list(missing(name, root)))
+    archives = datasets()[name].giving(list(missing(name, root, test_only=test_only)))
     if not archives:
         return
     with held(root / "archives") as folder:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,12 +22,18 @@ from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from benchmarks.digest import file_digest
+from pipelines import layout
 from pipelines.engine.progress import Progress
 from pipelines.engine.transfer import Patience, RefusedError, Transfer, check_room
 
 MOST_CONNECTIONS = 2  # to a publisher who gives the files away
 _SHOWN_DIGITS = 8
 _ASK_LOCK_EVERY_S = 0.2
+
+
+def downloads() -> Path:
+    """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
+    return Path(os.environ.get("KD_DOWNLOADS", layout.DOWNLOADS)).expanduser()
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Download:
         md5: the same for publishers who give no other; read only where ``sha256`` is not given.
         size: bytes that the file must have.
         label: what progress lines call it; its name where None.
+        unknown: nothing is recorded; the caller recognises the file by itself.
     """
 
     url: str
@@ -48,12 +56,13 @@ class Download:
     md5: str | None = None
     size: int | None = None
     label: str | None = None
+    unknown: bool = False
 
     def __post_init__(self) -> None:
         """ValueError where nothing distinguishes the right file from a wrong one, or there is no file name."""
         if urlsplit(self.url).scheme not in {"http", "https"} or not self.name:
             raise ValueError(f"{self.url!r} is no http or https address of a file; correct it where it is written down")
-        if self.sha256 is None and self.md5 is None and self.size is None:
+        if not self.unknown and self.sha256 is None and self.md5 is None and self.size is None:
             raise ValueError(f"nothing is recorded by which {self.url} could be recognised; give sha256, md5 or size")
 
     @property

@@ -20,7 +20,9 @@ _RENAMED = ((re.compile(r"\b(conv\d)_offset\."), r"\1.conv_offset."),)
 # May be missing: buffers that the module computes when it is built, or counts that evaluation does not read.
 _COMPUTED = (".num_batches_tracked", ".integral.project", ".relative_position_index")
 # May be too many: MMDetection 2's copy of the weights before averaging, the ImageNet classifier of a backbone's file.
-_UNWANTED = ("ema_", "fc.")
+UNWANTED = ("ema_", "fc.")
+_MISFIT = re.compile(r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)")
+_TRAIN = "train or fetch the teacher of this pair and tier: dvc repro"
 _SHOWN = 3  # keys of each kind that an error names
 
 
@@ -31,7 +33,7 @@ def with_versions(state: State, versions: dict[str, Any] | None) -> State:
     return state
 
 
-def _stripped(state: State, prefix: str) -> State:
+def stripped(state: State, prefix: str) -> State:
     """Return keys and versions that begin with the prefix without it; the other keys are excluded."""
 
     def strip(key: str) -> str:
@@ -43,12 +45,9 @@ def _stripped(state: State, prefix: str) -> State:
     return with_versions(OrderedDict((strip(key), value) for key, value in state.items() if key.startswith(prefix)), versions)
 
 
-def _in_todays_names(state: State, model: nn.Module) -> State:
-    """Undo wrappers (``module.``, ``backbone.`` where the model is one) and the renamings that modules do not do themselves."""
+def in_todays_names(state: State, model: nn.Module) -> State:
+    """Undo the renamings that modules do not do themselves while they load."""
     own = model.state_dict().keys()
-    for prefix in ("module.", "backbone."):
-        if any(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
-            state = _stripped(state, prefix)
     renamed = OrderedDict()
     for key, value in state.items():
         name = key
@@ -58,7 +57,7 @@ def _in_todays_names(state: State, model: nn.Module) -> State:
     return with_versions(renamed, getattr(state, "_metadata", None))
 
 
-def load_whole(model: nn.Module, state: State, source: str | Path) -> None:
+def load_whole(model: nn.Module, state: State, source: str | Path, remedy: str = _TRAIN) -> None:
     """Load a state dict, of an old layout or today's, and make sure that every tensor found its place.
 
     Modules that changed their keys convert them while they load, so what is missing is known only afterwards:
@@ -68,33 +67,35 @@ def load_whole(model: nn.Module, state: State, source: str | Path) -> None:
         model: what is loaded, in place.
         state: as :func:`read_weights` returns it.
         source: the file, for the error.
+        remedy: what to do, for the error.
 
     Raises:
         ValueError: tensors are missing, left over or of another shape.
     """
     missing: list[str] = []
     left_over: list[str] = []
-    misfits: list[str] = []
+    misfits: list[tuple[str, str, str]] = []
 
     def note(_module: nn.Module, keys: Any) -> None:
         missing.extend(key for key in keys.missing_keys if not key.endswith(_COMPUTED))
-        left_over.extend(key for key in keys.unexpected_keys if not key.startswith(_UNWANTED))
+        left_over.extend(key for key in keys.unexpected_keys if not key.startswith(UNWANTED))
 
     handle = model.register_load_state_dict_post_hook(note)  # type: ignore[no-untyped-call]
     try:
-        model.load_state_dict(_in_todays_names(state, model), strict=False)
+        model.load_state_dict(in_todays_names(state, model), strict=False)
     except RuntimeError as error:  # strict or not, torch refuses other shapes
-        misfits = re.findall(r"size mismatch for (\S+):", str(error))
+        misfits = _MISFIT.findall(str(error))
         if not misfits:
             raise
     finally:
         handle.remove()
-    if wrong := sorted([*missing, *left_over, *misfits]):
-        kinds = {"the file lacks": missing, "it has": left_over, "of another shape": misfits}
+    if wrong := sorted([*missing, *left_over, *(key for key, _, _ in misfits)]):
+        shapes = [f"{key} ({there}) for ({here})" for key, there, here in misfits]
+        kinds = {"the file lacks": missing, "it has": left_over, "of another shape": shapes}
         named = "; ".join(f"{kind} {_some(keys)}" for kind, keys in kinds.items() if keys)
         raise ValueError(
             f"weights {source} are of another architecture than {type(model).__name__} here: {len(wrong)} tensors differ, "
-            f"the first is {wrong[0]} ({named}); train or fetch the teacher of this pair and tier: dvc repro"
+            f"the first is {wrong[0]} ({named}); {remedy}"
         )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from benchmarks.digest import file_sha256
+from pipelines.engine.containers import Extracted, extract
 from pipelines.engine.state_dicts import State, load_whole, with_versions
 
 PROBE_PX = 128  # side of the blank image that shows how many channels and levels a model's modules give
@@ -67,15 +69,30 @@ def read_weights(path: str | Path, sha256: str) -> State:
             f"weights {path} ({path.stat().st_size} bytes) have sha256 {found[:12]}..., recorded is {sha256[:12]}...: "
             "the file is truncated or another one; remove it and run dvc repro"
         )
+    _refuse_web_page_or_piece(path)
     try:
         with torch.serialization.safe_globals([(_Discarded, name) for name in _BESIDE_TENSORS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError) as error:
+        raise ValueError(f"weights {path} are damaged or cut off; download them again") from error
     except Exception as error:
         raise ValueError(
             f"weights {path} cannot be read as tensors alone ({_reason(error)}); nothing in the file was run; "
             "use a checkpoint that holds a plain state dict"
         ) from error
     return _state_dict(content, path)
+
+
+def _refuse_web_page_or_piece(path: Path) -> None:
+    """ValueError for a host's page in place of its file, and for the first part of an archive."""
+    with path.open("rb") as file:
+        begin = file.read(512).lstrip()
+    if begin[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise ValueError(
+            f"weights {path} are a web page, such as a login of the file's host; download the file itself by a browser"
+        )
+    if begin.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise ValueError(f"weights {path} are cut off: the end of the archive is missing; download them again")
 
 
 def _reason(error: Exception) -> str:
@@ -96,26 +113,20 @@ def _state_dict(content: Any, path: Path) -> State:
     return with_versions(OrderedDict(content), getattr(content, "_metadata", None))
 
 
-def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> State:
-    """Return a published checkpoint as the state dict that the model, built with today's packages, would save.
+def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> Extracted:
+    """Return what a published checkpoint holds of a model, as the state dict that the model, built with today's packages, would save.
 
-    Undoes ``module.`` and the layouts of MMDetection 1 and 2.  Averaged weights need no flag: both the old and
-    the new hook for them leave the average in ``state_dict`` and the unaveraged weights beside it, and those are dropped.
+    Undoes wrappers and the layouts of MMDetection 1 and 2 (:mod:`pipelines.engine.containers`, :mod:`pipelines.engine.state_dicts`).
 
     Args:
         path: the checkpoint.
         sha256: its whole digest or the leading digits.
         model: the whole model, or the backbone for an ImageNet file; it is left as it is.
 
-    Returns:
-        Tensors on the CPU under the model's own keys.
-
     Raises:
-        ValueError: the file is not the recorded one (see :func:`read_weights`) or of another architecture; the keys are named.
+        ValueError: the file is not the recorded one (see :func:`read_weights`), of another architecture or not finite; keys are named.
     """
-    converted = copy.deepcopy(model)
-    load_whole(converted, read_weights(path, sha256), path)
-    return {key: value.detach().cpu() for key, value in converted.state_dict().items()}
+    return extract(read_weights(path, sha256), model, path)
 
 
 def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module) -> str:
@@ -136,7 +147,7 @@ def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module)
     if getattr(backbone, "convert_weights", False):
         state = _from_swins_authors(read_weights(source, sha256), backbone, source)
     else:
-        state = convert_checkpoint(source, sha256, backbone)
+        state = convert_checkpoint(source, sha256, backbone).state
     # A view would take the whole of its storage along.
     plain = {key: value.detach().cpu().clone() for key, value in state.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +171,11 @@ def _from_swins_authors(state: State, backbone: nn.Module, source: Path) -> Stat
 
 def save_weights(model: nn.Module, out: Path) -> None:
     """Write a state dict, tensors on the CPU, so that the file is there whole or not at all."""
-    state: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    save_state({key: value.detach().cpu() for key, value in model.state_dict().items()}, out)
+
+
+def save_state(state: State, out: Path) -> None:
+    """Write tensors by name, so that the file is there whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")
     torch.save(state, partial)

@@ -5,7 +5,6 @@ published teacher, or is not run as published.
 """
 
 import argparse
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from pipelines import errors, layout
 from pipelines.engine.backbones import backbone_of
 from pipelines.engine.compose import compose_training
 from pipelines.engine.evaluation import measure
-from pipelines.engine.fetch import fetch
+from pipelines.engine.fetch import downloads, fetch
 from pipelines.engine.mmlab import build_model, prepare_process
 from pipelines.engine.ranks import first_says
 from pipelines.engine.records import RunSpec, record_fetched, write_json
@@ -32,11 +31,6 @@ from pipelines.runner.launch import is_rank, launch
 from pipelines.runner.parent_death import die_with_dvc
 
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
-
-
-def downloads() -> Path:
-    """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
-    return Path(os.environ.get("KD_DOWNLOADS", layout.DOWNLOADS))
 
 
 def get(checkpoint: Checkpoint) -> Path:
@@ -119,7 +113,10 @@ def write_fetched(setting: Setting, source: Path, sha256: str, spec: RunSpec, da
     verified = verified_data(setting, data)
     weights, partial = out / layout.WEIGHTS, out / "unverified.pth"
     out.mkdir(parents=True, exist_ok=True)
-    torch.save(convert_checkpoint(source, sha256, build(setting, "teacher")), partial)
+    checkpoint = convert_checkpoint(source, sha256, build(setting, "teacher"))
+    torch.save(checkpoint.state, partial)
+    if checkpoint.told:
+        print(f"{spec.label} {source.name}: {checkpoint.told}", flush=True)
     print(f"{spec.label} evaluating {source.name} before it is used", flush=True)
     metrics = measure(setting, "teacher", partial, layout.work(spec.tier) / spec.name / "verify")
     stated = setting.pair.teacher.stated if setting.tier.data == "published" else None
