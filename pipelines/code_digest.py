@@ -40,6 +40,12 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.conversion",
     "pipelines.resolved",
     "pipelines.code_digest",
+    "pipelines.released.files",  # this and the next: which file; it is verified by digest, or by where it is
+    "pipelines.released.registry",
+    "pipelines.released.logs",  # of a record
+    "benchmarks.artefacts",
+    "benchmarks.reported",
+    "reports.schemas.evidence",
     "pipelines.tuning.best",  # reads the file that a tuned cell depends on
     "reports.schemas.run",  # schemas of records
     "reports.schemas.study",

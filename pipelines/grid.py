@@ -1,6 +1,6 @@
 """The schema of params.yaml."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
@@ -8,6 +8,7 @@ from benchmarks.dataset import CheckableName
 from benchmarks.published_data import OwnData
 from pipelines.tuning.params import Id, Rows, TuningParams
 
+ArtefactId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
@@ -50,6 +51,14 @@ class Grid(BaseModel):
     precision: Precision = Field(default="fp32", description="number format of training: losses are in float32 in all of them")
     speed: Speed = Field(default_factory=Speed)
     own: OwnData | None = Field(default=None, description="the data of a tier whose data is 'own'")
+    released: list[ArtefactId] = Field(
+        default_factory=list,
+        description="students that their authors released, by name in benchmarks/artefacts.yaml, to evaluate",
+    )
+    tokens: dict[Id, str] = Field(
+        default_factory=dict,
+        description="by pair, a file with what a method learns on the teacher, in place of learning it; 'released': its authors' file",
+    )
     tuning: TuningParams | None = None
 
     @field_validator("seeds", "baseline_seeds", mode="before")
@@ -64,6 +73,7 @@ class Grid(BaseModel):
     @model_validator(mode="after")
     def _each_once(self) -> "Grid":
         named: dict[str, list[Any]] = {"seeds": self.seeds, "baseline_seeds": self.baseline_seeds}
+        named["released"] = self.released
         named |= {f"grid.{pair}": methods for pair, methods in self.rows.items()}
         named |= {f"tuning.grid.{pair}": methods for pair, methods in (self.tuning.rows if self.tuning else {}).items()}
         twice = [

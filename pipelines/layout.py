@@ -10,11 +10,12 @@ RESOLVED = RUNS / "resolved"
 REPORTS = Path("reports")
 COMMITTED = REPORTS / "mini"  # results that are part of the project
 LAST_ERROR = WORK / "last_error.txt"  # traceback of what failed last
+FIRST_USES = Path("artefacts.lock")  # digests of released files at their first use
 DOWNLOADS = Path("data/weights")  # of published weights; KD_DOWNLOADS names another folder
 
 # Stages of dvc.yaml.
 CHECK, PREPARE, PRETRAIN, TEACHERS, MASKS = "check", "prepare", "pretrain", "teachers", "masks"
-TUNE, DISTILL, EVALUATE, REPORT = "tune", "distill", "evaluate", "report"
+TUNE, DISTILL, EVALUATE, RELEASED, REPORT = "tune", "distill", "evaluate", "released", "report"
 
 # Files in the folders below.
 MANIFEST = "manifest.json"
@@ -117,6 +118,11 @@ def study(tier: str, pair: str, method: str) -> Path:
 def cell(tier: str, one: Cell) -> Path:
     """Folder of a cell's student, record and metrics."""
     return runs(tier) / one.key
+
+
+def released(tier: str, student: str) -> Path:
+    """Record of a student that its authors released."""
+    return runs(tier) / RELEASED / f"{student}.json"
 
 
 def report(tier: str) -> Path:

@@ -77,13 +77,24 @@ def masks(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
     pair, part = load_pair(pair_name), auxiliary_of(method)
     if part is None or part.recipe.prior is None:
         raise ValueError(f"{method} has no auxiliary module; params.yaml's grid and grid.yaml do not agree")
+    unused = [*_unused(pair), *([] if pair_name in grid.tokens else ["pipelines.released.tokens"])]
     return {
         **_setting(grid, pair),
+        **_tokens(grid, pair_name, part.name),
         "name": part.name,
         "hparams": part.recipe.prior.hparams,
         "training": part.auxiliary_training(pair_name, pair.head, grid.tier).model_dump(mode="json"),
-        "code": code_of([*_TRAINING, "pipelines.stages.masks", f"methods.{part.code}"], without=_unused(pair)),
+        "code": code_of([*_TRAINING, "pipelines.stages.masks", f"methods.{part.code}"], without=unused),
     }
+
+
+def _tokens(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
+    """Return the file that is taken over in place of learning, by its digest where that is known; nothing where there is none."""
+    if (given := grid.tokens.get(pair_name)) is None:
+        return {}
+    from pipelines.released.tokens import named  # noqa: PLC0415 (torch: seconds, for those who ask for it)
+
+    return {"tokens": named(given, pair_name, method)}
 
 
 def distill(grid: Grid, pair_name: str, method: str) -> dict[str, Any]:
@@ -125,6 +136,27 @@ def evaluate(grid: Grid, pair_name: str) -> dict[str, Any]:
         **setting,
         "tier": kept,
         "code": code_of(["pipelines.stages.evaluate"], without=_unused(pair)),
+    }
+
+
+def released(grid: Grid, student: str) -> dict[str, Any]:
+    """Return the settings and code of the evaluation of a released student."""
+    from pipelines.released.registry import student_named  # noqa: PLC0415 (half a second, for those who ask for it)
+
+    one, entry = student_named(student)
+    pair_name, method = entry.place
+    if (tier := load_tier(grid.tier)).data != "published" or tier.model is not None:
+        raise ValueError(
+            f"params.yaml: released: {student} is of published size and data, and tier {grid.tier} has others; use tier paper"
+        )
+    if pair_name is None or method is None:
+        raise ValueError(f"params.yaml: released: {student} is the student of no row of this suite; remove it")
+    pair = load_pair(pair_name)
+    return {
+        **evaluate(grid, pair_name),
+        "config": cell_config(method, pair_name, pair, grid.tier),
+        "student": one.model_dump(mode="json", include={"reported", "weights", "log"}),
+        "code": code_of(["pipelines.stages.released"], without=_unused(pair)),
     }
 
 
@@ -182,6 +214,7 @@ _OF: dict[str, Callable[..., dict[str, Any]]] = {
     layout.TUNE: tune,
     layout.DISTILL: distill,
     layout.EVALUATE: evaluate,
+    layout.RELEASED: released,
 }
 
 
@@ -189,7 +222,7 @@ def contents(grid: Grid) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield every file that the grid's stages depend on, and its content."""
     wanted = stages(grid)
     yield layout.RESOLVED / f"{layout.PREPARE}.json", prepare(grid)
-    for stage in (layout.PRETRAIN, layout.TEACHERS):
+    for stage in (layout.PRETRAIN, layout.TEACHERS, layout.RELEASED):
         for key in wanted[stage]:
             yield layout.resolved(stage, key), _OF[stage](grid, key)
     for pair in wanted[layout.TEACHERS]:

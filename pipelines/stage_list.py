@@ -110,6 +110,7 @@ def stages(grid: Grid) -> dict[str, Any]:
             **{f"{pair}/{layout.TEACHER}": {"pair": pair} for pair in pairs},
             **{c.key: {"pair": c.pair} for c in wanted},
         },
+        layout.RELEASED: list(grid.released),
     }  # fmt: skip
 
 

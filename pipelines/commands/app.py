@@ -30,6 +30,8 @@ VERBS = {
         "check": "Check everything that the grid names, without running it.",
         "estimate": "Estimate the cost of a grid before it runs: runs, files, GPU-hours, money.",
         "results": "Print the results reported for a pair, or how many there are per pair.",
+        "evidence": "Print what is known of reported results beyond their quotation, and the next step for each.",
+        "released": "Evaluate the students that the authors of a reported result released, and read their logs.",
     },
     "Running": {
         "run": "Run everything that is out of date, several units at a time.",
@@ -41,6 +43,7 @@ VERBS = {
         "report": "Write the leaderboard in all its forms, from the records of what has finished.",
         "verify": "Compare leaderboard, records, weights, dvc.lock and MLflow with each other.",
         "compare": "Compare two leaderboards row by row.",
+        "export": "Write a student alone, as a checkpoint and config of plain MMDetection or MMSegmentation, and as ONNX.",
     },
     "Development": {
         "matrix": "Run every pair with every method, two iterations each, and print one table.",

@@ -12,26 +12,17 @@ from pipelines.grid import Grid
 from pipelines.params import load_pair, load_tier, load_yaml
 from pipelines.recipes import method_title
 from pipelines.reporting.comparability import contradictions, settings_here, split_differs
+from pipelines.reporting.ledger import ledger
+from pipelines.reporting.margins import margins
+from pipelines.reporting.records import released_records
 from pipelines.reporting.registry import pair_notes, recipe_of, reported_results, stated_differences
 from pipelines.reporting.runs import Collected
 from pipelines.stage_list import backbones_needed, seeds_of
+from reports.schemas.evidence import ReleasedStudent
 from reports.schemas.leaderboard import Leaderboard, Table
 from reports.schemas.reported import Margin
 from reports.stats.assembly import leaderboard
 from reports.stats.rows import PairInfo, table
-
-
-def margins() -> dict[tuple[str, str], Margin]:
-    """Return declared margins by the data set's title and the metric; ValueError where one is declared twice."""
-    found = [
-        Margin(dataset=record.title, metric=one.metric, margin=one.margin, planning_sd=one.planning_sd, why=one.why)
-        for record in datasets().values()
-        for one in record.margins
-    ]
-    by_key = {(margin.dataset, margin.metric): margin for margin in found}
-    if len(by_key) < len(found):
-        raise ValueError("benchmarks/datasets: a data set and metric have two margins; one margin each")
-    return by_key
 
 
 def methods_of(grid: Grid, pair: str) -> list[str]:
@@ -52,6 +43,7 @@ def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
     registry, declared = load_yaml(Path("benchmarks/reported.yaml"), Registry).root, margins()
     found, tables, used = Collected(runs, work, grid.tier), [], {}
     names: list[str] = []
+    released = released_records(grid.tier) if paper_scale else []
     backbones = found.backbones(list(backbones_needed(grid, grid.pairs)))
     for pair_name in grid.pairs:
         pair = load_pair(pair_name)
@@ -62,7 +54,7 @@ def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         if margin is not None:
             used[dataset, pair.metric] = margin
         of_pair = [figure for figure in registry if pair_name in (figure.pair, figure.place[0])]
-        tables.append(_table(found, pair_name, pair, methods, grid, of_pair, margin))
+        tables.append(_with_logs(_table(found, pair_name, pair, methods, grid, of_pair, margin), released))
     return leaderboard(
         grid.tier,
         tier.title,
@@ -74,7 +66,20 @@ def collect_leaderboard(grid: Grid, runs: Path, work: Path) -> Leaderboard:
         studies=found.studies,
         problems=found.problems,
         backbones=backbones,
+        evidence=ledger([grid.tier]),
+        released=released,
     )
+
+
+def _with_logs(table: Table, released: Sequence[ReleasedStudent]) -> Table:
+    """Return the table with the validations of its authors' logs beside the rows that they are of."""
+    logs: dict[str, list[list[tuple[float, float]]]] = {}
+    for one in released:
+        if one.log and one.pair == table.pair and one.method:
+            end = one.log.scores[-1][0]
+            logs.setdefault(one.method, []).append([(at / end, score) for at, score in one.log.scores])
+    rows = [row if row.tuned else row.model_copy(update={"reported_logs": logs.get(row.method, [])}) for row in table.rows]
+    return table.model_copy(update={"rows": rows})
 
 
 def _table(

@@ -6,16 +6,18 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from benchmarks.digest import file_digest
+from pipelines import layout
+from reports.schemas.evidence import ReleasedStudent
 from reports.schemas.leaderboard import Leaderboard
 from reports.schemas.run import Metrics, Run
 from reports.stats.rows import Result
 
 Schema = TypeVar("Schema", bound=BaseModel)
-_VERSIONS = {"Run": 3, "Metrics": 3, "Study": 1}
+_VERSIONS = {"Run": 3, "Metrics": 3, "Study": 1, "ReleasedStudent": 1}
 
 
 def read_record(path: Path, schema: type[Schema]) -> Schema:
-    """Read ``run.json``, ``metrics.json`` or ``study.json``; ValueError, one line, where it is not of the present schema."""
+    """Read ``run.json``, ``metrics.json``, ``study.json`` or a released student's record; ValueError, one line, where it is not of the present schema."""
     text = path.read_text()
     try:
         return schema.model_validate_json(text)
@@ -27,6 +29,11 @@ def read_record(path: Path, schema: type[Schema]) -> Schema:
             ) from error
         problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'the file'}: {p['msg']}" for p in error.errors())
         raise ValueError(f"{path}: {problems}; run its stage again") from error
+
+
+def released_records(tier: str) -> list[ReleasedStudent]:
+    """Read the records of released students that a tier has, by name."""
+    return [read_record(path, ReleasedStudent) for path in sorted((layout.runs(tier) / layout.RELEASED).glob("*.json"))]
 
 
 def read_board(path: Path) -> Leaderboard:

@@ -15,6 +15,7 @@ from pipelines.params import load_grid
 from pipelines.reporting.collect import collect_leaderboard
 from pipelines.reporting.records import read_board
 from reports.formats.csv_files import runs_csv, write_csv
+from reports.formats.evidence import ledger_markdown
 from reports.formats.html import page
 from reports.formats.markdown import MAIN_FIGURES, markdown
 from reports.formats.model_card import model_card
@@ -89,6 +90,7 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
         board = keep_figures(board, Path(scratch), out)
     (out / "leaderboard.json").write_text(board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
     (out / "leaderboard.md").write_text(markdown(board))
+    (out / "evidence.md").write_text(ledger_markdown(board.evidence))
     write_csv(board, out / "leaderboard.csv")
     runs_csv(board, out / "runs.csv")
     write_cards(board, runs)

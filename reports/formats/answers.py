@@ -1,5 +1,7 @@
 """Paragraphs on the whole leaderboard, the same in every form of the report."""
 
+from reports.formats.evidence import paragraphs as evidence_paragraphs
+from reports.formats.evidence import released_sentence
 from reports.formats.wording import estimate, p_value, short
 from reports.schemas.answers import RankCorrelation, TeacherEffect
 from reports.schemas.leaderboard import Leaderboard, Table
@@ -11,6 +13,8 @@ _GOOD_POWER = 0.9
 def sections(board: Leaderboard) -> list[tuple[str, list[str]]]:
     """Titles and paragraphs."""
     found = [
+        ("Evidence for the reported results", evidence_paragraphs(board)),
+        ("Released students", [released_sentence(one) for one in board.released if one.scores]),
         ("Initial weights", _backbones(board)),
         ("Power of the seeds", [_power(table) for table in board.tables if table.power]),
         ("Effect of the teacher's seed", [_teacher_effect(effect) for effect in board.teacher_effects]),

@@ -15,7 +15,8 @@ from reports.formats import answers, studies, wording
 from reports.formats.columns import TEACHER, Column, Line, columns_of, glossary, line_frame
 from reports.formats.html_curves import Panel, panels
 from reports.formats.html_images import data_uri
-from reports.schemas.leaderboard import Leaderboard, Row, Table
+from reports.plots.training import at_iterations
+from reports.schemas.leaderboard import Curve, Leaderboard, Row, Table
 from reports.schemas.reported import ReportedResult
 
 _TONES = {  # how a verdict begins -> its colour; the first that fits
@@ -138,9 +139,14 @@ def _lines(index: int, label: str, board: Leaderboard, columns: Sequence[Column]
             curves, slug, pills = [seed.curve for seed in row.seeds], row.slug, _pills(row, board)
         yield PageLine(
             f"{prefix}{table.pair}-{slug}", label, board, table, row, pills, _cells(cells, columns, label),
-            panels(curves, [] if row is None or row.is_baseline else baseline, table) if curves else [],
+            _panels(curves, baseline, table, row) if curves else [],
             found.get((table.pair, row.method)) if row and row.tuned else None,
         )  # fmt: skip
+
+
+def _panels(curves: list[Curve], baseline: list[Curve], table: Table, row: Row | None) -> list[Panel]:
+    logs = [at_iterations(log, row) for log in row.reported_logs] if row else []
+    return panels(curves, [] if row is None or row.is_baseline else baseline, table, [log for log in logs if log])
 
 
 def _teacher_state(table: Table) -> str:

@@ -1,6 +1,7 @@
 """Training curves as small diagrams of a page; positions in pixels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.formats import wording
@@ -22,23 +23,31 @@ class Panel:
     series: list[tuple[str, list[tuple[float, float]]]]
 
 
-def panels(curves: list[Curve], baseline: list[Curve], table: Table) -> list[Panel]:
+def panels(curves: list[Curve], baseline: list[Curve], table: Table, logs: Sequence[list[tuple[int, float]]] = ()) -> list[Panel]:
     """Diagrams of own loss and validation score over iterations; one without a point is excluded.
 
     Args:
         curves: the row's, one per seed.
         baseline: its pair's, drawn below them; empty for the baseline itself and for a teacher.
         table: names the metric of the validation score.
+        logs: validations in logs that the authors released.
     """
     own_loss = _panel("own loss", [c.own_loss for c in curves], [c.own_loss for c in baseline])
     unit = wording.short(table.metric)
-    val = _panel(f"{unit} on the validation split, points", [c.val_score for c in curves], [c.val_score for c in baseline])
+    val = _panel(f"{unit} on the validation split, points", [c.val_score for c in curves], [c.val_score for c in baseline], logs)
     return [panel for panel in (own_loss, val) if panel]
 
 
-def _panel(title: str, own: list[list[tuple[int, float]]], baseline: list[list[tuple[int, float]]]) -> Panel | None:
+def _panel(
+    title: str,
+    own: list[list[tuple[int, float]]],
+    baseline: list[list[tuple[int, float]]],
+    logs: Sequence[list[tuple[int, float]]] = (),
+) -> Panel | None:
     """Return a diagram scaled to its points, the baseline first so that it is drawn below; None without points of its own."""
-    whose = [("baseline", series) for series in baseline] + [("own", series) for series in own]
+    whose = (
+        [("log", series) for series in logs] + [("baseline", series) for series in baseline] + [("own", series) for series in own]
+    )
     thinned = [(who, _thinned(series)) for who, series in whose]
     points = [point for _, series in thinned for point in series]
     if not any(series for who, series in thinned if who == "own"):

@@ -25,6 +25,7 @@ def curves(board: Leaderboard) -> Iterator[Drawn]:
         caption=(
             "One line per run, the baseline's in black. Left: the student's own loss, without the method's, mean since the "
             "point before, logarithmic. Right: score on the validation split. "
+            "Dotted, where authors released a log: their own validations, over the same fraction of the training. "
             "Teachers train for another number of iterations and are excluded."
         ),
         panel=lambda axes, table: _curve_panel(axes, table, style),
@@ -70,11 +71,19 @@ def _curve_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) -> 
             how["linewidth"] = 1.6 if row.is_baseline else 1.0
             _plot(loss, result.curve.own_loss, **how, markevery=4)
             _plot(score, result.curve.val_score, **how)
+        for log in row.reported_logs:
+            _plot(score, at_iterations(log, row), color=look.colour, linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
     _logarithmic(loss, [value for row in table.rows for result in row.seeds for _, value in result.curve.own_loss])
     loss.set_ylabel("own loss, no unit")
     score.set_ylabel(f"validation split,\n{short(table.metric)} points")
     for axis in axes:
         axis.set_xlabel("iteration")
+
+
+def at_iterations(log: Sequence[tuple[float, float]], row: Row) -> list[tuple[int, float]]:
+    """Return an author's validations at the iterations of our own runs that are as far; nothing where none has run."""
+    end = max((point[0] for result in row.seeds for point in (*result.curve.own_loss, *result.curve.val_score)), default=0)
+    return [(round(fraction * end), score) for fraction, score in log] if end else []
 
 
 def _plot(axis: Axes, series: Sequence[tuple[int, float]], **how: object) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from reports.schemas.answers import RankCorrelation, SeedPower, TeacherEffect
+from reports.schemas.evidence import LedgerEntry, ReleasedStudent
 from reports.schemas.reported import Margin, ReportedResult
 from reports.schemas.run import Cost, Environment, Frozen, Git
 from reports.schemas.study import Study
@@ -127,6 +128,10 @@ class Row(Frozen):
     reported: list[ReportedResult] = Field(
         default_factory=list, description="none of a tuned row: they are its method's own row's"
     )
+    reported_logs: list[list[tuple[float, float]]] = Field(
+        default_factory=list,
+        description="validations in logs that the authors released: fraction of the training, 0-1, and points; at paper scale",
+    )
     tuning: TuningResult | None = Field(default=None, description="of a tuned row whose search has ended")
 
     @property
@@ -230,5 +235,7 @@ class Leaderboard(Frozen):
     last_finished: str | None
     train_s: float = Field(description="seconds in training iterations of all runs: teachers, auxiliary modules and trials, too")
     energy_kj: float | None = Field(description="None where it was not measured for every run")
+    released: list[ReleasedStudent] = Field(default_factory=list, description="evaluated here; no runs of ours")
+    evidence: list[LedgerEntry] = Field(default_factory=list, description="for every reported result of the registry")
     problems: list[str] = Field(description="files that could not be used, a line each")
     figures: list[FigureRecord] = Field(default_factory=list, description="with a file of their own; page and PDF have more")

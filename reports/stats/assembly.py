@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.schemas.evidence import LedgerEntry, ReleasedStudent
 from reports.schemas.leaderboard import Backbone, Leaderboard, RecipeSummary, Row, Table
 from reports.schemas.reported import Margin, ReportedResult
 from reports.schemas.run import Cost, Environment, Run
@@ -23,6 +24,8 @@ def leaderboard(
     studies: Sequence[Study] = (),
     problems: Sequence[str] = (),
     backbones: Sequence[Backbone] = (),
+    evidence: Sequence[LedgerEntry] = (),
+    released: Sequence[ReleasedStudent] = (),
 ) -> Leaderboard:
     """Put the tables together with the facts that the runs share.
 
@@ -37,6 +40,8 @@ def leaderboard(
         studies: whose trials cost time, too.
         problems: files that could not be used, a line each.
         backbones: trained before all else.
+        evidence: for all reported results.
+        released: students that their authors released, evaluated here.
     """
     done: list[Run | Study] = [run for run in runs if run.status == "done"]
     done += [study for study in studies if study.status == "done"]
@@ -60,6 +65,8 @@ def leaderboard(
         margins=list(margins),
         studies=list(studies),
         backbones=list(backbones),
+        evidence=list(evidence),
+        released=list(released),
         teacher_effects=answers.teacher_effects(tables),
         rank_correlations=[] if paper_scale else answers.rank_correlations(tables),
         num_tests=num_tests,
