@@ -30,7 +30,8 @@ SEEDS = {
     "mgd_seg": ["pspnet-deeplabv3-r18-mgd-readme"],
     "crosskd": ["gfl-crosskd", "retina-r101-crosskd-readme", "fcos-crosskd-readme", "atss-crosskd-readme", "retina-swint-crosskd-readme"],
     "crosskd+pkd": ["gfl-crosskd-pkd", "retina-r101-crosskd-pkd-readme", "fcos-crosskd-pkd-readme", "atss-crosskd-pkd-readme"],
-    "fgfi": ["frcnn-voc-fgfi-w1-readme", "frcnn-voc-fgfi-w2-readme"],
+    "fgfi": ["frcnn-voc-fgfi-w1-readme"],
+    "fgfi_weight2": ["frcnn-voc-fgfi-w2-readme"],
     "defeat": ["frcnn-unnamed-1x-defeat-abstract", "retina-unnamed-1x-defeat-abstract"],
 }  # fmt: skip
 

@@ -21,12 +21,19 @@ from pycocotools.cocoeval import COCOeval
 from benchmarks.artefacts import Artefacts, ReleasedStudent, Weights
 from benchmarks.dataset import datasets
 from benchmarks.reported import RegistryEntry
+from pipelines import resolved
 from pipelines.commands.released import released
 from pipelines.engine.mmlab import prepare_process, quiet
 from pipelines.engine.published import published_config
+from pipelines.params import load_grid
 from pipelines.released import registry
+from pipelines.stage_list import stages
+from reports.formats.html_curves import panels
+from reports.plots.training import at_iterations
 from reports.schemas.evidence import ReleasedStudent as Record
+from reports.schemas.leaderboard import Curve
 from reports.stats.released import reported_score
+from tests.boards import made_up
 from tests.conftest import ROOT
 from tests.containers import CONTAINERS
 from tests.server import Fault, serving
@@ -356,3 +363,37 @@ def test_rows_without_artefacts_are_one_line(monkeypatch, arguments, message):
         words, options = words[:2], {arguments[2].removeprefix("--"): arguments[3]}
 
     assert message in refused(lambda: released(*words, **options))
+
+
+def test_a_stage_depends_on_its_student_and_on_nothing_else(monkeypatch):
+    """Of the real registries: address, container of settings, code of the evaluation; at a reduced tier it is refused."""
+    monkeypatch.chdir(ROOT)
+    grid = load_grid().model_copy(update={"tier": "paper", "released": ["gfl-crosskd"], "rows": {"gfl_r101_r50": ["none"]}})
+    assert stages(grid)["released"] == ["gfl-crosskd"]
+    found = resolved.released(grid, "gfl-crosskd")
+    assert found["student"]["weights"]["address"] == "https://drive.google.com/file/d/1S7fyDkFSAauJry0ZGS-ZW-P3CJb7RlsO/view"
+    assert found["config"] == resolved.distill(grid, "gfl_r101_r50", "crosskd")["config"]
+    assert "pipelines.engine.containers" in found["code"]
+    assert not {"methods.crosskd", "pipelines.engine.training", "pipelines.released.logs"} & {*found["code"]}
+
+    with pytest.raises(ValueError, match="gfl-crosskd is of published size and data, and tier mini has others"):
+        resolved.released(grid.model_copy(update={"tier": "mini"}), "gfl-crosskd")
+    with pytest.raises(ValueError, match=r"released: no student 'gfl'; benchmarks/artefacts\.yaml has: "):
+        resolved.released(grid, "gfl")
+    with pytest.raises(ValueError, match="frcnn-1x-fbkd-mmrazor is the student of no row of this suite"):
+        resolved.released(grid, "frcnn-1x-fbkd-mmrazor")
+
+
+def test_an_authors_log_lies_under_our_curves():
+    """Over the same fraction of the training, on the page and in the figure; a row without runs shows none."""
+    made = made_up(scores={"none": [40.0, 40.2], "mgd": [41.0, 41.2]})
+    (row,) = [one for one in made.rows if one.method == "mgd"]
+    row = row.model_copy(update={"reported_logs": [[(0.5, 30.0), (1.0, 41.0)]]})
+    curve = Curve(own_loss=[(100, 2.0), (1000, 1.0)], val_score=[(500, 20.0), (1000, 40.0)])
+    row = row.model_copy(update={"seeds": [seed.model_copy(update={"curve": curve}) for seed in row.seeds]})
+
+    assert at_iterations(row.reported_logs[0], row) == [(500, 30.0), (1000, 41.0)]
+    assert at_iterations(row.reported_logs[0], row.model_copy(update={"seeds": []})) == []
+    shown = panels([seed.curve for seed in row.seeds], [], made, [at_iterations(row.reported_logs[0], row)])
+    assert [who for who, _ in shown[-1].series].count("log") == 1
+    assert "log" not in [who for who, _ in shown[0].series]

@@ -186,12 +186,11 @@ def _next_step(
     """Return the cheapest thing that adds evidence, as a command where there is one."""
     pair, method = entry.place
     if pair is None or method is None:
+        if entry.what == "teacher":
+            return "none: teachers are evaluated before they teach"
         lacking = "pair" if pair is None else "method"
-        return (
-            "none: teachers are evaluated before they teach"
-            if entry.what == "teacher"
-            else f"add the {lacking} (docs/adding-a-{lacking}.md)"
-        )
+        file = student and (student.weights or student.log)
+        return f"add the {lacking} (docs/adding-a-{lacking}.md)" + (f"; then {file.address} can be read" if file else "")
     if (reason := load_pair(pair).not_run) is not None:
         return f"none here: {reason}"
     opened = {"weights re-evaluated", "log read"} & {*verdicts}
