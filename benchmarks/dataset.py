@@ -155,7 +155,7 @@ class Dataset:
         if not self.archives:
             return self.account
         parts = [f"{archive.url} ({archive.size / 1e9:.2g} GB)" for archive in self.giving(missing)]
-        return f"unpack {', '.join(parts)} there, or let prepare do it: add --download"
+        return f"unpack {', '.join(parts)} there, or have it done: add --download"
 
     def giving(self, missing: Sequence[str]) -> list[Archive]:
         """Return the archives that contain the missing paths."""

@@ -32,12 +32,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
+def data_root(name: str, grid_data: Mapping[Any, str], *, test_only: bool = False) -> Path:
     """Root of a published data set: the environment's, else that of params.yaml.
 
     Args:
         name: of the record.
         grid_data: ``data:`` of params.yaml.
+        test_only: what the error asks for.
 
     Raises:
         ValueError: neither names it.
@@ -47,7 +48,8 @@ def data_root(name: str, grid_data: Mapping[Any, str]) -> Path:
     published = datasets()[name]
     folder = os.environ.get(published.variable) or grid_data.get(name)
     if not folder:
-        paths = [split.images for split in published.splits.values()] + [s.annotations for s in published.splits.values()]
+        splits = _splits(published, test_only=test_only).values()
+        paths = [split.images for split in splits] + [split.annotations for split in splits]
         raise ValueError(
             f"the folder of data set '{name}' is not given; name the one that contains {published.layout}: "
             f"export {published.variable}=/path/to/it, or data: {{{name}: /path/to/it}} in params.yaml; "

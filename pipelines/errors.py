@@ -1,4 +1,4 @@
-"""The end of every stage: with its work done, or with one clear line and exit code 2."""
+"""The end of every stage: with its work done, or with one clear line and exit code 2; and the errors of several checks as one."""
 
 import contextlib
 import os
@@ -6,11 +6,14 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from pipelines import layout
 from pipelines.runner import launch, lockfile
+
+Result = TypeVar("Result")
 
 _RANK_PATIENCE_S = 3.0
 FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
@@ -47,3 +50,16 @@ def run(main: Callable[[], None]) -> None:
             time.sleep(_RANK_PATIENCE_S * (os.environ.get("RANK", "0") != "0"))  # torchrun ends it, once another has said it
             print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def all_of(calls: Iterable[Callable[[], Result]]) -> list[Result]:
+    """Return the results of all calls; ValueError with the errors of all that fail."""
+    results, errors = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError("; also: ".join(errors))
+    return results

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich import box
-from rich.table import Table
+from rich.text import Text
 
 from pipelines.commands.names import known
 from pipelines.commands.terminal import Switch, console
@@ -40,24 +39,18 @@ def evidence(
         and (everything or (entry.what == "method" and entry.is_row) or (methods and entry.method in methods))
         and (not methods or entry.method in methods)
     ]
-    table = Table(
-        "result", "method", "pair", "reported", "evidence", "confounds", "next step", box=box.SIMPLE_HEAD, show_edge=False
-    )
+    screen = console()
     for entry in shown:
-        evidences = (
-            "; ".join(f"{rung}: {verdict}" for rung, verdict in entry.verdicts.items() if rung != "quoted") or "quoted only"
+        gain = "" if entry.gain is None else f", gain {entry.gain:+g}"
+        screen.print(
+            f"[bold]{entry.id}[/]: {entry.method} on {entry.pair or entry.setting}, {entry.value:g} {entry.metric}{gain}",
+            soft_wrap=True,
         )
-        table.add_row(
-            entry.id,
-            entry.method,
-            entry.pair or "none here",
-            f"{entry.value:g}",
-            evidences,
-            "; ".join(entry.confounds),
-            entry.next_step,
-        )
-    console().print(table)
-    console().print(", ".join(f"{num} {rung}" for rung, num in counts(shown).items() if num) or "no such result")
+        known_here = [f"{rung}: {verdict}" for rung, verdict in entry.verdicts.items() if rung != "quoted"] or ["quoted only"]
+        for title, texts in (("evidence", known_here), ("confounds", entry.confounds), ("next step", [entry.next_step])):
+            for text in texts:
+                screen.print(Text(f"  {title:<10} {text}"), soft_wrap=True)
+    screen.print(", ".join(f"{num} {rung}" for rung, num in counts(shown).items() if num) or "no such result")
     if out is not None:
         out.write_text(ledger_markdown(entries))
         print(f"{out}: {len(entries)} results")

@@ -24,7 +24,8 @@ from pipelines.engine.records import write_json
 from pipelines.engine.setting import open_setting
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import convert_checkpoint, save_state
-from pipelines.params import load_grid, load_tier
+from pipelines.errors import all_of
+from pipelines.params import load_grid, load_pair, load_tier
 from pipelines.recipes import cell_config
 from pipelines.released import files
 from pipelines.released.logs import TrainingLog, read_log, summarise
@@ -70,10 +71,15 @@ def _evaluate(tier_name: str, name: str, student: ReleasedStudent, weights: Weig
             f"{name}: {entry.setting or entry.printed_method} is no row of this suite, so its student cannot be built here"
         )
     grid, label = load_grid(), f"[released {name}]"
+    dataset = load_pair(pair_name).dataset
+    # What is missing of data and weights is told at once.
+    found: list[Any] = all_of([
+        lambda: check_published(dataset, data_root(dataset, grid.data, test_only=True), test_only=True),
+        lambda: files.get(weights),
+    ])  # fmt: skip
+    data, (path, sha256) = found
     setting = open_setting(tier_name, pair_name, layout.data(tier_name))
     changes = cell_config(method, pair_name, setting.pair, tier_name)
-    path, sha256 = files.get(weights)
-    data = check_published(setting.pair.dataset, data_root(setting.pair.dataset, grid.data), test_only=True)
     prepare_process()
     extracted = convert_checkpoint(path, sha256, build_model(base_config(setting, "student", changes)))
     work = layout.work(tier_name) / layout.RELEASED / name

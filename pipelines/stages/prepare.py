@@ -3,20 +3,17 @@
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from benchmarks.published_data import Checked, check_own, check_published, compare_with_earlier, data_root, write_manifest
 from benchmarks.synthetic import SceneSpec, write_scenes
 from pipelines import errors, layout
 from pipelines.engine.workdir import check_writable
+from pipelines.errors import all_of
 from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier
 from pipelines.stage_list import data_sets
-
-Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -70,30 +67,17 @@ def _own(grid: Grid) -> list[Checked]:
 def _published(grid: Grid, out: Path, *, download: bool) -> list[Checked]:
     """Return the published data sets that the grid's pairs need; one error names all that is missing."""
     names = data_sets(grid)
-    roots = dict(zip(names, _all(partial(data_root, name, grid.data) for name in names), strict=True))
+    roots = dict(zip(names, all_of(partial(data_root, name, grid.data) for name in names), strict=True))
     if download:
         from pipelines.engine.archives import complete  # noqa: PLC0415 (only those who download need it)
 
         for name, root in roots.items():
             complete(name, root)
     print(f"[prepare] checking {', '.join(f'{name} in {root}' for name, root in roots.items())}: about a minute", flush=True)
-    sets = _all(partial(check_published, name, root) for name, root in roots.items())
+    sets = all_of(partial(check_published, name, root) for name, root in roots.items())
     for one in sets:
         compare_with_earlier(out, one)
     return sets
-
-
-def _all(calls: Iterable[Callable[[], Result]]) -> list[Result]:
-    """Return the results of all calls; ValueError with the errors of all that fail."""
-    results, errors = [], []
-    for call in calls:
-        try:
-            results.append(call())
-        except ValueError as error:
-            errors.append(str(error))
-    if errors:
-        raise ValueError("; also: ".join(errors))
-    return results
 
 
 if __name__ == "__main__":
