@@ -217,7 +217,6 @@ def test_the_first_page_counts_the_rungs(project):
     entries = ledger()
     (text,) = paragraphs(board().model_copy(update={"evidence": entries}))
 
-    assert f"Of {len(entries)} reported results" in text
-    assert f"{counts(entries)['quoted']} have only a quotation" in text
+    assert f"Highest rung of evidence of the {len(entries)} reported results: quoted {counts(entries)['quoted']}, " in text
     assert "evidence.md" in text
     assert paragraphs(board()) == []

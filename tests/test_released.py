@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -18,7 +19,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from benchmarks.artefacts import Artefacts, ReleasedStudent, Weights
+from benchmarks.artefacts import Artefacts, Log, ReleasedStudent, Weights
 from benchmarks.dataset import datasets
 from benchmarks.reported import RegistryEntry
 from pipelines import resolved
@@ -28,12 +29,14 @@ from pipelines.engine.published import published_config
 from pipelines.params import load_grid
 from pipelines.released import registry
 from pipelines.stage_list import stages
+from reports.formats.html import page
 from reports.formats.html_curves import panels
+from reports.formats.markdown import markdown
 from reports.plots.training import at_iterations
 from reports.schemas.evidence import ReleasedStudent as Record
 from reports.schemas.leaderboard import Curve
 from reports.stats.released import reported_score
-from tests.boards import made_up
+from tests.boards import board, made_up
 from tests.conftest import ROOT
 from tests.containers import CONTAINERS
 from tests.server import Fault, serving
@@ -163,7 +166,7 @@ def project(world, tmp_path, monkeypatch):
     return tmp_path
 
 
-def publish(monkeypatch, server, content, ap, *, name="student.pth", sha256=None, address=None, body=None):
+def publish(monkeypatch, server, content, ap, *, name="student.pth", sha256=None, address=None, body=None, log=None):
     """Put a file onto the server, and into the registries a result that it is said to have."""
     file = io.BytesIO()
     torch.save(content, file)
@@ -173,7 +176,7 @@ def publish(monkeypatch, server, content, ap, *, name="student.pth", sha256=None
         address = f"{server.url}/{name}"
     weights = Weights.model_construct(address=address, file=name, sha256=sha256, code=None, container="unknown")
     student = ReleasedStudent.model_construct(
-        reported=["small-gfl-control"], weights=weights, log=None, config=None, licence=None, nothing=None, note=None
+        reported=["small-gfl-control"], weights=weights, log=log, config=None, licence=None, nothing=None, note=None
     )
     entry = RegistryEntry(
         id="small-gfl-control", pair="small_gfl", what="control", method="none", metric="box AP", value=round(ap, 1), source="a table",
@@ -397,3 +400,65 @@ def test_an_authors_log_lies_under_our_curves():
     shown = panels([seed.curve for seed in row.seeds], [], made, [at_iterations(row.reported_logs[0], row)])
     assert [who for who, _ in shown[-1].series].count("log") == 1
     assert "log" not in [who for who, _ in shown[0].series]
+
+
+def test_a_log_is_read_beside_the_student(project, world, monkeypatch, capsys):
+    """Into the record and into MLflow, tagged as reported; one that cannot be read is a reason, and the student counts all the same."""
+    lines = [json.dumps({"env_info": "GPU 0,1: V100", "config": "samples_per_gpu=2", "seed": 0})]
+    for epoch, score in ((1, 0.25), (2, 0.5)):
+        lines.append(
+            json.dumps({"mode": "train", "epoch": epoch, "iter": 50, "lr": 0.01, "loss_cls": 1.5 / epoch, "loss": 2.0 / epoch})
+        )
+        lines.append(json.dumps({"mode": "val", "epoch": epoch, "iter": 4, "lr": 0.01, "bbox_mAP": score}))
+    with serving() as server:
+        log = Log.model_construct(address=f"{server.url}/log.json", file="log.json", sha256=None, code=None, format="mmcv json")
+        server.files["/log.json"] = "\n".join(lines).encode()
+        publish(monkeypatch, server, world[1], world[3], log=log)
+        released("small_gfl", "none")
+        read = record(project).log
+        server.files["/log.json"] = b"PK no log at all"
+        for path in (project / "data/weights").glob("*log.json*"):
+            path.unlink()
+        (project / "artefacts.lock").unlink()
+        released("small_gfl", "none")
+
+    assert read.scores == [(1, 25.0), (2, 50.0)]
+    assert (read.last, read.batch_size) == (50.0, 4)
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("kd-paper").experiment_id])
+    by_origin = {run.data.tags["origin"]: run for run in reversed(runs)}
+    assert by_origin.keys() == {"released", "reported"}
+    history = client.get_metric_history(by_origin["reported"].info.run_id, "val/bbox_mAP")
+    assert [(point.step, point.value) for point in history] == [(50, 0.25), (100, 0.5)]
+    assert record(project).log is None
+    assert record(project).without_log
+    assert record(project).scores[0].agrees
+    assert "warning: [released small-gfl-control] log: " in capsys.readouterr().out
+
+
+def test_a_released_student_has_a_row_of_its_own(project, world, monkeypatch):
+    """In every form of the report, beside no run of ours."""
+    with serving() as server:
+        publish(monkeypatch, server, world[1], world[3])
+        released("small_gfl", "none")
+    made = board(made_up()).model_copy(update={"released": [record(project)]})
+
+    (score,) = record(project).scores
+    said = f"{score.measured:.2f} box AP here, reported {score.value}: agrees. It verifies the weights, not the method."
+    assert said in markdown(made)
+    assert said in page([made], project)
+
+
+@pytest.mark.parametrize(
+    ("student", "key"),
+    [
+        ("cmr-frcnn-maskd-2023", "model.roi_head.bbox_head.reg_class_agnostic"),
+        ("retina-r101-crosskd-readme", "model.neck.add_extra_convs"),
+    ],
+)
+def test_the_student_is_built_as_its_authors_changed_it(monkeypatch, student, key):
+    """By the recipe's changes, which the released weights need to fit."""
+    monkeypatch.chdir(ROOT)
+    grid = load_grid().model_copy(update={"tier": "paper"})
+
+    assert resolved.released(grid, student)["config"][key] in (True, "on_output")

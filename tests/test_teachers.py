@@ -24,6 +24,7 @@ from pipelines.engine.weights import NO_WEIGHTS, save_weights
 from pipelines.stages import teachers
 from reports.schemas.run import Run
 from tests.conftest import PAIR, build, read, setting
+from tests.containers import mmrazor_1
 from tests.server import Fault, serving
 from tests.trees import refused
 
@@ -99,9 +100,9 @@ def scenes():
     return SimpleNamespace(model=model, found=measure(at, "teacher", Path("plain.pth"), Path("work/plain")).score)
 
 
-def fetched(server, scenes, stated):
+def fetched(server, scenes, stated, content=None):
     """Fetch and write the random teacher, of which its publisher states something."""
-    checkpoint = publish(server, in_an_old_layout(scenes.model))
+    checkpoint = publish(server, content or in_an_old_layout(scenes.model))
     at = published(checkpoint=checkpoint, stated=stated)
     teachers.write_fetched(at, teachers.get(checkpoint), checkpoint.sha256, JOB, DATA, Path("out"))
     return checkpoint
@@ -151,6 +152,17 @@ def test_a_fetched_teacher_is_the_published_one(server, scenes):
     assert run.weights_sha256 == file_sha256(Path("out/weights.pth"))
     assert run.data.digest == read(DATA / "manifest.json")["digest"]
     assert len(server.asked) == 1
+
+
+@pytest.mark.slow
+def test_a_teacher_out_of_a_distillers_checkpoint(server, scenes, capsys):
+    """The student of somebody's mmrazor run, taken as teacher: found by its keys, and that is said."""
+    other = {key: value + 1 for key, value in scenes.model.state_dict().items()}
+    fetched(server, scenes, stated=scenes.found, content=mmrazor_1(scenes.model.state_dict(), other))
+    weights = torch.load("out/weights.pth", weights_only=True)
+
+    assert all(torch.equal(weights[key], value) for key, value in scenes.model.state_dict().items())
+    assert "its model is under 'architecture.'; left out: " in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -10,11 +10,15 @@ from reports.stats.inference import LEVEL
 _GOOD_POWER = 0.9
 
 
-def sections(board: Leaderboard) -> list[tuple[str, list[str]]]:
-    """Titles and paragraphs."""
+def on_evidence(board: Leaderboard) -> list[str]:
+    """Paragraphs on what supports the reported results: the ledger's counts, and released students evaluated here."""
+    return [*evidence_paragraphs(board), *(released_sentence(one) for one in board.released if one.scores)]
+
+
+def sections(board: Leaderboard, *, with_evidence: bool = True) -> list[tuple[str, list[str]]]:
+    """Titles and paragraphs; those on evidence may stand elsewhere."""
     found = [
-        ("Evidence for the reported results", evidence_paragraphs(board)),
-        ("Released students", [released_sentence(one) for one in board.released if one.scores]),
+        ("Evidence for the reported results", on_evidence(board) if with_evidence else []),
         ("Initial weights", _backbones(board)),
         ("Power of the seeds", [_power(table) for table in board.tables if table.power]),
         ("Effect of the teacher's seed", [_teacher_effect(effect) for effect in board.teacher_effects]),

@@ -36,13 +36,12 @@ def paragraphs(board: Leaderboard) -> list[str]:
         return []
     shown = {result.id for table in board.tables for row in table.rows for result in row.reported}
     beside = [entry for entry in board.evidence if entry.id in shown]
-    sentences = [f"Of {len(board.evidence)} reported results {_listed(board.evidence)} as their highest rung of evidence."]
+    sentences = [f"Highest rung of evidence of the {len(board.evidence)} reported results: {_listed(board.evidence)}."]
     if beside:
-        sentences.append(f"Of the {len(beside)} beside rows of this grid: {_listed(beside)}.")
-    confounded = sum(bool(entry.confounds) for entry in beside)
-    if confounded:
-        sentences.append(f"{confounded} of these have a gain that something besides the method may explain.")
-    return [" ".join([*sentences, "Each with its next step is in evidence.md."])]
+        confounded = sum(bool(entry.confounds) for entry in beside)
+        also = f"; of {confounded} of them something besides the method may explain the gain" if confounded else ""
+        sentences.append(f"Of the {len(beside)} beside rows of this grid: {_listed(beside)}{also}.")
+    return [" ".join([*sentences, "Each result with its next step: evidence.md."])]
 
 
 def released_sentence(one: ReleasedStudent) -> str:
@@ -56,9 +55,7 @@ def released_sentence(one: ReleasedStudent) -> str:
 
 
 def _listed(entries: Sequence[LedgerEntry]) -> str:
-    words = {"quoted": "only a quotation", "artefact known": "a known artefact"}
-    parts = [f"{num} have {words.get(rung, rung)}" for rung, num in counts(entries).items() if num]
-    return ", ".join(parts)
+    return ", ".join(f"{rung} {num}" for rung, num in counts(entries).items() if num)
 
 
 def ledger_markdown(entries: Sequence[LedgerEntry]) -> str:
