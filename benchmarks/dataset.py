@@ -150,12 +150,13 @@ class Dataset:
         names = ("format", "label_suffix", "config_root", "truth", "keeps_evaluator", "held_out", "held_out_folders")
         return {name: getattr(self, name) for name in names}
 
-    def where(self, missing: Sequence[str]) -> str:
-        """Directions for getting the missing paths."""
+    def where(self, missing: Sequence[str], *, test_only: bool = False) -> str:
+        """Directions for getting the missing paths, of the test split alone for released students."""
         if not self.archives:
             return self.account
         parts = [f"{archive.url} ({archive.size / 1e9:.2g} GB)" for archive in self.giving(missing)]
-        return f"unpack {', '.join(parts)} there, or have it done: add --download"
+        command = "./kd released PAIR METHOD" if test_only else "python -m pipelines.stages.prepare --tier paper"
+        return f"unpack {', '.join(parts)} there, or add --download to {command}"
 
     def giving(self, missing: Sequence[str]) -> list[Archive]:
         """Return the archives that contain the missing paths."""

@@ -53,7 +53,7 @@ def data_root(name: str, grid_data: Mapping[Any, str], *, test_only: bool = Fals
         raise ValueError(
             f"the folder of data set '{name}' is not given; name the one that contains {published.layout}: "
             f"export {published.variable}=/path/to/it, or data: {{{name}: /path/to/it}} in params.yaml; "
-            f"if you do not have it, name an empty folder and {published.where(paths)}"
+            f"if you do not have it, name an empty folder and {published.where(paths, test_only=test_only)}"
         )
     return Path(folder).expanduser()
 
@@ -122,7 +122,9 @@ def check_published(name: str, root: Path, *, test_only: bool = False) -> Checke
     published = datasets()[name]
     if gaps := missing(name, root, test_only=test_only):
         place = f"{root}, which must contain {published.layout}" if root.is_dir() else f"{root}, which is no folder"
-        raise ValueError(f"data set '{name}' in {place}: {'; '.join(gaps.values())}; {published.where(list(gaps))}")
+        raise ValueError(
+            f"data set '{name}' in {place}: {'; '.join(gaps.values())}; {published.where(list(gaps), test_only=test_only)}"
+        )
     splits = _splits(published, test_only=test_only)
     faults = [text for split in splits.values() for text in _FAULTS[published.format](root, split, published)]
     if faults:
