@@ -4,9 +4,10 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 
 from benchmarks.digest import file_sha256
@@ -71,6 +72,9 @@ def step(
     pair: str, method: str, folder: Path, *, images: int, parts: int, precision: Precision = "fp32", speed: Speed | None = None
 ) -> Step:
     """Return losses, means over all ranks, and gradients of one step on ``images`` images, each rank's in ``parts`` groups."""
+    MessageHub.get_instance(
+        f"first iteration {uuid4()}"
+    )  # draws follow the iteration, and another test's runner may have left one
     config, inner = model_of(pair, method, folder)
     prepare_model(inner, precision, speed or Speed())
     data = dummy_batch(config, (SIDE_PX, SIDE_PX), images)

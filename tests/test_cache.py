@@ -220,7 +220,7 @@ def test_what_is_left_out_of_the_code_is_known_by_name(project):
     # Reached by modules that are named there alone, or by no stage.
     assert unused == {
         "pipelines.engine.archives", "pipelines.engine.dummy_batches", "pipelines.engine.measured_steps", "pipelines.engine.onnx_check",
-            "pipelines.engine.onnx_graphs", "pipelines.engine.plain",
+            "pipelines.engine.onnx_graphs", "pipelines.engine.onnx_run", "pipelines.engine.plain",
         "pipelines.engine.preload", "pipelines.engine.published_schedule", "pipelines.engine.smoke_cells",
         "pipelines.engine.tracking_records", "pipelines.engine.tracking_store", "pipelines.engine.transfer",
     }  # fmt: skip

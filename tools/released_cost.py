@@ -134,8 +134,8 @@ def main() -> None:
         each = found["seconds"] / args.images
         lines.append(f"| {pair} | {method} | {each:.2f} | {each * found['whole'] / 60:.0f} | {found['mib']:.0f} |")
         print(lines[-1], flush=True)
-    if args.out:
-        args.out.write_text("\n".join(lines) + "\n")
+        if args.out:
+            args.out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
