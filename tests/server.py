@@ -95,12 +95,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_body(self, body: bytes, fault: Fault) -> None:
         if fault.cut_after is not None:
             body = body[: fault.cut_after]
-        sent = 0
-        try:
-            while sent < len(body):
-                sent += self.wfile.write(body[sent : sent + _BLOCK])
-        finally:
-            self.ours.sent.append(sent)
+        with self.ours.lock:
+            number = len(self.ours.sent)
+            self.ours.sent.append(0)
+        for start in range(0, len(body), _BLOCK):
+            block = body[start : start + _BLOCK]
+            self.ours.sent[number] += len(block)  # before it is sent: whoever has the last byte may look here at once
+            try:
+                self.wfile.write(block)
+            except ConnectionError:
+                self.ours.sent[number] -= len(block)
+                raise
         self.wfile.flush()
         self.ours.over.wait(fault.silent_s)
 
