@@ -58,8 +58,7 @@ def generate(name: str, root: Path, num: int) -> None:
     images = []
     for number in range(num):
         city = "" if name == "coco" else "frankfurt/"
-        stem = f"{city}{number:012d}" + ("" if name == "coco" else "_leftImg8bit")
-        path = root / split.images / f"{stem}{record.image_suffix}"
+        path = root / split.images / f"{city}{number:012d}{record.image_suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
         images.append({"id": number + 1, "file_name": path.name, "width": width, "height": height})
