@@ -80,7 +80,7 @@ class ReleasedStudent(_Frozen):
 
 
 class ReleasedTokens(Artefact):
-    """What a method's auxiliary module learned on a pair's teacher."""
+    """Weights of a method's auxiliary module that was trained on a pair's teacher."""
 
     method: str
     pairs: list[str] = Field(min_length=1, description="whose teacher they were learned on")

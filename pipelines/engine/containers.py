@@ -40,7 +40,7 @@ class Extracted:
 
     @property
     def told(self) -> str:
-        """What was done to the file, in words; empty where nothing was."""
+        """Changes that were made to the file, in words; empty where there are none."""
         under = f"its model is under '{self.prefix}'" if self.prefix else ""
         dropped = ", ".join(f"{num} tensors of {name}" for name, num in self.beside.items())
         return "; ".join(part for part in (under, f"left out: {dropped}" if dropped else "") if part)

@@ -1,1 +1,1 @@
-"""What authors released: files found and verified, logs read, and the evidence that follows for each reported result."""
+"""Files that authors released: found and verified, students evaluated, tokens taken over, logs read."""
