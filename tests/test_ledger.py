@@ -70,14 +70,14 @@ def read_log(last, best):
     )  # fmt: skip
 
 
-def trained(score, losses, seed=0):
+def trained(score, losses, seed=0, **changes):
     """Write the two records of a student that was trained here."""
     folder = Path(f"runs/paper/gfl_r101_r50/crosskd/seed{seed}")
     folder.mkdir(parents=True)
     curve = [{"iteration": 100 * (n + 1), "epoch": 1, "lr": 0.01, "loss": sum(losses.values()), **losses} for n in range(6)]
     run = {
         "stage": "distill", "status": "done", "tier": "paper", "pair": "gfl_r101_r50", "method": "crosskd", "seed": seed,
-        "weights_sha256": "1" * 64, "curve": curve,
+        "weights_sha256": "1" * 64, "curve": curve, **changes,
     }  # fmt: skip
     box = {"AP": score, "AP50": None, "AP75": None, "APs": None, "APm": None, "APl": None}
     metrics = {"num_images": 5000, "weights_sha256": "1" * 64, "metric": "box AP", "score": score, "box": box}
@@ -132,6 +132,17 @@ def test_the_rungs_are_climbed_one_by_one(project):
     assert entry.next_step.startswith("more seeds")
     # Records of a tier of reduced size are no evidence.
     assert of(ledger(["mini"]), "gfl-crosskd").rung == "artefact known"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"precision": "bf16"}, "number format bf16"), ({"batch_size": 32}, "batch_size 16, here 32")]
+)
+def test_runs_with_other_settings_are_not_judged(project, changes, reason):
+    """By the leaderboard's own rules."""
+    for seed in range(5):
+        trained(43.7, {"loss_cls": 1.0}, seed, **changes)
+
+    assert of(ledger(), "gfl-crosskd").verdicts["retrained"] == f"5 seeds, mean 43.70: not judged: {reason}"
 
 
 def test_scores_that_disagree_are_said(project):

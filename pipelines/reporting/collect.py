@@ -11,7 +11,7 @@ from pipelines import layout
 from pipelines.grid import Grid
 from pipelines.params import load_pair, load_tier, load_yaml
 from pipelines.recipes import method_title
-from pipelines.reporting.comparability import contradictions, settings_here, split_differs
+from pipelines.reporting.comparability import run_differences
 from pipelines.reporting.ledger import ledger
 from pipelines.reporting.margins import margins
 from pipelines.reporting.records import released_records
@@ -100,13 +100,7 @@ def _table(
         if stated or margin is None or method is None or method not in cells or cells[method].unsupported:
             return stated
         runs = [result.run for result in cells[method].results]
-        images_per_gpu = next((run.images_per_gpu for run in runs if run.images_per_gpu), None)
-        here = settings_here(name, pair, method, tier=grid.tier, batch_size=grid.batch_size, images_per_gpu=images_per_gpu)
-        split = split_differs(figure.settings, here, method)
-        halves = sorted({run.precision for run in runs} - {"fp32"})
-        return [
-            *contradictions(figure.settings, here), *([split] if split else []), *(f"number format {name}" for name in halves),
-        ]  # fmt: skip
+        return run_differences(figure.settings, name, pair, method, runs, tier=grid.tier, batch_size=grid.batch_size)
 
     info = PairInfo(
         name=name,

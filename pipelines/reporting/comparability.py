@@ -6,6 +6,7 @@ from benchmarks.pair import Pair
 from benchmarks.reported import RegistryEntry, Settings
 from pipelines.params import load_pair
 from pipelines.recipes import cell_config, cell_parts, flat_hparams, impossible_reason, load_parts
+from reports.schemas.run import Run
 
 PAPER_SCALE = "paper"  # the tier whose recipes and schedules are the published ones
 
@@ -91,3 +92,24 @@ def check_comparable(figures: Iterable[RegistryEntry], pairs: Sequence[str], met
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(names) or "nothing"
+
+
+def run_differences(
+    stated: Settings, pair_name: str, pair: Pair, method: str, runs: Sequence[Run], *, tier: str, batch_size: int | None
+) -> list[str]:
+    """Return the settings of a result that differ from those of our runs; of none yet, from those that they will have.
+
+    Args:
+        stated: of the result.
+        pair_name: of the pair's file.
+        pair: its content.
+        method: of the runs.
+        runs: of one row.
+        tier: that they are of.
+        batch_size: where it is not the pair's.
+    """
+    images_per_gpu = next((run.images_per_gpu for run in runs if run.images_per_gpu), None)
+    here = settings_here(pair_name, pair, method, tier=tier, batch_size=batch_size, images_per_gpu=images_per_gpu)
+    split = split_differs(stated, here, method)
+    formats = sorted({run.precision for run in runs} - {"fp32"})
+    return [*contradictions(stated, here), *([split] if split else []), *(f"number format {name}" for name in formats)]

@@ -18,7 +18,7 @@ from pipelines.params import load_pair, load_tier
 from pipelines.released.files import place_of
 from pipelines.released.logs import compare_levels
 from pipelines.released.registry import artefacts, reported
-from pipelines.reporting.comparability import PAPER_SCALE
+from pipelines.reporting.comparability import PAPER_SCALE, run_differences
 from pipelines.reporting.margins import margins
 from pipelines.reporting.records import read_record, released_records
 from reports.schemas import evidence
@@ -34,7 +34,7 @@ class Trained:
     """Our own students of a row at full size."""
 
     scores: list[float]
-    curves: list[list[dict[str, float]]]
+    runs: list[Run]
 
 
 def ledger(tiers: Sequence[str] | None = None, *, looks_for_files: bool = False) -> list[LedgerEntry]:
@@ -75,15 +75,15 @@ def _is_full_size(tier_name: str) -> bool:
 
 def _trained(tiers: Iterable[str], entry: RegistryEntry) -> Trained:
     pair, method = entry.place
-    scores, curves = [], []
+    scores, runs = [], []
     for tier in tiers if pair and method else []:
         for path in sorted((layout.runs(tier) / str(pair) / str(method)).glob(f"seed*/{layout.METRICS}")):
             run, metrics = read_record(path.with_name(layout.RUN), Run), read_record(path, Metrics)
             score = metrics.flat().get(METRICS[entry.metric].key)
             if run.status == "done" and score is not None:
                 scores.append(score)
-                curves.append(run.curve)
-    return Trained(scores, curves)
+                runs.append(run)
+    return Trained(scores, runs)
 
 
 def _verdicts(
@@ -110,26 +110,33 @@ def _verdicts(
             "ends at the reported score" if ends[0] else "has it in its best epoch, not the last" if ends[1] else "ends elsewhere"
         )
         found["log read"] = f"{how}: last {log.last:g}, best {log.best:g} at {log.best_at}"
-        levels = [compare_levels(log, curve) for curve in trained.curves]
+        levels = [compare_levels(log, run.curve) for run in trained.runs]
         if levels and levels[0]:
             off = sorted({one.name for of_run in levels for one in of_run if not one.agrees})
             found["losses at the log's level"] = f"{', '.join(off)} at another level" if off else f"all {len(levels[0])} agree"
     if trained.scores:
         num = len(trained.scores)
         mean = f"{num} {'seed' if num == 1 else 'seeds'}, mean {fmean(trained.scores):.2f}"
-        found["retrained"] = f"{mean}: {_judged(entry, trained.scores)}"
+        found["retrained"] = f"{mean}: {_judged(entry, trained)}"
     return found
 
 
-def _judged(entry: RegistryEntry, scores: list[float]) -> str:
-    """Return the leaderboard's verdict on the score; a run with other settings is not judged."""
-    if not entry.comparable or entry.place[0] is None:
+def _judged(entry: RegistryEntry, trained: Trained) -> str:
+    """Return the verdict on the score, by the leaderboard's rules; runs with other settings are not judged."""
+    pair_name, method = entry.place
+    if not entry.comparable or pair_name is None or method is None:
         return "with other settings, so not judged"
-    margin = margins().get((datasets()[load_pair(entry.place[0]).dataset].title, entry.metric))
+    pair, first = load_pair(pair_name), trained.runs[0]
+    differing = run_differences(
+        entry.settings, pair_name, pair, method, trained.runs, tier=first.tier, batch_size=first.batch_size
+    )
+    if differing:
+        return f"not judged: {', '.join(differing)}"
+    margin = margins().get((datasets()[pair.dataset].title, entry.metric))
     if margin is None:
         return "no margin is declared"
     found = inference.compare_mean(
-        scores, entry.value, half_digit=half_digit(entry.value), margin=margin.margin, planning_sd=margin.planning_sd
+        trained.scores, entry.value, half_digit=half_digit(entry.value), margin=margin.margin, planning_sd=margin.planning_sd
     )
     return found.verdict
 
