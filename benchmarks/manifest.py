@@ -4,14 +4,15 @@
 everywhere.  Beside it ``verified.json`` says where the data lay and how old the files were when they were hashed: files of
 the same size and age are not hashed again.
 
-Images are not hashed: reading COCO's 118,000 takes longer than training on them starts, and DVC would do so at every status.
+Images of published data sets are not hashed: reading COCO's 118,000 takes longer than training on them starts, and DVC would do so
+at every status.  Those of a user's own data are, once, when they are checked; later only files of another size or age are.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Checked:
         annotations: size in bytes and sha256, by path or pattern relative to the root.
         stamps: the files' sizes and ages when they were hashed, as a digest.
         files: sha256 of each file of a pattern that names many, by pattern and path.
+        images: sha256 of each image by split and path, where images are checked.
+        usable: how much of each split a training uses, where that is counted.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Checked:
     annotations: dict[str, tuple[int, str]]
     stamps: dict[str, str]
     files: dict[str, dict[str, str]]
+    images: dict[str, dict[str, str]] = field(default_factory=dict)
+    usable: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def listing(folder: Path) -> set[str]:
@@ -85,8 +90,23 @@ def _measure(root: Path, pattern: str) -> tuple[int, str]:
     return _sum(root, pattern, _hashes(root, pattern))
 
 
-def checked(name: str, root: Path, num_images: dict[str, int], patterns: Iterable[str], **also: Any) -> Checked:
-    """Hash the annotations of a data set; ``also`` is what else its digest depends on."""
+def checked(
+    name: str, root: Path, num_images: dict[str, int], patterns: Iterable[str], *, images: dict[str, dict[str, str]] | None = None,
+    usable: dict[str, dict[str, Any]] | None = None, **also: Any,
+) -> Checked:  # fmt: skip
+    """Hash the annotations of a data set.
+
+    Args:
+        name: of the data set.
+        root: its folder.
+        num_images: by split.
+        patterns: files of its annotations.
+        images: see :class:`Checked`; its digest depends on them.
+        usable: see :class:`Checked`.
+        also: what else its digest depends on.
+    """
+    if images is not None:
+        also["images"] = images
     patterns = sorted(set(patterns))
     stamps = {pattern: _stamp(root, pattern) for pattern in patterns}
     hashes = {pattern: _hashes(root, pattern) for pattern in patterns}
@@ -94,7 +114,7 @@ def checked(name: str, root: Path, num_images: dict[str, int], patterns: Iterabl
     content = json.dumps({"annotations": annotations, "num_images": num_images, **also}, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()
     num_bytes = sum(size for size, _ in annotations.values())
-    return Checked(name, digest, num_images, num_bytes, root, annotations, stamps, {p: hashes[p] for p in patterns if "*" in p})
+    return Checked(name, digest, num_images, num_bytes, root, annotations, stamps, {p: hashes[p] for p in patterns if "*" in p}, images or {}, usable or {})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -125,24 +145,58 @@ def compare_with_earlier(folder: Path, found: Checked) -> None:
             )
 
 
+def _age(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def changed_image(folder: Path, name: str, root: Path, without: Iterable[str] = ()) -> Path | None:
+    """Return an image that is missing or has other content since it was checked; None where there is none.
+
+    Args:
+        folder: of ``images.json``.
+        name: of the data set.
+        root: its folder.
+        without: splits whose images are not looked at.
+    """
+    path = folder / "images.json"
+    if not path.is_file():
+        return None
+    for split, files in _read(path).get(name, {}).items():
+        for image, (size, age, sha256) in files.items() if split not in without else ():
+            try:
+                same = _age(root / image) == (size, age) or file_sha256(root / image) == sha256
+            except OSError:
+                same = False
+            if not same:
+                return root / image
+    return None
+
+
 def write_manifest(folder: Path, sets: Iterable[Checked]) -> None:
-    """Write ``verified.json`` and then, last, ``manifest.json``."""
-    verified, manifest = _verified(folder), {}
+    """Write ``images.json``, ``verified.json`` and then, last, ``manifest.json``."""
+    verified, manifest, images = _verified(folder), {}, {}
     for one in sets:
         verified[one.name] = {
             "root": str(one.root.resolve()), "stamps": one.stamps, "annotations": one.annotations, "files": one.files,
         }  # fmt: skip
         manifest[one.name] = {"digest": one.digest, "num_images": one.num_images, "annotations": one.annotations}
+        if one.usable:
+            manifest[one.name]["usable"] = one.usable
+        images[one.name] = {
+            split: {path: [*_age(one.root / path), sha256] for path, sha256 in files.items()} for split, files in one.images.items()
+        }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("verified.json", verified), ("manifest.json", manifest)):
+    for name, content in (("images.json", images), ("verified.json", verified), ("manifest.json", manifest)):
         partial = folder / f"{name}.partial"
         partial.write_text(json.dumps({"sets": content}, indent=1, sort_keys=True) + "\n")
         partial.replace(folder / name)
 
 
 def identity(
-    manifest_dir: Path, name: str, root: Path | None = None, left_out: Callable[[str], bool] | None = None
-) -> tuple[str, str]:
+    manifest_dir: Path, name: str, root: Path | None = None, left_out: Callable[[str], bool] | None = None,
+    without: Iterable[str] = (),
+) -> tuple[str, str]:  # fmt: skip
     """Name and digest of a data set that ``prepare`` checked, after making sure that its annotations are the same still.
 
     Args:
@@ -150,6 +204,7 @@ def identity(
         name: of the data set: coco, voc, cityscapes, own.
         root: its folder now; None for that in which ``prepare`` found it.
         left_out: whether a file, named from the root, is neither opened nor missed.
+        without: splits whose images are neither opened nor missed.
 
     Raises:
         ValueError: the manifest lacks the data set, or a file of it is missing or altered.
@@ -168,6 +223,8 @@ def identity(
             raise ValueError(f"{place / pattern} cannot be read ({error.strerror}); put it back, or {_AGAIN}") from error
         if not same:
             raise ValueError(f"{place / pattern} has changed since prepare checked it; put it back, or {_AGAIN}")
+    if (image := changed_image(manifest_dir, name, place, without)) is not None:
+        raise ValueError(f"{image} is missing or has changed since prepare checked it; put it back, or {_AGAIN}")
     return name, str(sets[name]["digest"])
 
 

@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.content import coco_faults, fault, label_map_faults, read_coco
+from benchmarks.coco_file import coco_faults, read_coco
 from benchmarks.dataset import Dataset, Split, checkable, datasets
 from benchmarks.digest import file_sha256
+from benchmarks.faults import fault
+from benchmarks.label_maps import read_label_maps
 from benchmarks.manifest import Checked, checked, compare_with_earlier, identity, listing, write_manifest
-from benchmarks.own import OwnData, OwnSplit, check_own, image_suffix
+from benchmarks.own import Needs, OwnData, OwnSplit, check_own, image_suffix
 
 __all__ = [
     "Checked",
+    "Needs",
     "OwnData",
     "OwnSplit",
     "boxes_folder",
@@ -170,7 +173,7 @@ def _label_map_split_faults(root: Path, split: Split, published: Dataset) -> lis
     pairs = [(root / split.images / p, root / split.annotations / q) for p, q in zip(images, labels, strict=True)]
     bare = [image for image, label_map in pairs if not label_map.is_file()]
     faults = fault(bare, f"has no label map in {root / split.annotations}", f"unpack {split.annotations.split('/')[0]} again")
-    faults += label_map_faults([pair for pair in pairs if pair[1].is_file()], published.num_classes)
+    faults += read_label_maps([pair for pair in pairs if pair[1].is_file()], published.num_classes)
     return faults + _count_fault(root / split.images, len(images), split)
 
 

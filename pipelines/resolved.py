@@ -12,8 +12,9 @@ from typing import Any
 
 from benchmarks.dataset import datasets
 from benchmarks.metrics import METRICS
+from benchmarks.own import stamp
 from benchmarks.pair import Model, Pair
-from benchmarks.tier import ModelScale
+from benchmarks.tier import ModelScale, Tier
 from pipelines import layout
 from pipelines.code_digest import code_of
 from pipelines.grid import Grid
@@ -35,8 +36,28 @@ def prepare(grid: Grid) -> dict[str, Any]:
         "scenes": tier.scenes and tier.scenes.model_dump(mode="json"),
         "own": grid.own and grid.own.model_dump(mode="json"),
         "sets": data_sets(grid),
-        "tasks": sorted({pair.task for pair in map(load_pair, grid.pairs) if pair.not_run is None}) if tier.data == "own" else [],
-        "code": code_of(["benchmarks.synthetic"]),
+        **(_own_files(grid, tier) if tier.data == "own" else {"tasks": []}),
+        "code": code_of(["benchmarks.own" if tier.data == "own" else "benchmarks.synthetic"]),
+    }
+
+
+def _own_files(grid: Grid, tier: Tier) -> dict[str, Any]:
+    """Return what pairs need of a user's data, and the state of the files, which are checked again when they change."""
+    pairs = {name: pair for name in grid.pairs if (pair := load_pair(name)).not_run is None}
+    return {
+        "tasks": sorted({pair.task for pair in pairs.values()}),
+        "configs": sorted({side.config for pair in pairs.values() for side in (pair.teacher, pair.student)}),
+        "batches": batches(grid, tier),
+        "files": grid.own and stamp(grid.own),
+    }
+
+
+def batches(grid: Grid, tier: Tier) -> dict[str, int]:
+    """Return the batch size of each pair of the grid that can run."""
+    pairs = {name: pair for name in grid.pairs if (pair := load_pair(name)).not_run is None}
+    return {
+        name: tier.schedule.lengths(pair.head).batch_size if tier.schedule else grid.batch_size or pair.batch_size
+        for name, pair in pairs.items()
     }
 
 

@@ -4,6 +4,7 @@ DVC cannot derive the stages from ``grid:`` itself: its templates know lists and
 So grid.yaml lists every stage with work, and nothing else; :func:`write_stages` derives it from params.yaml.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,23 @@ def _starts(grid: Grid, pair: str) -> dict[str, str]:
     paths = {
         side: layout.backbones(grid.tier) / name / layout.WEIGHTS if name else own for side, name in starts_of(grid, pair).items()
     }
-    return {f"{side}_start": str(path.relative_to(layout.RUNS)) for side, path in paths.items()}
+    found = {f"{side}_start": str(path.relative_to(layout.RUNS)) for side, path in paths.items()}
+    brought = brought_teacher(grid)
+    # A teacher that the user brings is not trained: it starts, and ends, as that file.
+    return found if brought is None else {**found, "teacher_start": os.path.relpath(brought, layout.RUNS)}
+
+
+def brought_teacher(grid: Grid) -> Path | None:
+    """Return the file of the teacher that the user brings; None where teachers are fetched or trained."""
+    return grid.own.teacher_file if grid.own is not None and load_tier(grid.tier).data == "own" else None
+
+
+def user_files(grid: Grid) -> dict[str, str]:
+    """Return the annotations of the user's data by split, on which stage ``prepare`` depends; its own settings for other data."""
+    own = grid.own if load_tier(grid.tier).data == "own" else None
+    if own is None:
+        return dict.fromkeys(("train", "tune", "test"), str(layout.RESOLVED / f"{layout.PREPARE}.json"))
+    return {name: os.path.relpath(own.folder / split.annotations) for name, split in own.splits.items()}
 
 
 def _auxiliary(tier: str, cell: Cell) -> str:
@@ -146,7 +163,7 @@ _HEAD = f"# The stages that params.yaml asks for, written by {RENEW} (make repro
 
 def stages_text(grid: Grid) -> str:
     """Return the contents of grid.yaml: a line per stage."""
-    lines = [_HEAD.rstrip(), "stages:"]
+    lines = [_HEAD.rstrip(), f"annotations: {_flow(user_files(grid))}", "stages:"]
     for stage, keys in stages(grid).items():
         if not keys:
             lines.append(f"  {stage}: {'{}' if isinstance(keys, dict) else '[]'}")

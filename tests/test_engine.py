@@ -372,7 +372,7 @@ def test_weights_of_the_epoch_that_is_reported(tmp_path, monkeypatch, reported):
 def test_user_data_that_make_no_batch(tmp_path):
     """Fewer training images than a batch: one line with both numbers, and where to change which."""
     tree = trees.own_coco(tmp_path / "mine")
-    write_manifest(tmp_path, [check_own(tree, "detection")])
+    write_manifest(tmp_path, [check_own(tree, trees.DETECTION)])
     config = compose_training(setting(), "student", seed=0)
     assert config.train_dataloader.batch_size == 4
 

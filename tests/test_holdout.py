@@ -367,7 +367,7 @@ def own_setting(pair_name, own):
 def test_identity_of_own_boxes_without_the_test_split(tmp_path):
     """The test split's file is not opened; an edited tune file is noticed."""
     own = trees.own_coco(tmp_path / "own")
-    write_manifest(tmp_path, [check_own(own, "detection")])
+    write_manifest(tmp_path, [check_own(own, trees.DETECTION)])
     at = own_setting("gfl_r101_r50", own)
     (own.folder / "test.json").unlink()
 
@@ -391,7 +391,7 @@ def test_identity_of_own_label_maps_without_the_test_split(shared, tmp_path):
         own = own.model_copy(
             update={s: getattr(own, s).model_copy(update={"annotations": "labels"}) for s in ("train", "tune", "test")}
         )
-    write_manifest(tmp_path, [check_own(own, "segmentation")])
+    write_manifest(tmp_path, [check_own(own, trees.SEGMENTATION)])
     at = own_setting("pspnet_r101_pspnet_r18", own)
     labels = [own.folder / ("labels/{0}0.png" if shared else "{0}_labels/0.png").format(split) for split in ("train", "test")]
     labels[1].unlink()

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.dataset import datasets
-from benchmarks.own import OwnData, OwnSplit
+from benchmarks.own import Needs, OwnData, OwnSplit
 
+DETECTION, INSTANCE, SEGMENTATION = Needs(("detection",)), Needs(("instance",)), Needs(("segmentation",))
 WIDTH, HEIGHT = 12, 8
 _VOC_XML = """<annotation><filename>{name}.jpg</filename><size><width>{width}</width><height>{height}</height><depth>3</depth></size>
 <object><name>cat</name><difficult>0</difficult>
@@ -123,18 +124,18 @@ def _own(root: Path, form: str, annotations: str) -> OwnData:
 
 def own_coco(root: Path) -> OwnData:
     """A user's detection set: 3 images a split."""
-    for split in ("train", "tune", "test"):
+    for first, split in enumerate(("train", "tune", "test")):
         names = [f"{number}.jpg" for number in range(3)]
         for number, name in enumerate(names):
-            image(root / split / name, number)
+            image(root / split / name, 10 * first + number)
         write_json(root / f"{split}.json", coco_json(names, ["cat", "dog"]))
     return _own(root, "coco", "{}.json")
 
 
 def own_label_maps(root: Path) -> OwnData:
     """A user's segmentation set: 3 images a split, one of them in a folder below."""
-    for split in ("train", "tune", "test"):
+    for first, split in enumerate(("train", "tune", "test")):
         for number, name in enumerate(("0", "1", "more/2")):
-            image(root / f"{split}/{name}.jpg", number)
+            image(root / f"{split}/{name}.jpg", 10 * first + number)
             label_map(root / f"{split}_labels/{name}.png", 1, 255)
     return _own(root, "label_maps", "{}_labels")

@@ -128,7 +128,7 @@ def compose_test(setting: Setting, side: Side, weights: Path, predictions: Path,
     config.load_from = str(weights)
     pair, origin = setting.pair, setting.origin
     if origin.published is None or not origin.published.keeps_evaluator:
-        config.test_evaluator = ConfigDict(METRICS[pair.metric].writer(str(origin.truth()), str(predictions)))
+        config.test_evaluator = ConfigDict(origin.evaluator(METRICS[pair.metric].writer(str(origin.truth()), str(predictions))))
     return config
 
 

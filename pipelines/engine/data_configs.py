@@ -53,6 +53,11 @@ class DataSource:
         return self.root / self.splits[split][1]
 
 
+    def evaluator(self, config: dict[str, Any]) -> dict[str, Any]:
+        """MMLab's evaluator on these data, a user's read as :func:`benchmarks.coco_file.read_coco` reads them."""
+        return {**config, "type": "UserCocoMetric"} if self.name == "own" and config["type"] == "CocoMetric" else config
+
+
 def data_source(
     pair: Pair, tier: Tier, data: Path, *, own: OwnData | None = None, roots: Mapping[Any, str] | None = None
 ) -> DataSource:
@@ -81,6 +86,8 @@ def data_source(
             raise ValueError(
                 f"params.yaml: own.format is {own.format}, but pair '{pair.title}' needs {wanted}; leave the pair out"
             )
+        import pipelines.engine.user_coco  # noqa: F401, PLC0415 (registers their data set and evaluator; seconds)
+
         files = {split: (getattr(own, split).images, getattr(own, split).annotations) for split in ("train", "tune", "test")}
         return DataSource("own", own.folder, tuple(own.classes), files, image_px=own.image_px)
     name = pair.dataset
@@ -117,7 +124,7 @@ def set_data(config: Config, pair: Pair, origin: DataSource, *, batch_size: int)
     if origin.published is not None:
         _move(config, origin.published.config_root, f"{origin.root}/")
         return
-    masks = any(model.get("type") in ("FCNMaskHead", "SOLOHead") for model in dicts(config.model))
+    masks = needs_masks(config)
     if origin.image_px is not None:
         pipelines = tuple(plain_pipeline(pair, origin.image_px, masks=masks, training=training) for training in (True, False))
     else:
@@ -134,8 +141,13 @@ def set_data(config: Config, pair: Pair, origin: DataSource, *, batch_size: int)
             dataset=dataset,
             drop_last=training,
         )
-    config.val_evaluator = ConfigDict(METRICS[pair.metric].validator(str(origin.truth("tune"))))
+    config.val_evaluator = ConfigDict(origin.evaluator(METRICS[pair.metric].validator(str(origin.truth("tune")))))
     config.val_cfg, config.test_cfg = ConfigDict(type="ValLoop"), ConfigDict(type="TestLoop")
+
+
+def needs_masks(config: Config) -> bool:
+    """Return True for a config whose model is trained on the objects' outlines."""
+    return any(model.get("type") in ("FCNMaskHead", "SOLOHead") for model in dicts(config.model))
 
 
 def plain_pipeline(pair: Pair, image_px: int, *, masks: bool, training: bool) -> list[ConfigDict]:
@@ -152,7 +164,7 @@ def plain_pipeline(pair: Pair, image_px: int, *, masks: bool, training: bool) ->
 def _coco(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
     images, annotations = origin.splits[split]
     dataset = ConfigDict(
-        type="CocoDataset",
+        type="UserCocoDataset" if origin.name == "own" else "CocoDataset",
         data_root=f"{origin.root}/",
         ann_file=annotations,
         data_prefix=ConfigDict(img=f"{images}/"),

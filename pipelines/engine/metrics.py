@@ -19,6 +19,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pipelines.engine.coco_index import coco_index
 from reports.schemas.run import Ap, Reading, Segmentation
 
 _MAX_DETECTIONS = 100  # per image, as in COCO's protocol
@@ -98,9 +99,7 @@ def coco_ap(
         AP in points (0-100), None where there is no such object; and AP by class name.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(ground_truth))
-        for annotation in truth.anns.values():
-            annotation.setdefault("iscrowd", 0)
+        truth = coco_index(ground_truth, masks=kind == "segm")
         if kind == "segm":
             # MMDetection adds a box, from which pycocotools would make the mask.
             detections = [{key: value for key, value in found.items() if key != "bbox"} for found in detections]
@@ -138,14 +137,13 @@ def reading(ground_truth: Path, detections: Sequence[dict[str, Any]], kind: Lite
         detections: as for :func:`coco_ap`; what the model's own score threshold lets through.
         kind: what is compared, ``bbox`` or ``segm``.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(ground_truth))
+    truth = coco_index(ground_truth)
     by_image: dict[int, list[dict[str, Any]]] = {}
     for detection in detections:
         by_image.setdefault(detection["image_id"], []).append(detection)
     total = found = right = 0
     for image_id, annotations in truth.imgToAnns.items():
-        objects = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
+        objects = [annotation for annotation in annotations if not annotation["iscrowd"]]
         total += len(objects)
         predicted = sorted(by_image.get(image_id, []), key=lambda detection: -detection["score"])
         if not objects or not predicted:

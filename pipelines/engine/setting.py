@@ -160,5 +160,5 @@ def verified_data(setting: Setting, data: Path, without: Collection[str] = ()) -
     origin = setting.origin
     if origin.name == "scenes":
         return VerifiedData(origin.name, verify_scenes(data, without), data)
-    name, digest = identity(data, origin.name, origin.root, is_of_test(origin) if "test" in without else None)
+    name, digest = identity(data, origin.name, origin.root, is_of_test(origin) if "test" in without else None, without)
     return VerifiedData(name, digest, data)

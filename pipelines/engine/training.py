@@ -115,13 +115,11 @@ def divided(config: Config) -> dict[str, Any]:
 
 def _check_batch(config: Config, manifest: Path) -> None:
     """ValueError where a user's data make no whole batch: an epoch would have no step."""
-    found, wanted = (
-        json.loads(manifest.read_text())["sets"]["own"]["num_images"]["train"],
-        config.train_dataloader.batch_size * ranks.number(),
-    )
+    known, wanted = json.loads(manifest.read_text())["sets"]["own"], config.train_dataloader.batch_size * ranks.number()
+    found = known["usable"]["train"]["images"]
     if found < wanted:
         raise ValueError(
-            f"params.yaml: own.train has {found} images, fewer than a batch of {wanted}; add images, or lower "
+            f"params.yaml: own.train has {found} images with something to learn, fewer than a batch of {wanted}; add images, or lower "
             "batch_size in params.yaml, or in the tier's schedule where it has one"
         )
 

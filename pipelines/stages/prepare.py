@@ -6,13 +6,16 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from benchmarks.published_data import Checked, check_own, check_published, compare_with_earlier, data_root, write_manifest
+from benchmarks.own import told
+from benchmarks.published_data import Checked, Needs, check_own, check_published, compare_with_earlier, data_root, write_manifest
 from benchmarks.synthetic import SceneSpec, write_scenes
+from benchmarks.tier import Tier
 from pipelines import errors, layout
 from pipelines.engine.workdir import check_writable
 from pipelines.errors import all_of
 from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier
+from pipelines.resolved import batches
 from pipelines.stage_list import data_sets
 
 
@@ -31,7 +34,7 @@ def main() -> None:
         _write_digests(digests, {"scenes": _draw(tier.scenes, out)})
         return
     grid = load_grid()
-    sets = _own(grid) if tier.data == "own" else _published(grid, out, download=args.download)
+    sets = _own(grid, tier) if tier.data == "own" else _published(grid, out, download=args.download)
     write_manifest(out, sets)
     _write_digests(digests, {one.name: one.digest for one in sets})
     for one in sets:
@@ -54,14 +57,30 @@ def _draw(spec: SceneSpec, out: Path) -> str:
     return digest
 
 
-def _own(grid: Grid) -> list[Checked]:
-    """Return the user's data, checked for every task of the grid."""
+def _own(grid: Grid, tier: Tier) -> list[Checked]:
+    """Return the user's data, checked for all pairs of the grid."""
     if grid.own is None:
         raise ValueError("params.yaml: the tier's data are your own, and 'own:' does not say what they are; add it")
-    tasks = sorted({pair.task for pair in map(load_pair, grid.pairs) if pair.not_run is None})
     print(f"[prepare] checking your data in {grid.own.folder}", flush=True)
-    # One data set whatever the task: all checks must pass, and they give the same digest.
-    return [check_own(grid.own, task) for task in tasks][:1]
+    found = check_own(grid.own, _needs(grid, tier), layout.WORK / "own_images.json")
+    unit = "object" if grid.own.format == "coco" else "pixel"
+    for name, split in found.usable.items():
+        print(f"[prepare] {told(name, split, unit)}", flush=True)
+    return [found]
+
+
+def _needs(grid: Grid, tier: Tier) -> Needs:
+    """Return what the pairs of the grid need of a user's data: outlines where a model has a mask head, and whole batches."""
+    from pipelines.engine.data_configs import needs_masks  # noqa: PLC0415 (seconds; generated data need it not)
+    from pipelines.engine.published import published_config  # noqa: PLC0415 (as above)
+
+    pairs = {name: pair for name in grid.pairs if (pair := load_pair(name)).not_run is None}
+    configs = {side.config for pair in pairs.values() for side in (pair.teacher, pair.student)}
+    return Needs(
+        tuple(sorted({pair.task for pair in pairs.values()})),
+        masks=any(needs_masks(published_config(config)) for config in sorted(configs)),
+        batches=batches(grid, tier),
+    )
 
 
 def _published(grid: Grid, out: Path, *, download: bool) -> list[Checked]:

@@ -29,6 +29,7 @@ from pipelines.params import load_grid
 from pipelines.resolved import confirm
 from pipelines.runner.launch import is_rank, launch
 from pipelines.runner.parent_death import die_with_dvc
+from pipelines.stage_list import brought_teacher
 
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
 
@@ -157,8 +158,8 @@ def main() -> None:
     data, out, backbones = layout.data(args.tier), args.out or layout.teacher(args.tier, args.pair), layout.backbones(args.tier)
     setting, grid = open_setting(args.tier, args.pair, data), load_grid()
     position = (grid.pairs.index(args.pair) + 1, len(grid.pairs)) if args.pair in grid.pairs else (1, 1)
-    own = grid.own.teacher if grid.own and setting.tier.data == "own" else None
-    if own is not None and not Path(own).is_file():
+    own = brought_teacher(grid)
+    if own is not None and not own.is_file():
         raise ValueError(f"params.yaml: own.teacher {own} is no file; correct it, or null to have the teacher trained here")
     prepare_process()
     check_hook_points(setting, args.pair)
@@ -170,12 +171,7 @@ def main() -> None:
     )  # fmt: skip
     published = setting.pair.teacher.checkpoint if setting.tier.data == "published" and setting.tier.model is None else None
     if own is not None:
-        path = Path(own).expanduser()
-        if not path.is_file():
-            raise ValueError(
-                f"params.yaml: own.teacher: there is no file {own}; correct the path, or remove it to train a teacher"
-            )
-        write_fetched(setting, path, file_sha256(path), spec, data, out)
+        write_fetched(setting, own, file_sha256(own), spec, data, out)
     elif published is not None:
         write_fetched(setting, get(published), published.sha256, spec, data, out)
     else:

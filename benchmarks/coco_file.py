@@ -1,0 +1,422 @@
+"""Annotation files in COCO's format: read, normalised, and everything that can be wrong inside them.
+
+Tools differ in what they write: ids from 0 or as text, no ``area``, no ``iscrowd``, ``null`` for an absent outline, a byte order mark.
+What has one meaning is read as that (:func:`read_coco`), by every reader of a user's file, so that no two of them can differ;
+the rest is refused.  What training leaves out although it is well formed is counted (:func:`left_out`).
+
+Every function that returns faults returns sentences for the user, one per kind.
+"""
+
+import codecs
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import NotRequired, TypedDict
+
+from benchmarks.faults import fault
+from benchmarks.rle import mask_area
+
+_SLACK_PX = 1.0  # boxes are rounded by the tools that write them
+_FRACTIONS_END_BY = 1.5  # boxes as fractions of the image, rounded
+_CORNERS = 3  # of a polygon, at least
+_EXPORT = "repair or export it again"
+
+
+class Image(TypedDict):
+    """An image of an annotation file; size in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Annotation(TypedDict):
+    """An object: box (left, top, width, height) in pixels, area in square pixels."""
+
+    id: int | str
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    ignore: int
+    segmentation: NotRequired[list[list[float]] | dict[str, Any]]
+
+
+class Category(TypedDict):
+    """A class."""
+
+    id: int
+    name: str
+
+
+class Coco(TypedDict):
+    """Part of a COCO annotation file that is used."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+def read_coco(path: Path, *, masks: bool = False) -> Coco:
+    """Read an annotation file, normalised.
+
+    Ids that are numbers in another form become integers, other text is numbered; a missing ``area`` is the box's, and that of the
+    outline where masks are judged; missing ``iscrowd`` and ``ignore`` are 0; an object without a valid outline has none.
+
+    Args:
+        path: of the file.
+        masks: whether masks are judged.
+
+    Raises:
+        ValueError: it cannot be read, is no JSON, or a field that is needed is missing or of another kind.
+    """
+    content = _parsed(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is a {_kind(content)}, not the object that COCO's annotation files are; name another file")  # noqa: TRY004
+    lists = {key: content.get(key) for key in ("images", "annotations", "categories")}
+    if lacking := [key for key, value in lists.items() if not isinstance(value, list)]:
+        raise ValueError(f"{path}: has no list '{lacking[0]}', so it is no COCO annotation file; {_EXPORT}")
+    read = _Reading()
+    images = [read.image(number, one) for number, one in enumerate(lists["images"] or [])]
+    categories = [read.category(number, one) for number, one in enumerate(lists["categories"] or [])]
+    annotations = [read.annotation(number, one) for number, one in enumerate(lists["annotations"] or [])]
+    if problems := read.problems():
+        raise ValueError("; ".join(f"{path}: {problem}" for problem in problems))
+    coco = _numbered({"images": images, "annotations": annotations, "categories": categories})
+    sizes = {image["id"]: (image["height"], image["width"]) for image in coco["images"]}
+    for one in coco["annotations"]:
+        if one["area"] is None:
+            outline = outline_area(one, *sizes.get(one["image_id"], (0, 0))) if masks else None
+            one["area"] = one["bbox"][2] * one["bbox"][3] if outline is None else outline
+    return coco
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+    encoding = json.detect_encoding(content)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: is not {encoding.upper()}: byte {content[error.start]:#04x} at {error.start} looks like Latin-1 or Windows-1252; "
+            f"save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
+        ) from error
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: is nested too deeply for an annotation file; {_EXPORT}") from None
+    except json.JSONDecodeError as error:
+        what = "is empty" if not text.strip() else f"is not JSON from line {error.lineno}, column {error.colno} on"
+        cut = "" if text.rstrip().endswith("}") or not text.strip() else ", as a file is that was cut off"
+        raise ValueError(f"{path}: {what}{cut}; {_EXPORT}") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise ValueError(f"{path}: has a number that is too long; {_EXPORT}") from error
+
+
+def is_utf8_with_mark(path: Path) -> bool:
+    """Return True for a file that begins with UTF-8's byte order mark."""
+    with path.open("rb") as file:
+        return file.read(3) == codecs.BOM_UTF8
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", list: "list", str: "text", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _number(value: Any) -> float | None:
+    return value if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _whole(value: Any) -> int | None:
+    """Return an integer that is written as one, as a float or as text; None for anything else."""
+    if isinstance(value, str):
+        return int(value) if value.strip().lstrip("-").isascii() and value.strip().lstrip("-").isdigit() and len(value) <= 18 else None  # noqa: PLR2004
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) and abs(number) < 2**53 else None
+
+
+def _id(value: Any) -> int | str | None:
+    whole = _whole(value)
+    if whole is not None:
+        return whole
+    return value if isinstance(value, str) and value else None
+
+
+def _flag(value: Any) -> int | None:
+    if value is None or isinstance(value, bool):
+        return int(bool(value))
+    whole = _whole(value)
+    return whole if whole in (0, 1) else None
+
+
+class _Reading:
+    """Entries of the three lists, read one by one; what is wrong with them by kind."""
+
+    def __init__(self) -> None:
+        self._culprits: dict[tuple[str, str], list[str]] = {}
+
+    def problems(self) -> list[str]:
+        return [sentence for (what, remedy), culprits in self._culprits.items() for sentence in fault(culprits, what, remedy)]
+
+    def _wrong(self, culprit: str, what: str, remedy: str) -> None:
+        self._culprits.setdefault((what, remedy), []).append(culprit)
+
+    def _field(self, entry: dict[str, Any], key: str, convert: Callable[[Any], Any], where: str, need: str) -> Any:
+        found = convert(entry.get(key))
+        if found is None:
+            given = "no" if entry.get(key) is None else f"{_short(entry[key])} as"
+            self._wrong(where, f"has {given} {key}", f"give {need}")
+        return found
+
+    def image(self, number: int, entry: Any) -> Image:
+        if not isinstance(entry, dict):
+            self._wrong(f"images.{number}", f"is a {_kind(entry)}", "give an object with id, file_name, width and height")
+            entry = {"id": 0, "file_name": "-", "width": 1, "height": 1}
+        name = self._field(entry, "file_name", lambda v: v if isinstance(v, str) and v else None, f"images.{number}", "its file's name")
+        where = f"image {name}" if name else f"images.{number}"
+        size = {
+            key: self._field(entry, key, lambda v: w if (w := _whole(v)) is not None and w > 0 else None, where, f"its {key} in pixels")
+            for key in ("width", "height")
+        }
+        return {"id": self._field(entry, "id", _id, where, "each image an id"), "file_name": name, **size}  # type: ignore[typeddict-item]
+
+    def category(self, number: int, entry: Any) -> Category:
+        if not isinstance(entry, dict):
+            self._wrong(f"categories.{number}", f"is a {_kind(entry)}", "give an object with id and name")
+            entry = {"id": 0, "name": "-"}
+        name = self._field(entry, "name", lambda v: v if isinstance(v, str) and v else None, f"categories.{number}", "the class's name")
+        found = self._field(entry, "id", _id, f"categories.{number}", "each category an id")
+        return {"id": found, "name": name}
+
+    def annotation(self, number: int, entry: Any) -> Annotation:
+        if not isinstance(entry, dict):
+            self._wrong(f"annotations.{number}", f"is a {_kind(entry)}", "give an object with image_id, category_id and bbox")
+            entry = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [0, 0, 1, 1]}
+        given = entry.get("id", number)
+        found = _id(given)
+        where = f"annotation {found}" if found is not None else f"annotations.{number}"
+        if found is None:
+            self._wrong(where, f"has {_short(given)} as id", "give an integer, or leave all ids out")
+        area = entry.get("area")
+        if area is not None and _number(area) is None:
+            self._wrong(where, f"has {_short(area)} as area", "give square pixels, or leave it out")
+        made: dict[str, Any] = {
+            "id": found,
+            "image_id": self._field(entry, "image_id", _id, where, "the id of its image"),
+            "category_id": self._field(entry, "category_id", _id, where, "the id of its category"),
+            "bbox": self._field(entry, "bbox", _box, where, "[left, top, width, height] in pixels"),
+            "area": area,
+        }
+        for key in ("iscrowd", "ignore"):
+            flag = _flag(entry.get(key))
+            if flag is None:
+                self._wrong(where, f"has {_short(entry[key])} as {key}", "give 0 or 1")
+            made[key] = flag
+        if outline := _outline(entry.get("segmentation")):
+            made["segmentation"] = outline
+        return made  # type: ignore[return-value]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
+
+
+def _box(value: Any) -> list[float] | None:
+    if not isinstance(value, list) or len(value) != 4 or any(_number(side) is None for side in value):  # noqa: PLR2004
+        return None
+    return [float(side) for side in value]
+
+
+def _outline(value: Any) -> list[list[float]] | dict[str, Any] | None:
+    """Return the polygons that a loader keeps, or an encoded mask; None for anything else."""
+    if isinstance(value, dict):
+        return value if value.get("counts") and "size" in value else None
+    if not isinstance(value, list) or not value:
+        return None
+    polygons = [value] if not any(isinstance(part, list) for part in value) else value
+    return [
+        polygon
+        for polygon in polygons
+        if isinstance(polygon, list) and len(polygon) >= 2 * _CORNERS and len(polygon) % 2 == 0
+        and all(_number(side) is not None for side in polygon)
+    ] or None  # fmt: skip
+
+
+def outline_area(annotation: Any, height: int, width: int) -> float | None:
+    """Return the area inside an object's outline, square pixels; None without a valid outline."""
+    outline = annotation.get("segmentation")
+    if isinstance(outline, dict):
+        return mask_area(outline, height, width)
+    if not outline:
+        return None
+    return float(sum(_polygon_area(np.asarray(polygon, float).reshape(-1, 2)) for polygon in outline))
+
+
+def _polygon_area(corners_N2: npt.NDArray[np.float64]) -> float:
+    x_N, y_N = corners_N2.T
+    return abs(float(x_N @ np.roll(y_N, -1) - y_N @ np.roll(x_N, -1))) / 2
+
+
+def _numbered(content: dict[str, list[Any]]) -> Coco:
+    """Give images and categories integers as ids, where some are text."""
+    for key, refers in (("images", "image_id"), ("categories", "category_id")):
+        if any(isinstance(one["id"], str) for one in content[key]):
+            numbers = {name: number for number, name in enumerate(dict.fromkeys(one["id"] for one in content[key]), start=1)}
+            for one in content[key]:
+                one["id"] = numbers[one["id"]]
+            for one in content["annotations"]:
+                # An unknown one stays unknown.
+                one[refers] = numbers.get(one[refers], -1)
+    return content  # type: ignore[return-value]
+
+
+def _twice(values: Iterable[Hashable]) -> list[Hashable]:
+    return [value for value, number in Counter(values).items() if number > 1]
+
+
+def coco_faults(coco: Coco, classes: Sequence[str] | int, *, boxes: bool = True, masks: bool = False) -> list[str]:
+    """Return the faults of an annotation file.
+
+    Args:
+        coco: from :func:`read_coco`.
+        classes: the categories' names in the file's order, by which MMDetection numbers the classes; or how many there are.
+        boxes: whether boxes must lie in their images and have an area.
+        masks: whether every object must have an outline.
+    """
+    images = {image["id"]: image for image in coco["images"]}
+    known = {category["id"] for category in coco["categories"]}
+    lost = [a["id"] for a in coco["annotations"] if a["image_id"] not in images]
+    odd = [a["id"] for a in coco["annotations"] if a["category_id"] not in known]
+    own_id = "give each an id of its own"
+    faults = [
+        *([] if coco["images"] else ["it lists no images: name another file"]),
+        *(
+            []
+            if coco["annotations"]
+            else ["it has no annotations, so there is nothing to learn or to measure: name another file"]
+        ),
+        *_category_faults([category["name"] for category in coco["categories"]], classes),
+        *fault([f"category id {i}" for i in _twice(c["id"] for c in coco["categories"])], "is given more than once", own_id),
+        *fault([f"image id {i}" for i in _twice(i["id"] for i in coco["images"])], "is given more than once", own_id),
+        *fault(
+            [f"image {n}" for n in _twice(i["file_name"] for i in coco["images"])], "is listed more than once", "list it once"
+        ),
+        *fault([f"annotation id {i}" for i in _twice(a["id"] for a in coco["annotations"])], "is given more than once", own_id),
+        *fault([f"annotation {i}" for i in lost], "is of an image that is not listed", "list the image or drop the annotation"),
+        *fault(
+            [f"annotation {i}" for i in odd], "is of a category that is not listed", "list the category or drop the annotation"
+        ),
+    ]
+    placed = [a for a in coco["annotations"] if a["image_id"] in images]
+    if boxes:
+        faults += _box_faults(placed, images)
+    if masks:
+        faults += _outline_faults(placed, images)
+    return faults
+
+
+def _category_faults(names: list[str], classes: Sequence[str] | int) -> list[str]:
+    if isinstance(classes, int):
+        return [] if len(names) == classes else [f"it has {len(names)} categories, not {classes}: put the published file back"]
+    if names == list(classes):
+        return []
+    if sorted(names) == sorted(classes):
+        return [f"its categories are in the order {', '.join(names)}: put own.classes in that order"]
+    told = [f"without {', '.join(sorted(set(classes) - set(names)))}"] if set(classes) - set(names) else []
+    told += [f"with {', '.join(sorted(set(names) - set(classes)))} beside them"] if set(names) - set(classes) else []
+    told = told or ["with one of them twice"]
+    return [f"its categories are not own.classes but {' and '.join(told)}: make them the same"]
+
+
+def _geometry(annotations: Sequence[Annotation], images: dict[int, Image]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    boxes_N4 = np.array([a["bbox"] for a in annotations], float).reshape(-1, 4)
+    sizes_N2 = np.array([(images[a["image_id"]]["width"], images[a["image_id"]]["height"]) for a in annotations], float)
+    return boxes_N4, sizes_N2.reshape(-1, 2)
+
+
+def _box_faults(annotations: Sequence[Annotation], images: dict[int, Image]) -> list[str]:
+    boxes_N4, sizes_N2 = _geometry(annotations, images)
+    start_N2, extent_N2 = boxes_N4[:, :2], boxes_N4[:, 2:]
+    flat_N = (extent_N2 <= 0).any(1)
+    outside_N = ((start_N2 < -_SLACK_PX) | (start_N2 + extent_N2 > sizes_N2 + _SLACK_PX)).any(1)
+    if len(boxes_N4) and (start_N2 + extent_N2).max() <= _FRACTIONS_END_BY < sizes_N2.min() and (boxes_N4 >= 0).all():
+        return [
+            f"annotation {annotations[0]['id']}, box {annotations[0]['bbox']}, and all others look like fractions of the image: "
+            "multiply them by its width and height"
+        ]
+    # Corners in place of extents lie in their image, the second below and to the right of the first.
+    corners_N = (extent_N2 > start_N2).all(1) & (extent_N2 <= sizes_N2 + _SLACK_PX).all(1)
+    as_corners = (
+        "boxes look like [left, top, right, bottom]; write [left, top, width, height]"
+        if outside_N.any() and corners_N.all()
+        else "boxes are [left, top, width, height]; clip or repair it"
+    )
+
+    def named(which_N: Any) -> list[str]:
+        chosen = [annotations[index] for index in np.flatnonzero(which_N)]
+        return [f"annotation {a['id']} of image {images[a['image_id']]['file_name']}, box {a['bbox']}," for a in chosen]
+
+    return [
+        *fault(named(flat_N), "has no area", "boxes are [left, top, width, height] in pixels; repair or drop it"),
+        *fault(named(outside_N & ~flat_N), "reaches out of its image", as_corners),
+    ]
+
+
+def _outline_faults(annotations: Sequence[Annotation], images: dict[int, Image]) -> list[str]:
+    bare, unfit = [], []
+    for one in annotations:
+        image = images[one["image_id"]]
+        if "segmentation" not in one:
+            bare.append(f"annotation {one['id']}")
+        elif outline_area(one, image["height"], image["width"]) is None:
+            unfit.append(f"annotation {one['id']} of image {image['file_name']}")
+    return [
+        *fault(bare, "has no outline, which instance masks need", "give it a segmentation of polygons or RLE, or drop it"),
+        *fault(unfit, "has a run-length encoding that is none of its image", f"its size is [height, width]; {_EXPORT}"),
+    ]
+
+
+def left_out(coco: Coco, *, masks: bool = False) -> list[str | None]:
+    """Return, for each annotation, why the loaders of a training leave it out; None for one that is used.
+
+    The rules are those of MMDetection's ``CocoDataset.parse_data_info``; objects that are marked as crowds are loaded there, and
+    trained on by nothing.
+
+    Args:
+        coco: from :func:`read_coco`, without faults.
+        masks: whether a model with masks is trained, which needs outlines.
+    """
+    images = {image["id"]: image for image in coco["images"]}
+    boxes_N4, sizes_N2 = _geometry(coco["annotations"], images)
+    inside_N2 = np.minimum(boxes_N4[:, :2] + boxes_N4[:, 2:], sizes_N2) - np.maximum(boxes_N4[:, :2], 0)
+    reasons: list[str | None] = []
+    for index, one in enumerate(coco["annotations"]):
+        image = images[one["image_id"]]
+        reason = None
+        if one["ignore"]:
+            reason = "marked ignore"
+        elif one["iscrowd"]:
+            reason = "crowd"
+        elif (boxes_N4[index, 2:] < 1).any():
+            reason = "thinner than 1 pixel"
+        elif one["area"] <= 0:
+            reason = "area 0"
+        elif (inside_N2[index] <= 0).any():
+            reason = "outside its image"
+        elif masks and not outline_area(one, image["height"], image["width"]):
+            reason = "empty outline"
+        reasons.append(reason)
+    return reasons
