@@ -7,7 +7,6 @@ the rest is refused.  What training leaves out although it is well formed is cou
 Every function that returns faults returns sentences for the user, one per kind.
 """
 
-import codecs
 import json
 import math
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import from_json
 from typing_extensions import NotRequired, TypedDict
 
 from benchmarks.faults import fault
@@ -112,22 +112,19 @@ def _parsed(path: Path) -> Any:
             f"{path}: is not {encoding.upper()}: byte {content[error.start]:#04x} at {error.start} looks like Latin-1 or Windows-1252; "
             f"save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
         ) from error
+    if not text.strip():
+        raise ValueError(f"{path}: is empty; {_EXPORT}")
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{path}: is nested too deeply for an annotation file; {_EXPORT}") from None
-    except json.JSONDecodeError as error:
-        what = "is empty" if not text.strip() else f"is not JSON from line {error.lineno}, column {error.colno} on"
-        cut = "" if text.rstrip().endswith("}") or not text.strip() else ", as a file is that was cut off"
-        raise ValueError(f"{path}: {what}{cut}; {_EXPORT}") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise ValueError(f"{path}: has a number that is too long; {_EXPORT}") from error
-
-
-def is_utf8_with_mark(path: Path) -> bool:
-    """Return True for a file that begins with UTF-8's byte order mark."""
-    with path.open("rb") as file:
-        return file.read(3) == codecs.BOM_UTF8
+        return from_json(text)  # the standard library's can crash on deep nesting
+    except ValueError as error:
+        what, _, where = str(error).partition(" at line ")
+        line, _, column = where.partition(" column ")
+        if "recursion" in what:
+            raise ValueError(f"{path}: is nested too deeply for an annotation file; {_EXPORT}") from error
+        if "out of range" in what:
+            raise ValueError(f"{path}: has a number that is too long in line {line}, column {column}; {_EXPORT}") from error
+        cut = ", as a file is that was cut off" if what.startswith("EOF") else ""
+        raise ValueError(f"{path}: is not JSON from line {line}, column {column} on{cut}; {_EXPORT}") from error
 
 
 def _kind(value: Any) -> str:
