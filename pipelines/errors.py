@@ -1,6 +1,7 @@
 """The end of every stage: with its work done, or with one clear line and exit code 2; and the errors of several checks as one."""
 
 import contextlib
+import dis
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from pipelines.runner import launch, lockfile
 
 Result = TypeVar("Result")
 
+_ROOT = Path(__file__).resolve().parents[1]
 _RANK_PATIENCE_S = 3.0
 FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
 
@@ -22,8 +24,7 @@ FULL_MIB = 16  # with less than this free, whatever failed failed for lack of sp
 def run(main: Callable[[], None]) -> None:
     """Call a stage's main; turn every error into one line.
 
-    The user's errors are ``ValueError`` and ``OSError`` and explain themselves; any other is named
-    with its type. The traceback goes to ``work/last_error.txt``.
+    See :func:`describe`; the traceback goes to ``work/last_error.txt``.
     """
     try:
         launch.begin_rank()
@@ -41,15 +42,56 @@ def run(main: Callable[[], None]) -> None:
         with contextlib.suppress(OSError):
             layout.LAST_ERROR.parent.mkdir(exist_ok=True)
             layout.LAST_ERROR.write_text(traceback.format_exc())
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = describe(error)
         if free_mib < FULL_MIB:
             line = f"the disk of {Path.cwd()} is full ({free_mib} MiB free); free some and run again: nothing finished is lost ({line})"
-        elif not isinstance(error, (ValueError, OSError)):
-            line = f"{type(error).__name__}: {line}; the traceback is in {layout.LAST_ERROR}"
         if not launch.say(line, error):
             time.sleep(_RANK_PATIENCE_S * (os.environ.get("RANK", "0") != "0"))  # torchrun ends it, once another has said it
             print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def describe(error: BaseException, trace: Path = layout.LAST_ERROR) -> str:
+    """Return one line about an error.
+
+    A ``ValueError`` that this project raises explains itself.  Any other is a library's: its type, where it happened as far as
+    :func:`place` said it, and the file of the traceback.
+
+    Args:
+        error: with its traceback.
+        trace: file that the traceback is in.
+    """
+    line = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError)) and _is_ours(error) and line:
+        return line
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        line = f"{error.filename}: {error.strerror}"
+    where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+    return f"{where}{name}: {line or 'without a word'}; the traceback is in {trace}"
+
+
+def place(error: BaseException, where: str) -> None:
+    """Note where an error of a library happened: a cell, an iteration, an image."""
+    if not _is_ours(error):
+        error.__notes__ = [*getattr(error, "__notes__", ()), where]  # type: ignore[attr-defined]  # Python 3.10 has no add_note
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Return True for an error of a ``raise`` in this project's code; C code that is called from there raises without one."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    code = last.tb_frame.f_code
+    file = Path(code.co_filename).resolve()
+    return (
+        file.is_relative_to(_ROOT)
+        and not file.is_relative_to(_ROOT / ".venv")
+        and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    )
 
 
 def all_of(calls: Iterable[Callable[[], Result]]) -> list[Result]:

@@ -26,7 +26,8 @@ def about(word):
     return {"pid": os.getpid(), "told": os.environ.get("TOLD"), "stage": os.environ.get("DVC_STAGE"), "had": "torch" in sys.modules, "word": word}
 
 def refuse():
-    raise ValueError("a user's\\nown error")
+    from pipelines.params import load_yaml
+    load_yaml(Path("a\\nfile"), None)
 
 def fail():
     return 1 / 0
@@ -91,7 +92,7 @@ def test_environment_and_log_are_its_own():
 
 
 @pytest.mark.parametrize(
-    ("function", "line"), [("refuse", "a user's own error"), ("fail", "ZeroDivisionError: division by zero")]
+    ("function", "line"), [("refuse", "a file: cannot be read (No such file or directory)"), ("fail", "ZeroDivisionError: division by zero; the traceback is in traces/one.txt")]
 )
 def test_an_error_is_one_line(function, line):
     """A user's as it is, another with its type; the traceback is in a file."""

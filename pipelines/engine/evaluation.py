@@ -11,6 +11,7 @@ from benchmarks.metrics import METRICS
 from pipelines.engine import metrics
 from pipelines.engine.compose import compose_test
 from pipelines.engine.mmlab import quiet
+from pipelines.engine.named_files import NamedFilesHook
 from pipelines.engine.setting import Setting, Side
 from reports.schemas.run import Metrics
 
@@ -35,6 +36,7 @@ def measure(setting: Setting, side: Side, weights: Path, folder: Path, changes: 
     config.work_dir = str(folder)
     with quiet():
         runner = Runner.from_cfg(config)
+        runner.register_hook(NamedFilesHook())
         said = runner.test()
     dataset = runner.test_dataloader.dataset
     metric = METRICS[pair.metric]

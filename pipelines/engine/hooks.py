@@ -104,6 +104,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._sums: dict[str, Tensor] = {}
         self._bad_since: dict[str, Tensor] = {}  # by loss, the first iteration at which it was not finite
         self._num = 0
+        self.iteration = 0  # the last one that ended
 
     def before_train(self, runner: Runner) -> None:
         """Take up what a resumed checkpoint contains; validate what it was killed before validating."""
@@ -111,7 +112,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self.curve: list[dict[str, float]] = list(hub.get_info("curve", []))
         self.train_s: float = float(hub.get_info("train_s", 0.0))
         self.num_images: int = int(hub.get_info("num_images", 0))
-        self.first_iteration = self._iteration = runner.iter
+        self.first_iteration = self.iteration = runner.iter
         self._begun = self._line_at = time.monotonic()
         if runner.iter:
             self._check_processes(hub)
@@ -142,7 +143,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         outputs: Mapping[str, Any] | None = None,
     ) -> None:
         losses = {key: value.detach().double() for key, value in (outputs or {}).items() if key.startswith("loss")}
-        self._iteration = iteration = runner.iter + 1
+        self.iteration = iteration = runner.iter + 1
         for key, value in losses.items():
             self._sums[key] = self._sums[key] + value if key in self._sums else value
             since = self._bad_since.get(key, value.new_full((), math.inf))
@@ -192,12 +193,12 @@ class RecorderHook(Hook):  # type: ignore[misc]
             for key, value in (metrics or {}).items()
             if float(value) >= 0
         }
-        self.curve.append({"iteration": self._iteration, "epoch": runner.epoch, **values})
+        self.curve.append({"iteration": self.iteration, "epoch": runner.epoch, **values})
         runner.message_hub.update_info("curve", self.curve)
-        self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, self._iteration)
+        self._tracker.metrics({f"tune/{key.removeprefix('val_')}": value for key, value in values.items()}, self.iteration)
         main = next((key for key in _MAIN_SCORES if key in values), None)
         said = f"{main.removeprefix('val_').replace('mAP', 'AP')} {values[main]:.1f}" if main else "no detections"
-        where = f"epoch {runner.epoch}" if self._iteration == runner.iter else f"iteration {self._iteration}"
+        where = f"epoch {runner.epoch}" if self.iteration == runner.iter else f"iteration {self.iteration}"
         print(f"{self._label} {where}: {said} on the validation split", flush=True)
         # Within an epoch, too, validating is no time of training.
         self._line_at = self._tick = time.monotonic()

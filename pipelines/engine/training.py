@@ -24,6 +24,7 @@ from pipelines.engine.distiller import UnfitError
 from pipelines.engine.division import Division
 from pipelines.engine.hooks import LossWatchHook, RecorderHook, ReseedHook, StoppedError
 from pipelines.engine.mmlab import quiet, quiet_coco
+from pipelines.engine.named_files import NamedFilesHook
 from pipelines.engine.precision import set_matmul
 from pipelines.engine.provenance import gpu_energy_j, peak_memory_mib
 from pipelines.engine.records import RunSpec, open_tracker, write_json
@@ -31,6 +32,7 @@ from pipelines.engine.setting import VerifiedData
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import save_weights
 from pipelines.engine.workdir import check_writable, held, newest_checkpoint, noting_failure
+from pipelines.errors import place
 from reports.schemas.run import Cost
 
 Export = Callable[[Any], nn.Module]
@@ -178,14 +180,15 @@ def train(
             with quiet():
                 runner = Runner.from_cfg(config)
             runner.register_hook(ReseedHook(config.randomness.seed), priority="VERY_HIGH")
-            for hook in (recorder, *hooks):
+            for hook in (recorder, NamedFilesHook(), *hooks):
                 runner.register_hook(hook)
             with quiet_coco(), contextlib.suppress(StoppedError):
                 runner.train()
         except KeyboardInterrupt:
             tracker.finish("KILLED")
             raise
-        except BaseException:
+        except BaseException as error:
+            place(error, f"{label.strip('[]')} after iteration {recorder.iteration}")
             tracker.finish("FAILED")
             raise
         model = runner.model.module if hasattr(runner.model, "module") else runner.model

@@ -192,5 +192,6 @@ def _run(
         with contextlib.suppress(OSError):
             trace.parent.mkdir(parents=True, exist_ok=True)
             trace.write_text(traceback.format_exc())
-        line = " ".join(str(error).split()) or type(error).__name__
-        sender.send((None, line if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {line}"))
+        from pipelines.errors import describe  # noqa: PLC0415 (it imports this package)
+
+        sender.send((None, describe(error, trace)))
