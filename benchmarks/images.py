@@ -107,12 +107,14 @@ class Seen:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._found: dict[str, list[Any]] = {}
+        self._results: dict[str, Any] = {}
         if path is not None and path.is_file():
             try:
                 kept = json.loads(path.read_text(encoding="utf-8"))
-                self._found = kept["found"] if kept["version"] == _VERSION else {}
+                if kept["version"] == _VERSION:
+                    self._found, self._results = dict(kept["found"]), dict(kept["results"])
             except (OSError, ValueError, KeyError, TypeError):
-                self._found = {}  # it is made again
+                self._found, self._results = {}, {}  # it is made again
 
     def look(self, paths: Iterable[Path], at: Callable[[Path], Facts], what: str) -> dict[Path, Facts]:
         """Return the facts of each file, those that are not known yet read in parallel, with a bar in a terminal.
@@ -148,13 +150,22 @@ class Seen:
             None if counts is None else {int(value): number for value, number in counts.items()},
         )  # fmt: skip
 
+    def result(self, key: str) -> Any:
+        """Return what was concluded earlier, where it has not changed; else None."""
+        return self._results.get(key)
+
+    def add_result(self, key: str, content: Any) -> None:
+        """Keep a conclusion of JSON's types, in place of the one whose key begins with the same word."""
+        word = key.partition(" ")[0]
+        self._results = {other: kept for other, kept in self._results.items() if other.partition(" ")[0] != word} | {key: content}
+
     def keep(self) -> None:
         """Write the file, whole or not at all."""
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_name(f"{self._path.name}.partial")
-        partial.write_text(json.dumps({"version": _VERSION, "found": self._found}), encoding="utf-8")
+        partial.write_text(json.dumps({"version": _VERSION, "found": self._found, "results": self._results}), encoding="utf-8")
         partial.replace(self._path)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from benchmarks.coco_file import Coco, coco_faults, left_out, outline_area, read_coco
+from benchmarks.digest import file_sha256
 from benchmarks.faults import fault
 from benchmarks.images import Facts, Seen, of_image, of_label_map, vanishes
 from benchmarks.label_maps import IGNORED, label_map_faults, pixels_by_value
@@ -253,10 +254,17 @@ def _image_faults(own: OwnData, split: str, images: Mapping[str, Path], facts: M
 
 
 def _own_coco(own: OwnData, name: str, split: OwnSplit, needs: Needs, kept: Seen) -> _Split:
-    """Read a split of boxes or masks."""
+    """Read a split of boxes or masks; one in which nothing was wrong and nothing has changed is not read again."""
     path, folder = own.folder / split.annotations, own.folder / split.images
-    masks = needs.masks or "instance" in needs.tasks
-    coco, there = read_coco(path, masks="instance" in needs.tasks), listing(folder)
+    masks, there = needs.masks or "instance" in needs.tasks, listing(folder)
+    state = [file_sha256(path), sorted(there), own.classes, own.image_px, masks, needs.tasks]
+    key = f"own.{name} {hashlib.sha256(repr(state).encode()).hexdigest()}"
+    if (before := kept.result(key)) is not None:
+        images = {image: folder / image for image in before["images"]}
+        facts = kept.look(images.values(), of_image, f"own.{name}")
+        if _sizes(facts) == before["sizes"]:
+            return _Split(images, [], facts, before["usable"], before["usable_images"], Counter(before["reasons"]), before["notes"])
+    coco = read_coco(path, masks="instance" in needs.tasks)
     faults = coco_faults(coco, own.classes, masks=masks)
     listed = {image["file_name"]: (image["width"], image["height"]) for image in coco["images"]}
     faults += _absent(sorted(listed.keys() - there), folder, there)
@@ -275,7 +283,16 @@ def _own_coco(own: OwnData, name: str, split: OwnSplit, needs: Needs, kept: Seen
     faults = [f"{path}: {text}" for text in faults] + _image_faults(own, name, images, facts)
     if faults:
         return _Split(images, faults, facts, {}, 0, Counter(), [])
-    return _count_objects(own, coco, images, facts, masks=masks, unlisted=len(there - listed.keys()))
+    found = _count_objects(own, coco, images, facts, masks=masks, unlisted=len(there - listed.keys()))
+    kept.add_result(key, {
+        "images": list(images), "sizes": _sizes(facts), "usable": found.usable, "usable_images": found.usable_images,
+        "reasons": found.reasons, "notes": [*found.notes],
+    })  # fmt: skip
+    return found
+
+
+def _sizes(facts: Mapping[Path, Facts]) -> str:
+    return hashlib.sha256(repr(sorted((str(path), one.size) for path, one in facts.items())).encode()).hexdigest()
 
 
 def _absent(lost: list[str], folder: Path, there: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.weights import convert_checkpoint
@@ -88,12 +89,12 @@ def test_another_architecture_is_named_inside_its_container(tmp_path, student, t
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_another_number_of_classes_is_named_with_both_shapes(tmp_path, student, teacher, name):
+def test_another_number_of_classes_is_named_with_both_numbers(tmp_path, student, teacher, name):
     """VOC's 20 classes for COCO's 80."""
     config, weights = student
     few = {key: value[:20] if "gfl_cls" in key else value for key, value in weights.items()}
 
-    with pytest.raises(ValueError, match=r"gfl_cls\.weight \(20, 256, 3, 3\) for \(80, 256, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"another number of classes: bbox_head\.gfl_cls\.weight has 20 outputs, here 80; train"):
         convert_checkpoint(*write(CONTAINERS[name][0](few, teacher), tmp_path / "s.pth"), fresh(config))
 
 
@@ -130,3 +131,47 @@ def test_a_web_page_is_named(tmp_path, student):
 
     with pytest.raises(ValueError, match=r"s\.pth are a web page.*by a browser"):
         convert_checkpoint(path, "", fresh(student[0]))
+
+
+def test_a_teachers_file_as_other_tools_write_it(tmp_path, student):
+    """Safetensors, and a state dict under a key that MMLab does not use; a cut or damaged one is refused."""
+    config, weights = student
+    path = tmp_path / "t.safetensors"
+    save_file({key: value.contiguous() for key, value in weights.items()}, path, metadata={"format": "pt"})
+    found = convert_checkpoint(path, "", fresh(config))
+    assert_same(found.state, weights)
+    other = convert_checkpoint(*write({"epoch": 3, "model_state": weights, "args": {"lr": 1}}, tmp_path / "m.pth"), fresh(config))
+    assert_same(other.state, weights)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="are damaged or cut off"):
+        convert_checkpoint(path, "", fresh(config))
+    with pytest.raises(ValueError, match="hold several state dicts, first, second; keep the right one"):
+        convert_checkpoint(*write({"first": weights, "second": weights}, tmp_path / "m.pth"), fresh(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda value: value.to(torch.int8), r"backbone\.conv1\.weight \(int8\) are no floating-point numbers"),
+        (lambda value: value.to(torch.complex64), r"backbone\.conv1\.weight \(complex64\) are no floating-point numbers"),
+    ],
+)
+def test_numbers_of_another_kind(tmp_path, student, change, line):
+    """A quantised or complex tensor would be converted without a word."""
+    config, weights = student
+    key = "backbone.conv1.weight"
+
+    with pytest.raises(ValueError, match=line):
+        convert_checkpoint(*write({**weights, key: change(weights[key])}, tmp_path / "s.pth"), fresh(config))
+
+
+def test_tensors_that_cannot_be_right(tmp_path, student):
+    """A negative variance; weights that are all 0."""
+    config, weights = student
+    key = "backbone.bn1.running_var"
+    with pytest.raises(ValueError, match=rf"{key} is a variance below 0"):
+        convert_checkpoint(*write({**weights, key: weights[key] - 2}, tmp_path / "s.pth"), fresh(config))
+    blank = {name: torch.zeros_like(value) for name, value in weights.items()}
+    with pytest.raises(ValueError, match="all weights are 0"):
+        convert_checkpoint(*write(blank, tmp_path / "s.pth"), fresh(config))

@@ -413,7 +413,7 @@ def test_what_was_seen_is_not_read_again(boxes, tmp_path, monkeypatch):
     assert check_own(boxes, DETECTION, seen).digest != digest
     assert opened == [boxes.folder / "train/1.jpg"]
 
-    for content in ("", "{}", '{"version": 0, "found": {}}', "[1]"):
+    for content in ("", "{}", '{"version": 0, "found": {}, "results": {}}', "[1]"):
         seen.write_text(content)
         assert Seen(seen).look([boxes.folder / "train/0.jpg"], of_image, "images")[boxes.folder / "train/0.jpg"].size == (WIDTH, HEIGHT)
 

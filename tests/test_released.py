@@ -250,7 +250,7 @@ def damaged(kind, student):
     torch.save(student, file)
     return {
         "another architecture": (built(seed=3, depth=50).state_dict(), None, "of another architecture than GFL"),
-        "other classes": (few, None, "(20, 32, 3, 3) for (80, 32, 3, 3)"),
+        "other classes": (few, None, "gfl_cls.weight has 20 outputs, here 80"),
         "not finite": ({**student, key: student[key] * torch.nan}, None, f"{key} hold values that are not finite"),
         "pickled": ({"state_dict": student, "meta": Config({"model": {}})}, None, "nothing in the file was run"),
         "web page": (None, b"<!DOCTYPE html><title>Sign in</title>", "web page"),

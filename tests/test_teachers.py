@@ -239,7 +239,7 @@ def test_initialisation_is_verified_and_loaded(server):
     at = setting("gfl_r50_r18", "paper")
     torch.manual_seed(1)
     state = build(compose_training(at, "student", seed=0)).backbone.state_dict()
-    state = OrderedDict((key, torch.randn_like(value) if value.is_floating_point() else value) for key, value in state.items())
+    state = OrderedDict((key, torch.rand_like(value) if value.is_floating_point() else value) for key, value in state.items())
     checkpoint = publish(server, OrderedDict(state, **{"fc.weight": torch.ones(2, 2), "fc.bias": torch.ones(2)}), "resnet18")
     student = at.pair.student.model_copy(update={"initialisation": checkpoint})
     at = Setting(at.pair.model_copy(update={"student": student}), at.tier, at.origin)

@@ -77,6 +77,7 @@ def extract(state: State, model: nn.Module, source: str | Path) -> Extracted:
         )
     prefix, loaded = trained[0]
     weights = {key: value.detach().cpu() for key, value in loaded.state_dict().items()}
+    _refuse_other_kinds(_inner(state, prefix, model), weights, source)
     _refuse_not_finite(weights, source)
     taken = {key for key in _inner(state, prefix, model) if not key.startswith(UNWANTED)}
     left = [key for key in state if not key.startswith(prefix) or key.removeprefix(prefix) not in taken]
@@ -112,6 +113,18 @@ def _named(source: str | Path, prefix: str) -> str:
     return f"{source} ('{prefix}' in it)" if prefix else str(source)
 
 
+def _refuse_other_kinds(given: State, weights: State, source: str | Path) -> None:
+    """ValueError for numbers that torch would convert without a word: quantised or complex ones in place of weights."""
+    odd = [
+        f"{key} ({str(value.dtype).removeprefix('torch.')})"
+        for key, value in given.items()
+        if key in weights and weights[key].is_floating_point() and not value.is_floating_point()
+    ]
+    if odd:
+        more = f" and {len(odd) - 1} more tensors" if len(odd) > 1 else ""
+        raise ValueError(f"weights {source}: {odd[0]}{more} are no floating-point numbers; use the file before it was quantised")
+
+
 def _refuse_not_finite(weights: State, source: str | Path) -> None:
     bad = [key for key, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
@@ -119,3 +132,8 @@ def _refuse_not_finite(weights: State, source: str | Path) -> None:
         raise ValueError(
             f"weights {source}: {bad[0]}{more} hold values that are not finite; the training diverged, use another file"
         )
+    if negative := [key for key, value in weights.items() if key.endswith("running_var") and (value < 0).any()]:
+        raise ValueError(f"weights {source}: {negative[0]} is a variance below 0; the file is damaged, use another one")
+    matrices = [value for value in weights.values() if value.dim() > 1]
+    if matrices and not any(value.any() for value in matrices):
+        raise ValueError(f"weights {source}: all weights are 0; the file was written before its model was trained, use another one")

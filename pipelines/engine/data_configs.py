@@ -4,6 +4,9 @@ Three kinds: the synthetic data and a user's own data, both read by one simple p
 and the published data sets, read as the published config does, from the folder that the user names.
 """
 
+import contextlib
+import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +89,9 @@ def data_source(
             raise ValueError(
                 f"params.yaml: own.format is {own.format}, but pair '{pair.title}' needs {wanted}; leave the pair out"
             )
-        import pipelines.engine.user_coco  # noqa: F401, PLC0415 (registers their data set and evaluator; seconds)
-
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MMDetection names packages that nothing here uses
+            import pipelines.engine.user_coco  # noqa: F401, PLC0415 (registers their data set and evaluator; seconds)
         files = {split: (getattr(own, split).images, getattr(own, split).annotations) for split in ("train", "tune", "test")}
         return DataSource("own", own.folder, tuple(own.classes), files, image_px=own.image_px)
     name = pair.dataset

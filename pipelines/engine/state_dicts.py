@@ -23,6 +23,8 @@ _COMPUTED = (".num_batches_tracked", ".integral.project", ".relative_position_in
 UNWANTED = ("ema_", "fc.")
 _MISFIT = re.compile(r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)")
 _TRAIN = "train or fetch the teacher of this pair and tier: dvc repro"
+# Of the installed heads: GFL, RetinaNet, ATSS, FCOS, RepPoints, SOLO; RoI heads, whose boxes and masks are by class; segmenters.
+_CLASSIFIER = re.compile(r"(_cls|conv_cls|cls_out|fc_cls|fc_reg|conv_logits|conv_seg)\b")
 _SHOWN = 3  # keys of each kind that an error names
 
 
@@ -93,10 +95,27 @@ def load_whole(model: nn.Module, state: State, source: str | Path, remedy: str =
         shapes = [f"{key} ({there}) for ({here})" for key, there, here in misfits]
         kinds = {"the file lacks": missing, "it has": left_over, "of another shape": shapes}
         named = "; ".join(f"{kind} {_some(keys)}" for kind, keys in kinds.items() if keys)
+        if len(wrong) == len(misfits) and (counts := _class_counts(misfits)):
+            raise ValueError(
+                f"weights {source} are of a {type(model).__name__} with another number of classes: {counts}; train its classifier on "
+                f"these classes, or {remedy}"
+            )
         raise ValueError(
             f"weights {source} are of another architecture than {type(model).__name__} here: {len(wrong)} tensors differ, "
             f"the first is {wrong[0]} ({named}); {remedy}"
         )
+
+
+def _class_counts(misfits: list[tuple[str, str, str]]) -> str:
+    """Return the outputs of classifiers that differ in nothing but their number; empty where anything else differs."""
+    found = []
+    for key, there, here in misfits:
+        (outputs, *rest), (wanted, *own) = there.split(", "), here.split(", ")
+        if rest != own or not _CLASSIFIER.search(key):
+            return ""
+        if key.endswith(".weight"):
+            found.append(f"{key} has {outputs} outputs, here {wanted}")
+    return ", ".join(found[:_SHOWN])
 
 
 def _some(keys: list[str]) -> str:

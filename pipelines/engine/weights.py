@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.digest import file_sha256
@@ -51,7 +53,7 @@ def read_weights(path: str | Path, sha256: str) -> State:
     """Read a state dict whose file has the digest, without running any code that is in it.
 
     Args:
-        path: file written by ``torch.save``: a state dict, or a dict with one under ``state_dict`` or ``model``.
+        path: file written by ``torch.save``: a state dict, or a dict with one under ``state_dict`` or ``model``; or a safetensors file.
         sha256: the whole digest or its leading digits.
 
     Returns:
@@ -70,6 +72,11 @@ def read_weights(path: str | Path, sha256: str) -> State:
             "the file is truncated or another one; remove it and run dvc repro"
         )
     _refuse_web_page_or_piece(path)
+    if _is_safetensors(path):
+        try:
+            return with_versions(OrderedDict(load_file(path)), None)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"weights {path} are damaged or cut off; copy or download them again") from error
     try:
         with torch.serialization.safe_globals([(_Discarded, name) for name in _BESIDE_TENSORS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -81,6 +88,13 @@ def read_weights(path: str | Path, sha256: str) -> State:
             "use a checkpoint that holds a plain state dict"
         ) from error
     return _state_dict(content, path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return True for a file that begins as safetensors do: the length of a JSON object, and the object."""
+    with path.open("rb") as file:
+        begin = file.read(9)
+    return len(begin) == 9 and begin[8:] == b"{" and int.from_bytes(begin[:8], "little") < path.stat().st_size + 2**27  # noqa: PLR2004
 
 
 def _refuse_web_page_or_piece(path: Path) -> None:
@@ -105,12 +119,21 @@ def _state_dict(content: Any, path: Path) -> State:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+    if isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        named = [key for key, value in content.items() if isinstance(value, dict) and value and _is_tensors(value)]
+        if len(named) > 1:
+            raise ValueError(f"weights {path} hold several state dicts, {', '.join(map(str, named))}; keep the right one in the file alone")
+        content = content[named[0]] if named else content
     if not isinstance(content, dict) or not content:
         raise ValueError(f"weights {path} hold no state dict but {type(content).__name__}; use a checkpoint that holds one")
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"weights {path} cannot be read as tensors alone: {key} is none; use a plain state dict")  # noqa: TRY004
     return with_versions(OrderedDict(content), getattr(content, "_metadata", None))
+
+
+def _is_tensors(content: dict[Any, Any]) -> bool:
+    return all(isinstance(value, Tensor) for value in content.values())
 
 
 def convert_checkpoint(path: str | Path, sha256: str, model: nn.Module) -> Extracted:

@@ -6,6 +6,7 @@ published teacher, or is not run as published.
 
 import argparse
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,7 +115,12 @@ def write_fetched(setting: Setting, source: Path, sha256: str, spec: RunSpec, da
     verified = verified_data(setting, data)
     weights, partial = out / layout.WEIGHTS, out / "unverified.pth"
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = convert_checkpoint(source, sha256, build(setting, "teacher"))
+    try:
+        checkpoint = convert_checkpoint(source, sha256, build(setting, "teacher"))
+    except ValueError as error:
+        if setting.tier.data != "own":
+            raise
+        raise ValueError(f"{error}; it is own.teacher in params.yaml, which must be the teacher of {spec.pair}") from error
     torch.save(checkpoint.state, partial)
     if checkpoint.told:
         print(f"{spec.label} {source.name}: {checkpoint.told}", flush=True)
@@ -128,6 +134,11 @@ def write_fetched(setting: Setting, source: Path, sha256: str, spec: RunSpec, da
             f"states {stated}: more than {STATED_WITHIN} apart, so nothing is distilled from it; check the data set "
             f"(python -m pipelines.stages.prepare) and the pair's config and checkpoint in benchmarks/pairs/{spec.pair}.yaml"
         )
+    if not found and setting.tier.data == "own":
+        print(
+            f"warning: own.teacher {source} has {setting.pair.metric} 0 on the test split, so it can teach nothing: wrong file, other order "
+            "of classes, or other preprocessing?", file=sys.stderr, flush=True,
+        )  # fmt: skip
     partial.replace(weights)
     record_fetched(spec, verified, weights, origin=source.name, metrics={"measured": found, "stated": stated})
 
