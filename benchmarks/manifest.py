@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import write_whole
 
 _AGAIN = "check it again with: dvc repro -f prepare"
 
@@ -107,7 +108,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _verified(folder: Path) -> dict[str, Any]:
     path = folder / "verified.json"
-    return _read(path) if path.is_file() else {}
+    try:
+        return _read(path) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read; delete it, and {_AGAIN}") from error
 
 
 def compare_with_earlier(folder: Path, found: Checked) -> None:
@@ -133,11 +137,8 @@ def write_manifest(folder: Path, sets: Iterable[Checked]) -> None:
             "root": str(one.root.resolve()), "stamps": one.stamps, "annotations": one.annotations, "files": one.files,
         }  # fmt: skip
         manifest[one.name] = {"digest": one.digest, "num_images": one.num_images, "annotations": one.annotations}
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("verified.json", verified), ("manifest.json", manifest)):
-        partial = folder / f"{name}.partial"
-        partial.write_text(json.dumps({"sets": content}, indent=1, sort_keys=True) + "\n")
-        partial.replace(folder / name)
+        write_whole(folder / name, json.dumps({"sets": content}, indent=1, sort_keys=True) + "\n")
 
 
 def identity(

@@ -10,8 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
+from benchmarks.whole_file import write_whole
 from pipelines.runner import locks
 
 _LEAST_FREE_MIB = 512
@@ -63,20 +62,5 @@ def noting_failure(directory: Path, *, clears: bool = True) -> Iterator[None]:
         yield
     except Exception as error:
         with contextlib.suppress(OSError):
-            directory.mkdir(parents=True, exist_ok=True)
-            note.write_text((" ".join(str(error).split()) or type(error).__name__) + "\n")
+            write_whole(note, (" ".join(str(error).split()) or type(error).__name__) + "\n")
         raise
-
-
-def newest_checkpoint(directory: Path) -> Path | None:
-    """Return the newest checkpoint that can be read; one that was being written when its process died cannot.
-
-    mmengine's ``last_checkpoint`` file is not used: it contains an absolute path.
-    """
-    files = [*directory.glob("epoch_*.pth"), *directory.glob("iter_*.pth")]
-    for path in sorted(files, key=lambda file: int(file.stem.split("_")[1]), reverse=True):
-        with contextlib.suppress(Exception):
-            # Our own file, read whole: optimizer state and curve are more than tensors.
-            torch.load(path, map_location="cpu", weights_only=False)
-            return path
-    return None

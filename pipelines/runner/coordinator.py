@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from benchmarks.whole_file import write_whole
 from pipelines.runner import locks
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen
@@ -148,7 +149,7 @@ class Coordinator:
         """Write a sign of life for units on other hosts."""
         if time.monotonic() - self._beaten_at > locks.BEAT_S:
             self._beaten_at = time.monotonic()
-            BEAT.write_text(f"{self._beaten_at}")
+            write_whole(BEAT, f"{self._beaten_at}")
 
     def _save(self) -> None:
         """Record what has ended; a unit's folder is removed once dvc.lock has it."""

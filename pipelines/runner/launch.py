@@ -15,11 +15,12 @@ import sys
 import uuid
 from pathlib import Path
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.runner.gpus import visible_gpus
-from pipelines.runner.parent_death import die_with_parent
+from pipelines.runner.parent_death import LAUNCHER
 
-_FOLDER, _LAUNCHER = "KD_RANKS", "KD_LAUNCHER"
+_FOLDER = "KD_RANKS"
 _SAID = "error.txt"
 _LOST_PEER = ("DistBackendError", "DistNetworkError")
 _EXITS = {130: "SIGTERM"}  # which a rank closes its MLflow run on
@@ -97,15 +98,9 @@ def say(line: str, error: Exception) -> bool:
 
 
 def begin_rank() -> None:
-    """Prepare a rank's process: it ends with what started it, and SIGTERM ends it as Ctrl-C does."""
-    if not is_rank():
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if (parent := os.environ.get(_LAUNCHER)) is None:
-        return
-    die_with_parent(signal.SIGKILL)  # it may wait for a rank that is gone
-    if os.getppid() != int(parent):  # it has ended meanwhile
-        sys.exit(1)
+    """Prepare a rank's process: SIGTERM ends it as Ctrl-C does."""
+    if is_rank():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def end_rank() -> None:
@@ -138,7 +133,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run:
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):  # it explains each end in thirty lines
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    os.environ[_LAUNCHER] = str(os.getpid())
+    os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     join_s = float(os.environ.get("KD_TIMEOUT_S", _JOIN_S))
     config = LaunchConfig(
@@ -159,7 +154,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run:
     except (RendezvousError, ConnectionError, TimeoutError) as error:
         return f"the nodes of the run do not find each other at {endpoint} within {join_s:g} s ({type(error).__name__})"
     finally:
-        os.environ.pop(_LAUNCHER, None)
+        os.environ.pop(LAUNCHER, None)
     return None
 
 
@@ -202,7 +197,7 @@ def main() -> None:
     if failure:
         folder = Path(os.environ[_FOLDER])
         if not (folder / _SAID).exists():
-            (folder / _SAID).write_text(failure)
+            write_whole(folder / _SAID, failure)
         sys.exit(2)
 
 

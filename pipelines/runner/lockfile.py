@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from benchmarks.whole_file import replacing, write_whole
 from pipelines import layout
 
 LOCK = Path("dvc.lock")
@@ -28,18 +29,13 @@ _IN_USE = Path(".dvc/tmp/rwlock")  # paths that running stages read and write; D
 def replace(path: str | Path, write: Callable[[TextIO], object]) -> None:
     """Write a text file beside ``path`` and rename it; link and mode are kept.  For one writer at a time."""
     target = Path(os.path.realpath(path))
-    part = target.with_name(target.name + _PART)
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            if target.exists():
-                os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(target)
-    except BaseException:  # KeyboardInterrupt, too
-        part.unlink(missing_ok=True)
-        raise
+    with (
+        replacing(target, by=target.with_name(target.name + _PART), is_synced=True) as part,
+        part.open("w", encoding="utf-8") as stream,
+    ):
+        if target.exists():
+            os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
+        write(stream)
 
 
 def keep() -> None:
@@ -74,7 +70,7 @@ def repair() -> None:
                 f"dvc.lock {damage}, as an interrupted write leaves it, and {KEPT} has no copy of it; "
                 "take back the committed one (git checkout dvc.lock), or remove it where none was committed"
             )
-        DAMAGED.write_text(text, encoding="utf-8")
+        write_whole(DAMAGED, text)
         replace(LOCK, lambda stream: stream.write(kept))
         lost = _records(kept).keys() - list(_records(text))[:-1]
         print(

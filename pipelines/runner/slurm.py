@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.params import load_yaml
 from pipelines.runner import unit as units
@@ -149,7 +150,7 @@ class Slurm:
         except (FailedJobError, subprocess.CalledProcessError) as error:
             words = " ".join(str(getattr(error, "stderr", "") or error).split())
             raise ValueError(f"Slurm refuses {unit.key}: {words}; correct slurm.yaml") from error
-        (unit.folder / "job.txt").write_text(str(job.job_id))
+        write_whole(unit.folder / "job.txt", str(job.job_id))
         self._running[unit.key] = (unit, str(job.job_id))
 
     def attach(self, unit: Unit, *, is_same: bool) -> bool:

@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.runner import locks
 from pipelines.runner.parent_death import die_with_parent
@@ -63,7 +64,7 @@ class Unit:
         """Write the unit's work; of an earlier attempt only completed stages are kept, if requested."""
         for name in ("started.json", "failed.txt", "job.txt", *([] if keep else ["done.json"])):
             (self.folder / name).unlink(missing_ok=True)
-        _write(self.folder / "unit.json", json.dumps(asdict(self), indent=1))
+        write_whole(self.folder / "unit.json", json.dumps(asdict(self), indent=1))
 
     def is_written(self) -> bool:
         """Return True where an earlier attempt was of the very same work."""
@@ -72,7 +73,7 @@ class Unit:
 
     def note_done(self, stages: list[str]) -> None:
         """Note the stages that have succeeded, with the digest of the work that they belong to."""
-        _write(self.folder / "done.json", json.dumps({"unit": self._digest, "stages": stages}))
+        write_whole(self.folder / "done.json", json.dumps({"unit": self._digest, "stages": stages}))
 
     def done(self) -> list[str]:
         """Return the stages that have succeeded; a late note of an earlier attempt at other work does not count."""
@@ -88,13 +89,6 @@ class Unit:
         """Return the reason of the failure; None where there is none."""
         path = self.folder / "failed.txt"
         return path.read_text().strip() or None if path.is_file() else None
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def run(folder: str) -> None:
@@ -115,14 +109,14 @@ def run(folder: str) -> None:
         with locks.held(unit.folder / "lock", patience_s=_PATIENCE_S if is_job else 0.0):
             _run_all(unit)
     except ValueError as error:
-        _write(unit.folder / "failed.txt", f"{error}\n")
+        write_whole(unit.folder / "failed.txt", f"{error}\n")
         raise
 
 
 def _run_all(unit: Unit) -> None:
     if not (unit.folder / "unit.json").is_file():  # an earlier job of it has ended meanwhile, and is recorded
         return
-    _write(unit.folder / "started.json", json.dumps({"by": locks.me(), "at": time.time()}))
+    write_whole(unit.folder / "started.json", json.dumps({"by": locks.me(), "at": time.time()}))
     done = unit.done()
     for stage, command in unit.commands.items():
         if stage in done:
@@ -131,7 +125,7 @@ def _run_all(unit: Unit) -> None:
         if code and TERMINATED.is_set():  # a process of it was killed first: Slurm knows what becomes of the job
             sys.exit(code)
         if code:
-            _write(unit.folder / "failed.txt", f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n")
+            write_whole(unit.folder / "failed.txt", f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n")
             sys.exit(code)
         done.append(stage)
         unit.note_done(done)

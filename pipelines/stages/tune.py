@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.whole_file import write_whole
 from pipelines import errors, layout
 from pipelines.params import load_grid, load_pair
 from pipelines.recipes import impossible_reason
 from pipelines.resolved import confirm
-from pipelines.runner.parent_death import die_with_dvc
 from pipelines.runner.processes import call
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.space import as_record, search_space
@@ -53,7 +53,6 @@ def main() -> None:
     if reason := impossible_reason(args.pair, load_pair(args.pair), args.method, args.tier):
         raise ValueError(f"{args.method} cannot run on {args.pair}: {reason}")
     code = confirm(layout.TUNE, args.pair, args.method)["code"]
-    die_with_dvc()
     tuning = grid.tuning if args.workers is None else grid.tuning.model_copy(update={"workers": args.workers})
     task = Task(args.tier, args.pair, args.method, tuning, code)
     (task.work / "failed.txt").unlink(missing_ok=True)
@@ -167,10 +166,7 @@ def _spent(result: TrialResult) -> dict[str, Any]:
 
 def write(out: Path, study: Study) -> None:
     """Write study.json and best.yaml, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / "study.partial"
-    partial.write_text(study.model_dump_json(indent=2) + "\n")
-    partial.replace(out / layout.STUDY)
+    write_whole(out / layout.STUDY, study.model_dump_json(indent=2) + "\n", is_synced=True)
     write_best(out / layout.BEST, best_of(study))
 
 
