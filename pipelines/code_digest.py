@@ -22,6 +22,7 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.tier",
     "benchmarks.whole_file",  # how files are written
     "methods.recipe",
+    "pipelines.circumstances",  # which errors are no result
     "pipelines.errors",  # prints errors
     "benchmarks.digest",  # of files
     "pipelines.durations",  # text

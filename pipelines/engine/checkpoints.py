@@ -4,11 +4,13 @@ torch compares no checksum of an archive that it reads, and MMEngine unpickles w
 """
 
 import os
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
@@ -46,8 +48,10 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
     except (DamagedError, FileNotFoundError, MemoryError):
         raise
     except Exception as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
-        raise DamagedError(f"it cannot be read as tensors and plain values ({reason})") from error
+        refused = re.search(r"GLOBAL \S+", str(error))
+        raise DamagedError(
+            f"it cannot be read as tensors and plain values ({refused.group() if refused else type(error).__name__}); nothing in it was run"
+        ) from error
     if not isinstance(content, dict):
         raise DamagedError(f"it contains {type(content).__name__}")
     return content
@@ -79,10 +83,22 @@ class CheckedRunner(Runner):  # type: ignore[misc]
             super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call the hooks; of what goes into a checkpoint the scalars for MMEngine's logs, which are unused, are left out."""
+        """Call the hooks; a checkpoint gets plain values, and none of the scalars for MMEngine's logs, which are unused."""
         if fn_name == "before_save_checkpoint":
-            kwargs["checkpoint"]["message_hub"]["log_scalars"] = OrderedDict()
+            checkpoint = kwargs["checkpoint"]
+            checkpoint["message_hub"]["log_scalars"] = OrderedDict()
+            for part in (checkpoint["meta"], checkpoint["message_hub"]["runtime_info"]):
+                part.update(_plain(part))
         super().call_hook(fn_name, **kwargs)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with numpy's numbers and arrays as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
@@ -140,7 +156,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint of a run; None where it was damaged, and is set aside."""
     try:
         content = read_checkpoint(path)
-        if not {"meta", "state_dict", "message_hub"} <= content.keys():
+        if any(not isinstance(content.get(part), dict) for part in ("meta", "state_dict", "message_hub", "optimizer")):
             raise DamagedError("parts of a checkpoint are missing")
     except DamagedError as error:
         _set_aside(path, str(error))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.whole_file import write_whole
+from pipelines.circumstances import CircumstanceError, is_circumstance
 from pipelines.runner import locks
 
 _LEAST_FREE_MIB = 512
@@ -29,10 +30,10 @@ def check_writable(directory: Path) -> None:
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write to {directory}: {error.strerror}; make it writable or free its disk") from error
+        raise CircumstanceError(f"cannot write to {directory}: {error.strerror}; make it writable or free its disk") from error
     free_mib = shutil.disk_usage(directory).free // 2**20
     if free_mib < _LEAST_FREE_MIB:
-        raise ValueError(
+        raise CircumstanceError(
             f"only {free_mib} MiB are free on the disk of {directory}, at least {_LEAST_FREE_MIB} are needed; free some"
         )
 
@@ -49,18 +50,23 @@ def held(directory: Path) -> Iterator[Path]:
         with locks.held(directory / "lock", patience_s=_PATIENCE_S if "SLURM_JOB_ID" in os.environ else 0.0):
             yield directory
     except locks.BusyError as error:
-        raise ValueError(f"{directory} is being written by {error}; wait for it, or stop it") from error
+        raise CircumstanceError(f"{directory} is being written by {error}; wait for it, or stop it") from error
 
 
 @contextlib.contextmanager
 def noting_failure(directory: Path, *, clears: bool = True) -> Iterator[None]:
-    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away first."""
+    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away first.
+
+    A full disk, a held directory or a signal has not failed.
+    """
     note = directory / "failed.txt"
     if clears:
         note.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
+        if is_circumstance(error):
+            raise
         with contextlib.suppress(OSError):
             write_whole(note, (" ".join(str(error).split()) or type(error).__name__) + "\n")
         raise

@@ -184,7 +184,7 @@ class Slurm:
         for key, (unit, job) in list(self._running.items()):
             self._unseen[key] = 0 if job in self._queue else self._unseen.get(key, 0) + 1
             is_done = set(unit.done()) == set(unit.commands)
-            if is_done or unit.failure() or self._unseen[key] >= _UNSEEN:
+            if is_done or unit.failure() or unit.interruption() or self._unseen[key] >= _UNSEEN:
                 found[key] = None if is_done else f"its Slurm job {job} has ended (cancelled, killed, or lost with its node)"
                 del self._running[key]
         return found

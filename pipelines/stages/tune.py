@@ -18,10 +18,11 @@ from typing import Any
 
 from benchmarks.whole_file import write_whole
 from pipelines import errors, layout
+from pipelines.circumstances import CircumstanceError, is_by_signal
 from pipelines.params import load_grid, load_pair
 from pipelines.recipes import impossible_reason
 from pipelines.resolved import confirm
-from pipelines.runner.processes import call
+from pipelines.runner.processes import ProcessEnd, call
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.space import as_record, search_space
 from pipelines.tuning.study import SharedStudy, TrialResult
@@ -30,6 +31,7 @@ from reports.schemas.study import Study, Trial
 
 _WAIT_S = 1.0
 _ALIVE_S = 10.0
+_MOST_KILLS = 10  # of trials in one attempt: whoever ends them does not want them
 
 
 def arguments() -> argparse.Namespace:
@@ -108,6 +110,7 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
 
 def work(task: Task, study: SharedStudy, parent: str | None) -> None:
     """Run trials, one after the other, until none are left and none are under way; None where the stage opens the parent."""
+    kills = 0
     while (assigned := study.next_trial()) is not None:
         if assigned == "wait":
             time.sleep(_WAIT_S)
@@ -117,17 +120,27 @@ def work(task: Task, study: SharedStudy, parent: str | None) -> None:
             started=partial(study.working_on, assigned), every_s=_ALIVE_S, meanwhile=partial(study.still_at, assigned),
         )  # fmt: skip
         if ended.error is not None:
-            raise ValueError(f"trial {assigned.number} of {study.folder}: {ended.error}")
-        study.finish(assigned, None if ended.was_killed else ended.result, ended.exit_code)
+            raise _kind(ended)(f"trial {assigned.number} of {study.folder}: {ended.error}")
+        study.finish(assigned, None if ended.was_killed else ended.result, ended.exit_code, met_oom_killer=ended.met_oom_killer)
+        kills += ended.was_killed
+        if kills >= _MOST_KILLS and is_by_signal(ended.exit_code):
+            raise CircumstanceError(
+                f"trials of {study.folder} were killed {kills} times ({ended.problem}); nothing is recorded as failed: run again, and if "
+                "memory is short, narrow the search in params.yaml (tuning.space)"
+            )
 
 
 def _called(function: str, *arguments: Any) -> Any:
     ended = call(function, *arguments)
     if ended.error is not None:
-        raise ValueError(ended.error)
+        raise _kind(ended)(ended.error)
     if ended.was_killed:
-        raise ValueError(f"{function}: its process was killed (exit code {ended.exit_code}); run the stage again")
+        raise CircumstanceError(f"{function}: its process was killed (exit code {ended.exit_code}); run the stage again")
     return ended.result
+
+
+def _kind(ended: ProcessEnd) -> type[ValueError]:
+    return CircumstanceError if ended.is_circumstance else ValueError
 
 
 def _parent(folder: Path) -> str | None:
