@@ -68,6 +68,7 @@ class Record:
                     ) from error
                 time.sleep(_SECOND_S / 5)
         try:
+            lockfile.free()
             yield
         finally:
             self._repo.lock.unlock()
