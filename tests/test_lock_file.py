@@ -201,7 +201,9 @@ def test_a_number_that_lives_again_blocks_nothing(bare, capsys):
         wait_for(lambda: Path("pid").exists() and Path("pid").read_text(), "dvc works")
         mine = json.loads(Path(".dvc/tmp/rwlock").read_text())
         again = {"pid": other.pid, "cmd": "/bin/dvc repro"}
-        in_use(write=mine["write"] | {"/x/two": again, "/x/three": {"pid": 2**22 + 1, "cmd": "dvc repro"}}, read={"/x/four": [again]})
+        in_use(
+            write=mine["write"] | {"/x/two": again, "/x/three": {"pid": 2**22 + 1, "cmd": "dvc repro"}}, read={"/x/four": [again]}
+        )
         lockfile.free()
         found = json.loads(Path(".dvc/tmp/rwlock").read_text())
         other.kill()
