@@ -51,6 +51,9 @@ def open_store() -> str:
     database = STORE / "mlflow.db"
     if uri != f"sqlite:///{database.resolve()}" or not database.is_file():
         return uri
+    with _alone():
+        if _set_damaged_aside(database):
+            return uri
     with _alone(), contextlib.closing(sqlite3.connect(database, timeout=_PATIENCE_S)) as store, store:
         has_tables = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
         known = store.execute("SELECT name, artifact_location FROM experiments").fetchall() if has_tables else []
@@ -63,6 +66,25 @@ def open_store() -> str:
                     (present, len(place) + 1, len(place) + 1, f"{place}/"),
                 )
     return uri
+
+
+def _set_damaged_aside(database: Path) -> bool:
+    """Rename a database that is cut off or no database, so that a new one is begun; return whether it was."""
+    with contextlib.closing(sqlite3.connect(database, timeout=_PATIENCE_S)) as store:
+        try:
+            (size,), (count,) = (store.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
+            store.execute("SELECT name FROM sqlite_master").fetchall()
+            is_damaged = database.stat().st_size < size * count
+        except sqlite3.OperationalError:  # locked
+            return False
+        except sqlite3.DatabaseError:
+            is_damaged = True
+    if is_damaged:
+        database.replace(database.with_name(f"{database.name}.damaged"))
+        print(
+            f"MLflow: {database} is cut off or damaged; it is kept as {database.name}.damaged, and a new one is begun",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -163,12 +163,14 @@ def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict
         first = next((result.reason for _, result in finished if result.reason), "all were pruned")
         raise ValueError(f"no trial of the study in {study.folder} was completed; the first cause: {first}")
     scores = {trial.number: trial.values[0] for trial in trials if trial.values}
+    tried = {trial.number: study.first_number(trial) for trial, _ in finished}
+    best = max(front, key=lambda number: (scores[number], -tried[number]))
     return Study(
         status="done", tier=task.tier, pair=task.pair, method=task.method, name=task.tuning.study,
         objectives=task.tuning.objectives, space=as_record(study.space), recipe_hparams=start, sampler=task.tuning.sampler,
         pruner=task.tuning.pruner, seed=task.tuning.seed, schedule_share=task.tuning.share,
         full_iterations=max(result.full_iterations for _, result in finished), trials=trials,
-        best=max(front, key=lambda number: scores[number]), front=front, importance=study.importance(),
+        best=best, front=front, importance=study.importance(),
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), mlflow_run_id=parent, **about,
     )  # fmt: skip
 

@@ -282,8 +282,16 @@ class SharedStudy:
         if len(self.tuning.objectives) > 1:
             return sorted(trial.number for trial in self.study.best_trials)
         complete = [(trial, result) for trial, result in self.finished() if result.state == "complete" and result.values]
-        best = max(complete, key=lambda found: (found[1].values or [])[0], default=None)
+        best = max(complete, key=lambda found: ((found[1].values or [])[0], -self.first_number(found[0])), default=None)
         return [best[0].number] if best else []
+
+    def first_number(self, trial: FrozenTrial) -> int:
+        """Return the number at which a trial's values were first tried: an interruption decides no tie."""
+        numbers = {other.number: other.user_attrs.get("again") for other in self._trials()}
+        number = trial.number
+        while (before := numbers.get(number)) is not None:
+            number = before
+        return number
 
     def said(self) -> str:
         """Progress in words."""
