@@ -85,6 +85,7 @@ def _set_damaged_aside(database: Path) -> bool:
             f"MLflow: {database} is cut off or damaged; it is kept as {database.name}.damaged, and a new one is begun",
             file=sys.stderr,
         )
+    return is_damaged
 
 
 @contextmanager
