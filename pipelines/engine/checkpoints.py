@@ -21,6 +21,7 @@ from benchmarks.whole_file import replacing
 
 _ASIDE = ".damaged"
 _KEPT = ("epoch", "iter", "seed", "dataset_meta")  # of a checkpoint's meta; MMEngine would run a text under `config`
+_REVISED = [(r"^module\.", "")]  # as MMEngine's own
 _BEST, _LAST = "best_ckpt", "last_ckpt"
 
 
@@ -60,7 +61,7 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
 class CheckedRunner(Runner):  # type: ignore[misc]
     """MMEngine's runner with checkpoints that are written whole, without logs of scalars, and read by :func:`read_checkpoint`."""
 
-    def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = False, revise_keys: Any = ()) -> Any:  # noqa: FBT001, FBT002 (MMEngine's)
+    def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = False, revise_keys: Any = _REVISED) -> Any:  # noqa: FBT001, FBT002 (MMEngine's)
         """Load weights; return the checkpoint."""
         checkpoint = read_checkpoint(Path(filename), map_location)
         if "meta" in checkpoint:
@@ -72,7 +73,7 @@ class CheckedRunner(Runner):  # type: ignore[misc]
                 known[key] = str(Path(self.work_dir, Path(known[key]).name))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=list(revise_keys))
+        _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=revise_keys)
         self._has_loaded = True
         return checkpoint
 

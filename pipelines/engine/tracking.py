@@ -74,7 +74,7 @@ def _set_damaged_aside(database: Path) -> bool:
         try:
             (size,), (count,) = (store.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
             store.execute("SELECT name FROM sqlite_master").fetchall()
-            is_damaged = database.stat().st_size < size * count
+            is_damaged = bool(database.stat().st_size < size * count)
         except sqlite3.OperationalError:  # locked
             return False
         except sqlite3.DatabaseError:
