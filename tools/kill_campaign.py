@@ -114,7 +114,8 @@ class Project:
             found["figures"] = [
                 [
                     table["pair"],
-                    row["id"],
+                    row["method"],
+                    row["tuned"],
                     [(seed["seed"], seed["score"], seed["metrics"], seed["curve"]) for seed in row["seeds"]],
                 ]
                 for table in board["tables"]
