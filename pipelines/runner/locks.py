@@ -54,7 +54,7 @@ def owner(path: Path) -> str | None:
     with path.open("r+") as lock:
         if _taken(lock):
             return None
-        return _said(lock)
+        return holder(lock)
 
 
 @contextlib.contextmanager
@@ -73,15 +73,20 @@ def held(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
         since, has_said = time.monotonic(), False
         while not _taken(lock):
             if time.monotonic() - since >= patience_s:
-                raise BusyError(_said(lock))
+                raise BusyError(holder(lock))
             if not has_said and time.monotonic() - since > _SAY_AFTER_S:
-                print(f"{path.parent} is held by {_said(lock)}; waiting for it", flush=True)
+                print(f"{path.parent} is held by {holder(lock)}; waiting for it", flush=True)
                 has_said = True
             time.sleep(_POLL_S)
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
-            os.ftruncate(lock.fileno(), 0)
-            os.write(lock.fileno(), me().encode())
+        sign(lock)
         yield
+
+
+def sign(lock: IO[str]) -> None:
+    """Write this process's name into the file of a lock that it holds; on a full disk the lock holds without a name."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), me().encode())
 
 
 def _taken(lock: IO[str]) -> bool:
@@ -92,7 +97,8 @@ def _taken(lock: IO[str]) -> bool:
     return True
 
 
-def _said(lock: IO[str]) -> str:
+def holder(lock: IO[str]) -> str:
+    """Name the holder of a lock by its file, and say where it is suspended."""
     lock.seek(0)
     name = lock.read().strip()
     known = re.match(r"process (\d+) on (\S+?)(,|$)", name)
