@@ -36,7 +36,7 @@ from tools.accident_places import Skipped
 
 ROOT = Path(__file__).parents[1]
 _END_S, _RUN_S = 60.0, 600.0  # for a run to end by itself once it was ended, and undisturbed
-_MOST_IN_A_ROW = 4
+_IN_A_ROW = 8  # on average
 _DISKS = ("runs", "work", "data", "mlflow")
 _PAIR = "gfl_r101_r50"
 
@@ -224,7 +224,7 @@ def strike(project: Project, accident: Accident, rng: random.Random) -> None:
 def _end(project: Project, accident: Accident, run: subprocess.Popen, rng: random.Random) -> None:
     """Wait for the run's end, which is hastened where it may go on for long; all its processes must end."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        run.wait(rng.uniform(2.0, 12.0))
+        run.wait(rng.uniform(0.5, 8.0))
     if run.poll() is None:
         run.terminate()
     try:
@@ -323,7 +323,7 @@ def campaign(project: Project, kills: int, seed: int, named: list[str]) -> Itera
             accident.outcome, accident.said = "skipped", str(skipped)
         done += 1
         pending.append(accident)
-        if accident.outcome == "failed" or done == kills or own.random() < 1 / _MOST_IN_A_ROW:
+        if accident.outcome == "failed" or done == kills or own.random() < 1 / _IN_A_ROW:
             recover(project, [one for one in pending if one.outcome != "skipped"], wanted)
             yield from pending
             pending, project.damaged = [], set()
