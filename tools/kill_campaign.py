@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGCONT, SIGKILL
 from typing import Any
 
 import yaml
@@ -183,10 +183,10 @@ def strikes() -> dict[str, tuple[Strike, str | None]]:
         "Ctrl-C": (places.interrupt(1), None),
         "Ctrl-C twice": (places.interrupt(2), None),
         "SIGTERM": (places.terminate, None),
-        "coordinator suspended, continued": (places.suspend("coordinator", then=SIGCONT), None),
-        "coordinator suspended, killed": (places.suspend("coordinator", then=SIGKILL), None),
-        "unit suspended, continued": (places.suspend("unit", then=SIGCONT), None),
-        "unit suspended, killed": (places.suspend("unit", then=SIGKILL), None),
+        "coordinator suspended, continued": (places.suspend("coordinator", then=signal.SIGCONT), None),
+        "coordinator suspended, killed": (places.suspend("coordinator", then=signal.SIGKILL), None),
+        "unit suspended, continued": (places.suspend("unit", then=signal.SIGCONT), None),
+        "unit suspended, killed": (places.suspend("unit", then=signal.SIGKILL), None),
     }
 
 
@@ -354,6 +354,7 @@ def main() -> None:
     named = [name for name in all_places() if not args.place or any(part in name for part in args.place)]
     if not named:
         parser.error(f"no place is named so; there are: {', '.join(all_places())}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs, and what they start, ignore
     accidents: list[Accident] = []
     with tempfile.TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as scratch:
         project = (toy_project if args.toy else real_project)(Path(scratch).resolve())
