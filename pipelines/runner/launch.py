@@ -17,11 +17,13 @@ from pathlib import Path
 
 from benchmarks.whole_file import write_whole
 from pipelines import layout
+from pipelines.circumstances import CircumstanceError, is_circumstance
 from pipelines.runner.gpus import visible_gpus
 from pipelines.runner.parent_death import LAUNCHER
 
 _FOLDER = "KD_RANKS"
-_SAID = "error.txt"
+_SAID, _EXCUSED = "error.txt", "excused"
+_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _LOST_PEER = ("DistBackendError", "DistNetworkError")
 _EXITS = {130: "SIGTERM"}  # which a rank closes its MLflow run on
 _SHUTDOWN_S = 15  # for a rank to close its MLflow run
@@ -74,7 +76,11 @@ def launch(stage: str, processes: int) -> bool:
             failure = _on_nodes(command, nodes, per_node, folder.name, environment)
         said = folder / _SAID
         if failure:
-            raise ValueError(said.read_text().strip() if said.is_file() else failure)
+            is_excused = (
+                (folder / _EXCUSED).exists() if said.is_file() else failure.partition(" ended by ")[2].startswith(_SIGNALS)
+            )
+            kind = CircumstanceError if is_excused else ValueError
+            raise kind(said.read_text().strip() if said.is_file() else failure)
     finally:
         for name in environment:
             os.environ.pop(name, None)
@@ -92,6 +98,8 @@ def say(line: str, error: Exception) -> bool:
     try:
         with (Path(folder) / _SAID).open("x") as file:
             file.write(line)
+        if is_circumstance(error):
+            (Path(folder) / _EXCUSED).touch()
     except OSError:  # another rank was first
         pass
     return True
