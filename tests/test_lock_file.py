@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -223,3 +224,17 @@ def test_a_cut_list_of_paths_in_use_is_removed(bare, capsys, text):
 
     assert record.waiting() == {"a"}
     assert re.fullmatch(r"\.dvc/tmp/rwlock is cut off.*\n", capsys.readouterr().out)
+
+
+def test_the_holder_of_dvcs_lock_is_named(bare):
+    """Though it is suspended: process, host and what to do, in one line, after a bounded time."""
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": "true"}}}))
+    code = "import time\nfrom dvc.repo import Repo\nwith Repo().lock:\n    print(1, flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen([sys.executable, "-c", code], env=PYTHON, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        other.send_signal(signal.SIGSTOP)
+        with pytest.raises(
+            ValueError, match=rf"another dvc .*process {other.pid} on \S+, which is suspended: kill -CONT {other.pid} .*"
+        ):
+            Record()
+        other.kill()

@@ -102,11 +102,16 @@ def holder(lock: IO[str]) -> str:
     lock.seek(0)
     name = lock.read().strip()
     known = re.match(r"process (\d+) on (\S+?)(,|$)", name)
-    if known and known[2] == socket.gethostname():
-        with contextlib.suppress(psutil.Error):
-            if psutil.Process(int(known[1])).status() == psutil.STATUS_STOPPED:
-                name += f", which is suspended: kill -CONT {known[1]} lets it go on, kill -KILL {known[1]} ends it"
-    return name or "an unknown process"
+    is_here = known and known[2] == socket.gethostname()
+    return (name or "an unknown process") + (suspended(int(known[1])) if known and is_here else "")
+
+
+def suspended(pid: int) -> str:
+    """Say what to do about a process of this host that is suspended; nothing where it is not."""
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            return f", which is suspended: kill -CONT {pid} lets it go on, kill -KILL {pid} ends it"
+    return ""
 
 
 def check_shared(path: Path, beat: Path, patience_s: float = 15.0) -> None:
