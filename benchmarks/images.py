@@ -18,6 +18,8 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.whole_file import write_whole
+
 LABEL_VALUES = 256
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _VERSION = f"1, OpenCV {cv2.__version__}"  # of what is kept
@@ -163,10 +165,7 @@ class Seen:
         """Write the file, whole or not at all."""
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f"{self._path.name}.partial")
-        partial.write_text(json.dumps({"version": _VERSION, "found": self._found, "results": self._results}), encoding="utf-8")
-        partial.replace(self._path)
+        write_whole(self._path, json.dumps({"version": _VERSION, "found": self._found, "results": self._results}))
 
 
 def _stamp(path: Path) -> list[int] | None:

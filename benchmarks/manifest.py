@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import write_whole
 
 _AGAIN = "check it again with: dvc repro -f prepare"
 
@@ -127,7 +128,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _verified(folder: Path) -> dict[str, Any]:
     path = folder / "verified.json"
-    return _read(path) if path.is_file() else {}
+    try:
+        return _read(path) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read; delete it, and {_AGAIN}") from error
 
 
 def compare_with_earlier(folder: Path, found: Checked) -> None:
@@ -186,11 +190,8 @@ def write_manifest(folder: Path, sets: Iterable[Checked]) -> None:
         images[one.name] = {
             split: {path: [*_age(one.root / path), sha256] for path, sha256 in files.items()} for split, files in one.images.items()
         }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("images.json", images), ("verified.json", verified), ("manifest.json", manifest)):
-        partial = folder / f"{name}.partial"
-        partial.write_text(json.dumps({"sets": content}, indent=1, sort_keys=True) + "\n")
-        partial.replace(folder / name)
+        write_whole(folder / name, json.dumps({"sets": content}, indent=1, sort_keys=True) + "\n")
 
 
 def identity(

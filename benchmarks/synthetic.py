@@ -280,7 +280,10 @@ def verify_scenes(root: Path, without: Collection[str] = ()) -> str:
     remedy = "make the data set again with: dvc repro -f prepare"
     if not manifest_path.is_file():
         raise ValueError(f"{manifest_path} is missing; {remedy}")
-    manifest = json.loads(manifest_path.read_text())
+    try:
+        manifest = json.loads(manifest_path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{manifest_path} is cut off or damaged; {remedy}") from error
     present = {path: [num_bytes, sha256] for path, num_bytes, sha256 in _files(root, without)}
     wanted = {path: state for path, state in manifest["files"].items() if _split_of(path) not in without}
     for state, paths in {

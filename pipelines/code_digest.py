@@ -20,16 +20,19 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.published_data",
     "benchmarks.pair",  # schemas; their values are resolved
     "benchmarks.tier",
+    "benchmarks.whole_file",  # how files are written
     "methods.recipe",
+    "pipelines.circumstances",  # which errors are no result
     "pipelines.errors",  # prints errors
     "benchmarks.digest",  # of files
     "pipelines.durations",  # text
+    "pipelines.engine.checkpoints",  # which checkpoint a run goes on from: with the same result from any
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars
     "pipelines.engine.provenance",  # machine and packages of a record
     "pipelines.engine.records",  # of what was trained
     "pipelines.engine.tracking",  # MLflow
-    "pipelines.engine.workdir",  # locks, and which checkpoint a run goes on from: with the same result from any
+    "pipelines.engine.workdir",  # locks
     "pipelines.grid",  # from here on: resolved
     "pipelines.layout",
     "pipelines.runner.parent_death",

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines import layout
+from pipelines.circumstances import FULL_MIB
 from pipelines.runner import launch, lockfile
 
 Result = TypeVar("Result")
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RANK_PATIENCE_S = 3.0
-FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
 
 
 def run(main: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.grid import Grid
 from pipelines.layout import Cell
@@ -184,9 +185,7 @@ def write_stages(grid: Grid) -> bool:
     text = stages_text(grid)
     if layout.GRID.is_file() and layout.GRID.read_text() == text:
         return False
-    partial = layout.GRID.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(layout.GRID)
+    write_whole(layout.GRID, text)
     return True
 
 

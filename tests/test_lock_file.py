@@ -1,9 +1,11 @@
 """dvc.lock after interruptions, and its repair."""
 
 import errno
+import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from pipelines import errors
 from pipelines.runner import lockfile
 from pipelines.runner.record import Record
 from tests.conftest import ROOT
-from tests.small_grid import init_dvc
+from tests.small_grid import init_dvc, wait_for
 
 PYTHON = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 PYTHON.pop("SHELL", None)
@@ -185,3 +187,54 @@ def test_a_killed_plain_dvc_is_made_up_for(bare, capsys):
     assert after_both.startswith(after_a)
     assert record.waiting() == {"b"}
     assert "restored" in capsys.readouterr().out
+
+
+def in_use(**entries):
+    """Write DVC's list of paths in use."""
+    Path(".dvc/tmp").mkdir(exist_ok=True)
+    Path(".dvc/tmp/rwlock").write_text(json.dumps(entries))
+
+
+def test_a_number_that_lives_again_blocks_nothing(bare, capsys):
+    """Entries of processes that have ended, whose numbers others have now, are taken out; a dvc that is at work keeps its own."""
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": "echo $PPID > pid && sleep 60", "outs": ["one"]}}}))
+    with subprocess.Popen(["sleep", "60"]) as other, subprocess.Popen([sys.executable, "-m", "dvc", "repro"], env=PYTHON) as dvc:
+        wait_for(lambda: Path("pid").exists() and Path("pid").read_text(), "dvc works")
+        mine = json.loads(Path(".dvc/tmp/rwlock").read_text())
+        again = {"pid": other.pid, "cmd": "/bin/dvc repro"}
+        in_use(
+            write=mine["write"] | {"/x/two": again, "/x/three": {"pid": 2**22 + 1, "cmd": "dvc repro"}}, read={"/x/four": [again]}
+        )
+        lockfile.free()
+        found = json.loads(Path(".dvc/tmp/rwlock").read_text())
+        other.kill()
+        dvc.kill()
+
+    assert [one["pid"] for one in mine["write"].values()] == [dvc.pid]
+    assert found == {"write": mine["write"], "read": {}}
+    assert re.fullmatch(r"\.dvc/tmp/rwlock names processes that have ended.*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("text", ["", '{"write": {"/x', "[]", '{"write": {"/x/one": 5}}', "\0" * 40])
+def test_a_cut_list_of_paths_in_use_is_removed(bare, capsys, text):
+    """By one line, whenever DVC's lock is taken."""
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": "true"}}}))
+    record = Record()
+    Path(".dvc/tmp/rwlock").write_text(text)
+
+    assert record.waiting() == {"a"}
+    assert re.fullmatch(r"\.dvc/tmp/rwlock is cut off.*\n", capsys.readouterr().out)
+
+
+def test_the_holder_of_dvcs_lock_is_named(bare):
+    """Though it is suspended: process, host and what to do, in one line, after a bounded time."""
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": "true"}}}))
+    code = "import time\nfrom dvc.repo import Repo\nwith Repo().lock:\n    print(1, flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen([sys.executable, "-c", code], env=PYTHON, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        other.send_signal(signal.SIGSTOP)
+        with pytest.raises(
+            ValueError, match=rf"another dvc .*process {other.pid} on \S+, which is suspended: kill -CONT {other.pid} .*"
+        ):
+            Record()
+        other.kill()

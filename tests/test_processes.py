@@ -38,6 +38,13 @@ def sleep():
 
 def leave():
     sys.exit(3)
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+def fill():
+    raise OSError(28, "No space left on device")
 """
 # A process that calls one of them, so that it can be killed.
 CALLER = """
@@ -154,3 +161,22 @@ def test_it_is_forked_from_one_that_has_imported():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
 
     assert json.loads(done.stdout.splitlines()[-1]) == [True, False]
+
+
+def test_a_killed_fork_server_costs_no_result():
+    """A child that it has started goes on, and its result is taken; the next is forked from another server."""
+    child = Child("called:nap", 1.0)
+    server = psutil.Process(child.pid).ppid()
+    os.kill(server, signal.SIGKILL)
+    first, second = ended(child), ended(Child("called:nap", 0.0))
+
+    assert (first.result, first.exit_code, first.was_killed) == (1.0, 0, False)
+    assert (second.result, second.exit_code) == (0.0, 0)
+
+
+def test_a_circumstance_is_told_from_an_error():
+    """Across the process's end: a full disk is one."""
+    full, wrong = ended(Child("called:fill")), ended(Child("called:refuse"))
+
+    assert (full.error, full.is_circumstance) == ("[Errno 28] No space left on device", True)
+    assert not wrong.is_circumstance

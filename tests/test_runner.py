@@ -286,16 +286,23 @@ def test_a_late_note_of_other_work_does_not_count(tmp_path, monkeypatch):
     assert earlier.done() == ["distill@a/none/seed0"]
 
 
-@pytest.mark.parametrize(("command", "has_failed"), [("kill -TERM $PPID; kill -KILL $$", False), ("kill -KILL $$", True)])
-def test_a_job_that_slurm_ends_has_not_failed(tmp_path, monkeypatch, command, has_failed):
-    """SIGKILL may reach a stage's processes before the job's own; a stage that dies by itself has failed."""
+@pytest.mark.parametrize(
+    ("command", "number", "has_failed"),
+    [
+        ("kill -TERM $PPID; kill -KILL $$", signal.SIGKILL, False),
+        ("kill -KILL $$", signal.SIGKILL, False),
+        ("kill -SEGV $$", signal.SIGSEGV, True),
+    ],
+)
+def test_a_job_that_slurm_ends_has_not_failed(tmp_path, monkeypatch, command, number, has_failed):
+    """SIGKILL may reach a stage's processes before the job's own; a stage that dies of a fault of its own has failed."""
     monkeypatch.chdir(tmp_path)
     unit = Unit("a/none/seed0", {"distill@a/none/seed0": command})
     unit.write()
     job = f"from pipelines.runner import locks, unit; locks.check_shared = print; unit.run({str(unit.folder)!r})"
     ended = subprocess.run([sys.executable, "-c", job], env={**PYTHON, "SLURM_JOB_ID": "1"}, capture_output=True, check=False)
 
-    assert ended.returncode == 256 - signal.SIGKILL
+    assert ended.returncode == 256 - number
     assert (unit.failure() is not None) == has_failed
 
 

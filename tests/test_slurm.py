@@ -153,7 +153,7 @@ def test_two_processes_of_one_unit_never_meet(cluster):
 
 
 @needs_cluster
-def test_a_cancelled_job_is_a_failed_unit_that_runs_the_next_time(cluster):
+def test_a_cancelled_job_is_a_stopped_unit_that_runs_the_next_time(cluster):
     """Though nothing but the queue tells of it: no accounting, no last word."""
     Path("hold").touch()
     with started(*SLURM) as coordinator:
@@ -165,7 +165,7 @@ def test_a_cancelled_job_is_a_failed_unit_that_runs_the_next_time(cluster):
     assert coordinator.returncode == 2
     # The shell of a test's stage may be killed a moment before the process that could not tell.
     why = rf"(its Slurm job {job} |distill@{HELD} ended with exit code -\d+)"
-    assert re.search(rf"{HELD} FAILED after \d+ s: {why}", out), out
+    assert re.search(rf"{HELD} STOPPED after \d+ s: {why}", out), out
     assert re.fullmatch(rf"error: 1 .*\({HELD}\), 1 .*work/logs/.*\n", err), err
     assert_whole(repro(*SLURM), **{HELD: 2})
 

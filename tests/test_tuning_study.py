@@ -19,7 +19,7 @@ from tests.conftest import tuning
 
 SPACE = {"x": FloatDistribution(0.1, 10.0, log=True), "y": FloatDistribution(0.0, 1.0)}
 START = {"x": 1.0, "y": 0.5}
-GONE = {"host": os.uname().nodename, "pid": 2**22 + 1, "created": 0.0, "asked": 0.0}  # above the kernel's highest
+GONE = {"host": os.uname().nodename, "pid": 2**22 + 1, "start": "boot 0, tick 0"}  # above the kernel's highest
 
 
 def opened(folder, space=SPACE, **changes):
@@ -191,13 +191,20 @@ def test_workers_elsewhere_are_known_by_a_sign_of_life(tmp_path, monkeypatch):
     """No process can be looked for on another host; after ten minutes without a sign it is taken for dead."""
     study = opened(tmp_path, trials=1)
     claim = study.next_trial()
-    study.storage.set_trial_user_attr(claim.trial_id, "owner", {**GONE, "host": "elsewhere", "asked": time.time()})
+    study.storage.set_trial_user_attr(claim.trial_id, "owner", {**GONE, "host": "elsewhere"})
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "time", lambda: 10**10)  # a step of this host's clock
     study.still_at(claim)
-    waiting = study.next_trial()
-    later = time.time() + 601
-    monkeypatch.setattr(module.time, "time", lambda: later)
+    waiting = [study.next_trial()]
+    now[0] += 599
+    os.utime(tmp_path / f"trial{claim.number}.alive", (5, 5))  # the other host's clock is another
+    waiting.append(study.next_trial())
+    now[0] += 599
+    waiting.append(study.next_trial())
+    now[0] += 2
 
-    assert waiting == "wait"
+    assert waiting == ["wait"] * 3
     assert study.next_trial().hparams == START
 
 
@@ -212,6 +219,19 @@ def test_a_trial_that_is_killed_again_and_again_has_failed(tmp_path):
 
     assert [outcome.state for _, outcome in study.finished()] == ["lost", "lost", "failed"]
     assert result_of(last).reason.startswith("its process was killed (signal 9), 3 times")
+
+
+@pytest.mark.parametrize(("exit_code", "met_oom_killer"), [(-9, False), (-15, None), (-2, None)])
+def test_a_signal_fails_no_trial(tmp_path, exit_code, met_oom_killer):
+    """However often somebody ends its process; the kernel, which has ended none for lack of memory, knows of it."""
+    study = opened(tmp_path, trials=1)
+    for _ in range(5):
+        claim = study.next_trial()
+        assert claim.hparams == START
+        study.finish(claim, None, exit_code, met_oom_killer=met_oom_killer)
+
+    assert [outcome.state for _, outcome in study.finished()] == ["lost"] * 5
+    assert study.counted() == []
 
 
 def test_failures_count_and_the_study_goes_on(tmp_path):

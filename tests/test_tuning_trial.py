@@ -1,6 +1,9 @@
 """A trial by itself, without a training: its schedule, its reports, its process and a full disk."""
 
+import errno
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +15,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from methods.recipe import ResolvedPart
+from pipelines.circumstances import CircumstanceError
 from pipelines.engine.hooks import RecorderHook, StoppedError
 from pipelines.engine.trial_schedule import ReportHook, shorten
 from pipelines.params import load_pair
@@ -170,25 +174,36 @@ def test_a_resumed_training_reports_again_what_it_had(training):
     assert (hook.is_stopped, hook.iterations, run.clock_s) == (True, 5, 100.0)
 
 
-@pytest.mark.parametrize("free_mib", [1000, 3])
-def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_mib):
-    """With room it fails, and its outcome is left behind with the reason; without, it has no outcome."""
+@pytest.mark.parametrize(
+    ("error", "free_mib", "has_failed"),
+    [
+        (RuntimeError("shapes do not match"), 1000, True),
+        (ValueError("loss is not finite"), 1000, True),
+        (RuntimeError("shapes do not match"), 3, False),
+        (OSError(errno.ENOSPC, "No space left on device"), 1000, False),
+        (RuntimeError("[enforce fail at inline_container.cc:626] . PytorchStreamWriter failed writing file data/1"), 1000, False),
+        (RuntimeError("DataLoader worker (pid 4711) is killed by signal: Terminated."), 1000, False),
+        (CircumstanceError("work/x is being written by process 4711 on n1"), 1000, False),
+    ],
+)
+def test_a_circumstance_is_not_the_trials(tmp_path, monkeypatch, error, free_mib, has_failed):
+    """An error of its own is its outcome, with the reason; a full disk, a signal, a held directory leave none."""
     monkeypatch.chdir(ROOT)
     task = Task("smoke", PAIR, "mgd", TuningParams(**tuning()), code={})
     space, start = search_space(task.tuning, "mgd", PAIR, load_pair(PAIR), "smoke")
     study = SharedStudy(tmp_path / "study", task.study_name, task.tuning, space, start)
     assigned = study.next_trial()
 
-    def no_room(*_, **__):
-        raise OSError(28, "No space left on device")
+    def end(*_, **__):
+        raise error
 
     parts = [ResolvedPart("mgd", "mgd", start, [])]
     monkeypatch.setattr(trial, "prepare_process", lambda: None)
     monkeypatch.setattr(trial, "trial_config", lambda *_: SimpleNamespace(config=None, parts=parts, data=None))
-    monkeypatch.setattr(trial, "train", no_room)
-    monkeypatch.setattr(trial.shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * 2**20))
-    if free_mib < 16:
-        with pytest.raises(OSError, match="No space left on device"):
+    monkeypatch.setattr(trial, "train", end)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * 2**20))
+    if not has_failed:
+        with pytest.raises(type(error), match=re.escape(str(error))):
             trial.run_trial(task, assigned, study.folder, None)
 
         assert not study.note_path(assigned.number).exists()
@@ -196,7 +211,7 @@ def test_an_error_on_a_full_disk_is_not_the_trials(tmp_path, monkeypatch, free_m
     outcome = trial.run_trial(task, assigned, study.folder, None)
 
     assert (outcome.state, outcome.values, outcome.iterations) == ("failed", None, 0)
-    assert "No space left on device" in outcome.reason
+    assert outcome.reason == str(error)
     assert read(study.note_path(assigned.number))["reason"] == outcome.reason
 
 

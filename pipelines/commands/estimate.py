@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from benchmarks.whole_file import write_whole
 from pipelines.commands.names import all_methods, all_pairs, known
 from pipelines.commands.terminal import Switch, console
 from pipelines.estimation.completed import find_completed
@@ -129,5 +130,5 @@ def estimate(
     found = make_estimate(grid, find_completed(grid, default), device=device or "", tflops=tflops, downloads=downloads)
     show(found, console(_PIPE_COLUMNS), gpus=gpus, price=price, currency=currency, tflops=tflops)
     if json_file:
-        json_file.write_text(json.dumps(as_json(found, price, currency), indent=2, default=str) + "\n")
+        write_whole(json_file, json.dumps(as_json(found, price, currency), indent=2, default=str) + "\n")
         print(f"written to {json_file}", file=sys.stderr)

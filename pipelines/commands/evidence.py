@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
+from benchmarks.whole_file import write_whole
 from pipelines.commands.names import known
 from pipelines.commands.terminal import Switch, console
 from pipelines.params import load_pair
@@ -52,5 +53,5 @@ def evidence(
                 screen.print(Text(f"  {title:<10} {text}"), soft_wrap=True)
     screen.print(", ".join(f"{num} {rung}" for rung, num in counts(shown).items() if num) or "no such result")
     if out is not None:
-        out.write_text(ledger_markdown(entries))
+        write_whole(out, ledger_markdown(entries))
         print(f"{out}: {len(entries)} results")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.commands.names import known
 from pipelines.commands.terminal import Switch
@@ -124,7 +125,7 @@ def _write(trained: Trained, state: Any, folder: Path, *, with_onnx: bool) -> No
         found, origin, key=trained.key, title=setting.pair.title, task=setting.pair.task, data=setting.origin.name,
         sha256=file_sha256(checkpoint), **preprocessing(config),
     )  # fmt: skip
-    (folder / CARD).write_text(card)
+    write_whole(folder / CARD, card)
     for graph in found.graphs:
         print(f"[export] {folder}: {graph.file}, outputs within {graph.difference:.1e} of PyTorch's", flush=True)
     if found.score is not None:

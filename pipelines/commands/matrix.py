@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.synthetic import write_scenes
+from benchmarks.whole_file import write_whole
 from pipelines.commands.names import all_methods, all_pairs
 from pipelines.measurement.smoke import TIER, CellResult, as_table, cells_file, subset
 from pipelines.params import load_pair, load_tier
@@ -51,7 +52,7 @@ def matrix(
     write_scenes(scenes, out / "data")
     results = run_all(subset(pairs or all_pairs(), columns, one_in=one_in, runs=is_supported), out)
     table = as_table(results, columns)
-    (out / "table.md").write_text(table)
+    write_whole(out / "table.md", table)
     num_ran, num_failed = sum(one.ran for one in results), sum(one.failed for one in results)
     print(
         f"{table}\n{num_ran} ran, {len(results) - num_ran - num_failed} unsupported, {num_failed} failed, in "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from benchmarks.throughput import Throughput
+from benchmarks.whole_file import write_whole
 from pipelines.commands.names import all_methods, all_pairs, known
 from pipelines.commands.terminal import Switch
 from pipelines.grid import Precision, Speed
@@ -111,7 +112,7 @@ def measure(
             if json_file and one.seen:
                 add_record(json_file, as_record(one, command))
             if table:
-                table.write_text(as_table(measured, command, environment().model_dump()))
+                write_whole(table, as_table(measured, command, environment().model_dump()))
     num_ran, num_failed = sum(one.seen is not None for one in measured), sum(one.failed for one in measured)
     print(f"[measure] {len(measured)} measurements: {num_ran} ran, {num_failed} failed; tracebacks are in {TRACES}", flush=True)
     if num_failed:

@@ -118,10 +118,11 @@ def run(
             coordinator.run()
         finally:
             screen.close()
-    failed, took = coordinator.failed, duration(time.monotonic() - begun)
-    if failed:
+    took = duration(time.monotonic() - begun)
+    ends = {"failed": coordinator.failed, "were stopped": coordinator.stopped}
+    if told := ", ".join(f"{len(units)} units {how} ({', '.join(units)})" for how, units in ends.items() if units):
         raise ValueError(
-            f"{len(failed)} units failed ({', '.join(failed)}), {coordinator.num_waiting} behind them did not run; see work/logs/; make repro goes on from here"
+            f"{told}, {coordinator.num_waiting} behind them did not run; see work/logs/; make repro goes on from here"
         )
     outs = [str(out) for stage in record.stages.values() for out in stage.outs]
     board = next((out for out in outs if out.endswith("leaderboard.md")), str(layout.REPORTS))

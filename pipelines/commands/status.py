@@ -22,10 +22,10 @@ def states(record: Record) -> dict[str, tuple[str, str]]:
 
 
 def _state(folder: Path) -> tuple[str, str]:
-    written = folder / "unit.json"
-    if not written.is_file():
+    try:
+        unit = Unit(**json.loads((folder / "unit.json").read_text()))
+    except (OSError, ValueError, TypeError):  # not there, or damaged: it is written anew
         return "waiting", ""
-    unit = Unit(**json.loads(written.read_text()))
     if unit.failure():
         return "failed", f"{unit.failure()}; see {unit.log}"
     if set(unit.done()) == set(unit.commands):
@@ -36,7 +36,7 @@ def _state(folder: Path) -> tuple[str, str]:
         return "running", f"{duration(time.time() - since)}, {by}: {last_line(unit.log)}"
     if (folder / "job.txt").is_file() and not started.is_file():
         return "queued", f"job {(folder / 'job.txt').read_text().strip()}"
-    return "stopped", "goes on from its last checkpoint"
+    return "stopped", f"{unit.interruption() or 'ended by a signal'}; goes on from its last checkpoint"
 
 
 def status() -> None:

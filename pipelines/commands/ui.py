@@ -14,8 +14,8 @@ def ui(*, host: str = "127.0.0.1", port: int = 5000) -> None:
         host: address to serve at; 0.0.0.0 for every one of this machine.
         port: number of the port.
     """
-    from pipelines.engine.tracking import tracking_uri  # noqa: PLC0415 (seconds, in MLflow)
+    from pipelines.engine.tracking import open_store  # noqa: PLC0415 (seconds, in MLflow)
 
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), "--host", host, "--port", str(port)]
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", open_store(), "--host", host, "--port", str(port)]
     if code := subprocess.run([sys.executable, *command], env=os.environ, check=False).returncode:  # noqa: S603
         raise ValueError(f"MLflow's server ended with exit code {code}; its own lines above say why")

@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import Runner
-
 from benchmarks.digest import file_sha256
 from benchmarks.metrics import METRICS
 from pipelines.engine import metrics
+from pipelines.engine.checkpoints import CheckedRunner
 from pipelines.engine.compose import compose_test
 from pipelines.engine.mmlab import quiet
 from pipelines.engine.named_files import NamedFilesHook
@@ -35,7 +34,7 @@ def measure(setting: Setting, side: Side, weights: Path, folder: Path, changes: 
     config = compose_test(setting, side, weights, predictions, changes)
     config.work_dir = str(folder)
     with quiet():
-        runner = Runner.from_cfg(config)
+        runner = CheckedRunner.from_cfg(config)
         runner.register_hook(NamedFilesHook())
         said = runner.test()
     dataset = runner.test_dataloader.dataset

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from benchmarks.digest import file_digest
 from pipelines import layout
 from pipelines.engine.progress import Progress
 from pipelines.engine.transfer import Patience, RefusedError, Transfer, check_room
+from pipelines.runner import locks
 
 MOST_CONNECTIONS = 2  # to a publisher who gives the files away
 _SHOWN_DIGITS = 8
 _ASK_LOCK_EVERY_S = 0.2
+_SILENT_S = 600.0  # without a byte, after which whoever holds a target is waited for no longer
 
 
 def downloads() -> Path:
@@ -212,15 +215,25 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _held(target: Path, progress: Progress, stop: threading.Event) -> Iterator[None]:
-    """Hold a target against other processes and threads, waiting for whoever has it."""
-    with target.with_name(f"{target.name}.lock").open("w") as lock:
-        told = False
+    """Hold a target against other processes and threads, waiting for whoever has it as long as something arrives."""
+    part = target.with_name(f"{target.name}.part")
+    with target.with_name(f"{target.name}.lock").open("a+") as lock:
+        told, since, seen = False, time.monotonic(), -1
         while not _is_ours(lock):
             if not told:
-                progress.say("another process is fetching it; waiting for that")
+                progress.say(f"another process is fetching it ({locks.holder(lock)}); waiting for that")
                 told = True
+            size = part.stat().st_size if part.exists() else 0
+            if size != seen:
+                since, seen = time.monotonic(), size
+            if time.monotonic() - since > _SILENT_S:
+                raise RefusedError(
+                    f"{locks.holder(lock)} holds it, and nothing has arrived for {_SILENT_S:.0f} s",
+                    "end that process, and run again",
+                )
             if stop.wait(_ASK_LOCK_EVERY_S):
                 raise RefusedError("stopped", "run again")
+        locks.sign(lock)
         yield
 
 

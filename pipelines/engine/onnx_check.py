@@ -6,10 +6,10 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.runner import Runner
 
 from benchmarks.metrics import METRICS
 from pipelines.engine import metrics
+from pipelines.engine.checkpoints import CheckedRunner
 from pipelines.engine.compose import compose_test
 from pipelines.engine.mmlab import quiet
 from pipelines.engine.onnx_graphs import graphs, write
@@ -43,7 +43,7 @@ def export_onnx(model: Any, setting: Setting, side: Side, folder: Path, recorded
         test = compose_test(setting, side, folder / f"{side}.pth", predictions)
         test.model, test.work_dir = Config.fromfile(folder / CONFIG).model, scratch
         with quiet():
-            runner = Runner.from_cfg(test)
+            runner = CheckedRunner.from_cfg(test)
             dataset = runner.test_dataloader.dataset
         images = [pseudo_collate([dataset[index]]) for index in range(min(_IMAGES, len(dataset)))]
         images_NCHW = [model.data_preprocessor(image, training=False)["inputs"] for image in images]
@@ -65,7 +65,7 @@ def export_onnx(model: Any, setting: Setting, side: Side, folder: Path, recorded
     return Export(cards, len(images), score)
 
 
-def _score(setting: Setting, runner: Runner, predictions: Path) -> float:
+def _score(setting: Setting, runner: CheckedRunner, predictions: Path) -> float:
     """Predict on the test split by a runner's model; return the score."""
     pair = setting.pair
     with quiet():

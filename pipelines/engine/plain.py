@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 
+from benchmarks.whole_file import replacing
 from pipelines.engine.compose import base_config
 from pipelines.engine.data_configs import dicts
 from pipelines.engine.mmlab import build_model, quiet
@@ -82,5 +83,6 @@ def write_model(config: Config, state: State, facts: dict[str, Any], checkpoint:
     dataset_meta = {"classes": classes}
     if metainfo.get("palette"):
         dataset_meta["palette"] = [[int(value) for value in colour] for colour in metainfo["palette"][: len(classes)]]
-    torch.save({"meta": {"dataset_meta": dataset_meta, "kd": facts}, "state_dict": dict(state)}, checkpoint)
+    with replacing(checkpoint, by=checkpoint.with_suffix(".partial")) as partial:
+        torch.save({"meta": {"dataset_meta": dataset_meta, "kd": facts}, "state_dict": dict(state)}, partial)
     return model.eval()

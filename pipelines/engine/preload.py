@@ -1,10 +1,14 @@
 """Imports of stages, trials and measurements, made once: each is forked from a process that has imported this and done no more."""
 
-import pipelines.engine.tracking  # noqa: I001 (it silences MLflow before that is imported)
-import mlflow  # noqa: F401 (imported for those that are forked)
+from pipelines.runner.parent_death import die_with_parent
 
-import pipelines.stages.evaluate
-import pipelines.tuning.trial  # noqa: F401 (as above)
-from pipelines.engine.mmlab import prepare_process
+die_with_parent()  # before what takes seconds
+
+import pipelines.engine.tracking  # noqa: I001, E402 (it silences MLflow before that is imported)
+import mlflow  # noqa: E402, F401 (imported for those that are forked)
+
+import pipelines.stages.evaluate  # noqa: E402
+import pipelines.tuning.trial  # noqa: E402, F401 (as above)
+from pipelines.engine.mmlab import prepare_process  # noqa: E402 (as above)
 
 prepare_process()

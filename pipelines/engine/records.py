@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.setting import VerifiedData
@@ -130,8 +131,5 @@ def record_fetched(spec: RunSpec, data: VerifiedData, weights: Path, *, origin: 
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    partial.replace(path)
+    """Write indented JSON, whole or not at all; on the disk before this returns."""
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n", is_synced=True)

@@ -6,17 +6,21 @@ write to that file (``KD_TRACKING=deferred``), a run is entered from its record 
 :mod:`pipelines.engine.tracking_records`.
 """
 
-import fcntl
+import contextlib
 import functools
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mmengine.dist import is_main_process
+
+from pipelines.runner import locks
 
 # Before mlflow is imported: no telemetry, and an unreachable server is noticed in seconds, not minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -25,6 +29,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 STORE = Path("mlflow")
+_PATIENCE_S = 60.0  # for the lock of a local store, which is held for a moment
+_DELETED = "deleted"  # MLflow's word for what its pages have put aside
 _MAX_FAILURES = 3  # after so many the run is no longer tracked: each may have cost a time-out
 _SYSTEM_METRICS_S = 10  # seconds between two samples of processor, memory and GPU
 
@@ -34,13 +40,62 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
 
 
+def artifacts_of(experiment: str) -> str:
+    """Return where a local store puts an experiment's files."""
+    return (STORE / "artifacts" / experiment).resolve().as_uri()
+
+
+def open_store() -> str:
+    """Return the tracking store once it names its files where they are: MLflow writes a place down whole, and a checkout moves."""
+    uri = tracking_uri()
+    database = STORE / "mlflow.db"
+    if uri != f"sqlite:///{database.resolve()}" or not database.is_file():
+        return uri
+    with _alone():
+        if _set_damaged_aside(database):
+            return uri
+    with _alone(), contextlib.closing(sqlite3.connect(database, timeout=_PATIENCE_S)) as store, store:
+        has_tables = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+        known = store.execute("SELECT name, artifact_location FROM experiments").fetchall() if has_tables else []
+        for name, place in known:
+            present = artifacts_of(name)
+            if place and place != present and place.endswith(f"/{STORE}/artifacts/{quote(name)}"):
+                store.execute("UPDATE experiments SET artifact_location = ? WHERE name = ?", (present, name))
+                store.execute(
+                    "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE substr(artifact_uri, 1, ?) = ?",
+                    (present, len(place) + 1, len(place) + 1, f"{place}/"),
+                )
+    return uri
+
+
+def _set_damaged_aside(database: Path) -> bool:
+    """Rename a database that is cut off or no database, so that a new one is begun; return whether it was."""
+    with contextlib.closing(sqlite3.connect(database, timeout=_PATIENCE_S)) as store:
+        try:
+            (size,), (count,) = (store.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
+            store.execute("SELECT name FROM sqlite_master").fetchall()
+            is_damaged = bool(database.stat().st_size < size * count)
+        except sqlite3.OperationalError:  # locked
+            return False
+        except sqlite3.DatabaseError:
+            is_damaged = True
+    if is_damaged:
+        database.replace(database.with_name(f"{database.name}.damaged"))
+        print(
+            f"MLflow: {database} is cut off or damaged; it is kept as {database.name}.damaged, and a new one is begun",
+            file=sys.stderr,
+        )
+    return is_damaged
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the store's lock: two processes that create one SQLite store at once destroy each other's work."""
-    STORE.mkdir(parents=True, exist_ok=True)
-    with (STORE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    try:
+        with locks.held(STORE / ".lock", patience_s=_PATIENCE_S):
+            yield
+    except locks.BusyError as error:
+        raise locks.BusyError(f"{STORE} is held by {error}") from error
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., None]:
@@ -84,7 +139,7 @@ class Tracker:
             import mlflow  # noqa: PLC0415 (seconds)
             from mlflow import MlflowClient  # noqa: PLC0415 (as above)
 
-            uri = tracking_uri()
+            uri = open_store()
             mlflow.set_tracking_uri(uri)
             with _alone():
                 self._client: Any = MlflowClient(tracking_uri=uri)  # its methods are not called before there is a run
@@ -93,7 +148,12 @@ class Tracker:
             _warn("cannot be reached", error)
 
     def _exists(self, run_id: str) -> bool:
+        """Reopen a run; return False where the store has none of that id."""
         try:
+            if (found := self._client.get_run(run_id)).info.lifecycle_stage == _DELETED:
+                self._restore_experiment(found.info.experiment_id)
+                self._client.restore_run(run_id)
+                print(f"MLflow: run {run_id} had been deleted; it is restored", file=sys.stderr)
             self._client.set_terminated(run_id, status="RUNNING")
         except Exception:  # noqa: BLE001 (another store than the one it was begun in)
             return False
@@ -104,11 +164,19 @@ class Tracker:
         if found is None:
             # A server knows where its artifacts go; the local store would put them in the current folder.
             local = uri.startswith("sqlite:")
-            location = (STORE / "artifacts" / experiment).resolve().as_uri() if local else None
+            location = artifacts_of(experiment) if local else None
             experiment_id = self._client.create_experiment(experiment, artifact_location=location)
         else:
             experiment_id = found.experiment_id
+            self._restore_experiment(experiment_id)
         return str(self._client.create_run(experiment_id, run_name=name).info.run_id)
+
+    def _restore_experiment(self, experiment_id: str) -> None:
+        """Restore an experiment that was deleted: MLflow keeps its name, and takes no run for it."""
+        found = self._client.get_experiment(experiment_id)
+        if found.lifecycle_stage == _DELETED:
+            self._client.restore_experiment(experiment_id)
+            print(f"MLflow: experiment {found.name} had been deleted; it is restored", file=sys.stderr)
 
     @_guarded
     def start_system_metrics(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.engine.tracking import tracking_uri
+from pipelines.engine.tracking import open_store
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Store:
     def __init__(self) -> None:
         from mlflow import MlflowClient  # noqa: PLC0415 (seconds)
 
-        self._client: Any = MlflowClient(tracking_uri=tracking_uri())
+        self._client: Any = MlflowClient(tracking_uri=open_store())
 
     def run(self, run_id: str) -> TrackedRun | None:
         """Return a run by its id; None where the store has none of that id."""

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from torch import nn
 
 import pipelines.engine.distiller  # noqa: F401 (registers the model of a cell, and the step of several groups)
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.durations import duration
 from pipelines.engine import ranks
+from pipelines.engine.checkpoints import CheckedRunner, best_checkpoint, newest_checkpoint, read_checkpoint
 from pipelines.engine.distiller import UnfitError
 from pipelines.engine.division import Division
 from pipelines.engine.hooks import LossWatchHook, RecorderHook, ReseedHook, StoppedError
@@ -31,7 +32,7 @@ from pipelines.engine.records import RunSpec, open_tracker, write_json
 from pipelines.engine.setting import VerifiedData
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import save_weights
-from pipelines.engine.workdir import check_writable, held, newest_checkpoint, noting_failure
+from pipelines.engine.workdir import check_writable, held, noting_failure
 from pipelines.errors import place
 from reports.schemas.run import Cost
 
@@ -170,7 +171,7 @@ def train(
             Config(config.to_dict()).dump(directory / "config.py")  # laid out, to be read
             tracker.artifact(directory / "config.py")
         if tracker.run_id:
-            id_file.write_text(tracker.run_id)
+            write_whole(id_file, tracker.run_id)
         tracker.start_system_metrics()
         set_matmul(config.get("precision", "fp32"))
         if ranks.number() > 1:
@@ -178,7 +179,7 @@ def train(
         recorder = RecorderHook(label, tracker)
         try:
             with quiet():
-                runner = Runner.from_cfg(config)
+                runner = CheckedRunner.from_cfg(config)
             runner.register_hook(ReseedHook(config.randomness.seed), priority="VERY_HIGH")
             for hook in (recorder, NamedFilesHook(), *hooks):
                 runner.register_hook(hook)
@@ -193,8 +194,8 @@ def train(
             raise
         model = runner.model.module if hasattr(runner.model, "module") else runner.model
         # There is one where the pair's authors report their best epoch.
-        if is_first and (best := max(directory.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None)):
-            model.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
+        if is_first and (best := best_checkpoint(runner)):
+            model.load_state_dict(read_checkpoint(best)["state_dict"])
         for out, export in exports.items() if is_first else ():
             save_weights(export(model), out)
         # Every rank has its own device.
@@ -233,7 +234,7 @@ def train_unrecorded(config: Config, folder: Path) -> tuple[Any, float]:
     config.val_dataloader = config.val_evaluator = config.val_cfg = None
     watch = LossWatchHook()
     with quiet():
-        runner = Runner.from_cfg(config)
+        runner = CheckedRunner.from_cfg(config)
         runner.register_hook(watch)
         runner.train()
     return runner.model, watch.loss

@@ -24,6 +24,7 @@ from PIL import Image
 from pycocotools import mask
 
 from benchmarks.metrics import METRICS
+from benchmarks.whole_file import replacing
 from methods.contract import BaseMethod, Picture
 from pipelines import layout
 from pipelines.engine.compose import compose_cell, compose_test
@@ -41,10 +42,8 @@ _LEAST_MASK_SCORE = 0.3  # masks would hide each other
 
 def write_samples(path: Path, arrays: Arrays) -> None:
     """Write the file, whole or not at all; the same arrays give the same bytes."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:  # a name without .npz would get it from numpy
+    with replacing(path) as partial, partial.open("wb") as file:  # a name without .npz would get it from numpy
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take its flag for one of the arrays
-    partial.replace(path)
 
 
 def predicted(setting: Setting, side: Side, predictions: Path, changes: dict[str, Any]) -> Arrays:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import replacing
 from pipelines.engine.containers import Extracted, extract
 from pipelines.engine.state_dicts import State, load_whole, with_versions
 
@@ -173,10 +174,8 @@ def rewrite_safely(source: Path, sha256: str, out: Path, *, backbone: nn.Module)
         state = convert_checkpoint(source, sha256, backbone).state
     # A view would take the whole of its storage along.
     plain = {key: value.detach().cpu().clone() for key, value in state.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
-    torch.save(plain, partial)
-    partial.replace(out)
+    with replacing(out, is_synced=True) as partial:
+        torch.save(plain, partial)
     return file_sha256(out)
 
 
@@ -198,11 +197,9 @@ def save_weights(model: nn.Module, out: Path) -> None:
 
 
 def save_state(state: State, out: Path) -> None:
-    """Write tensors by name, so that the file is there whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(out)
+    """Write tensors by name, so that the file is there whole or not at all; on the disk before this returns."""
+    with replacing(out, by=out.with_suffix(".partial"), is_synced=True) as partial:
+        torch.save(state, partial)
 
 
 def load_frozen(config: dict[str, Any], weights: str, sha256: str) -> BaseModel:

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
+from benchmarks.whole_file import write_whole
+from pipelines.circumstances import CircumstanceError, is_circumstance
 from pipelines.runner import locks
 
 _LEAST_FREE_MIB = 512
@@ -30,10 +30,10 @@ def check_writable(directory: Path) -> None:
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write to {directory}: {error.strerror}; make it writable or free its disk") from error
+        raise CircumstanceError(f"cannot write to {directory}: {error.strerror}; make it writable or free its disk") from error
     free_mib = shutil.disk_usage(directory).free // 2**20
     if free_mib < _LEAST_FREE_MIB:
-        raise ValueError(
+        raise CircumstanceError(
             f"only {free_mib} MiB are free on the disk of {directory}, at least {_LEAST_FREE_MIB} are needed; free some"
         )
 
@@ -50,33 +50,23 @@ def held(directory: Path) -> Iterator[Path]:
         with locks.held(directory / "lock", patience_s=_PATIENCE_S if "SLURM_JOB_ID" in os.environ else 0.0):
             yield directory
     except locks.BusyError as error:
-        raise ValueError(f"{directory} is being written by {error}; wait for it, or stop it") from error
+        raise CircumstanceError(f"{directory} is being written by {error}; wait for it, or stop it") from error
 
 
 @contextlib.contextmanager
 def noting_failure(directory: Path, *, clears: bool = True) -> Iterator[None]:
-    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away first."""
+    """Leave the first line of what goes wrong in ``failed.txt`` there, for the report; take an earlier attempt's away first.
+
+    A full disk, a held directory or a signal has not failed.
+    """
     note = directory / "failed.txt"
     if clears:
         note.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
+        if is_circumstance(error):
+            raise
         with contextlib.suppress(OSError):
-            directory.mkdir(parents=True, exist_ok=True)
-            note.write_text((" ".join(str(error).split()) or type(error).__name__) + "\n")
+            write_whole(note, (" ".join(str(error).split()) or type(error).__name__) + "\n")
         raise
-
-
-def newest_checkpoint(directory: Path) -> Path | None:
-    """Return the newest checkpoint that can be read; one that was being written when its process died cannot.
-
-    mmengine's ``last_checkpoint`` file is not used: it contains an absolute path.
-    """
-    files = [*directory.glob("epoch_*.pth"), *directory.glob("iter_*.pth")]
-    for path in sorted(files, key=lambda file: int(file.stem.split("_")[1]), reverse=True):
-        with contextlib.suppress(Exception):
-            # Our own file, read whole: optimizer state and curve are more than tensors.
-            torch.load(path, map_location="cpu", weights_only=False)
-            return path
-    return None

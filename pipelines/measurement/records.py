@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.throughput import Complexity, Measurement, Throughput
+from benchmarks.whole_file import write_whole
 from pipelines.params import load_yaml
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def add_record(path: Path, record: Measurement) -> None:
     """Append to a file of measurements, or create it; it is whole at any moment."""
     known = load_yaml(path, Throughput) if path.exists() else Throughput(about=_ABOUT, records=[])
     whole = known.model_copy(update={"records": [*known.records, record]})
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(whole.model_dump(mode="json"), indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(whole.model_dump(mode="json"), indent=2) + "\n")
 
 
 def summary(measured: Measured) -> str:

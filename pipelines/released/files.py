@@ -7,6 +7,7 @@ import yaml
 
 from benchmarks.artefacts import Artefact, FirstUse, KnownDigests
 from benchmarks.digest import file_sha256
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.engine.fetch import Download, downloads, fetch_many
 from pipelines.params import load_yaml
@@ -68,12 +69,11 @@ def note_first_use(artefact: Artefact, path: Path, sha256: str) -> None:
         today = datetime.now(timezone.utc).date().isoformat()
         known[artefact.address] = FirstUse(sha256=sha256, bytes=path.stat().st_size, first_used=today)
         content = {address: use.model_dump() for address, use in sorted(known.items())}
-        partial = layout.FIRST_USES.with_suffix(".partial")
-        partial.write_text(
+        write_whole(
+            layout.FIRST_USES,
             "# Digests of released files at their first use, whose publishers state none; to be committed.\n"
-            + yaml.safe_dump(content, sort_keys=False)
+            + yaml.safe_dump(content, sort_keys=False),
         )
-        partial.replace(layout.FIRST_USES)
 
 
 def _download(artefact: Artefact) -> Download:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from benchmarks.whole_file import write_whole
 from pipelines.runner import locks
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen
@@ -57,6 +58,7 @@ class Coordinator:
         self._to_record: list[tuple[Unit, list[str]]] = []
         self._recorded_at, self._recording_s, self._beaten_at = time.monotonic(), 0.0, 0.0
         self.failed: dict[str, str] = {}
+        self.stopped: dict[str, str] = {}  # by a circumstance
         self.num_fresh = self.num_done = 0
 
     @property
@@ -131,13 +133,14 @@ class Coordinator:
             self._executor.finish(unit)
             self._to_record.append((unit, done))
         if len(done) < len(unit.commands):
-            failure = unit.failure() or failure or "it ended without a message"
-        self._screen.ended(unit.key, failure, unit.log)
+            failure = unit.failure() or unit.interruption() or failure or "it ended without a message"
+        has_failed = unit.failure() is not None
+        self._screen.ended(unit.key, failure, unit.log, has_failed=has_failed)
         if failure is None:
             self.num_done += 1
             self._settle(unit.key)
         else:
-            self.failed[unit.key] = failure
+            (self.failed if has_failed else self.stopped)[unit.key] = failure
 
     def _settle(self, key: str) -> None:
         self._before.pop(key, None)
@@ -148,7 +151,7 @@ class Coordinator:
         """Write a sign of life for units on other hosts."""
         if time.monotonic() - self._beaten_at > locks.BEAT_S:
             self._beaten_at = time.monotonic()
-            BEAT.write_text(f"{self._beaten_at}")
+            write_whole(BEAT, f"{self._beaten_at}")
 
     def _save(self) -> None:
         """Record what has ended; a unit's folder is removed once dvc.lock has it."""

@@ -15,12 +15,15 @@ import sys
 import uuid
 from pathlib import Path
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
+from pipelines.circumstances import CircumstanceError, is_circumstance
 from pipelines.runner.gpus import visible_gpus
-from pipelines.runner.parent_death import die_with_parent
+from pipelines.runner.parent_death import LAUNCHER
 
-_FOLDER, _LAUNCHER = "KD_RANKS", "KD_LAUNCHER"
-_SAID = "error.txt"
+_FOLDER = "KD_RANKS"
+_SAID, _EXCUSED = "error.txt", "excused"
+_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _LOST_PEER = ("DistBackendError", "DistNetworkError")
 _EXITS = {130: "SIGTERM"}  # which a rank closes its MLflow run on
 _SHUTDOWN_S = 15  # for a rank to close its MLflow run
@@ -73,7 +76,11 @@ def launch(stage: str, processes: int) -> bool:
             failure = _on_nodes(command, nodes, per_node, folder.name, environment)
         said = folder / _SAID
         if failure:
-            raise ValueError(said.read_text().strip() if said.is_file() else failure)
+            is_excused = (
+                (folder / _EXCUSED).exists() if said.is_file() else failure.partition(" ended by ")[2].startswith(_SIGNALS)
+            )
+            kind = CircumstanceError if is_excused else ValueError
+            raise kind(said.read_text().strip() if said.is_file() else failure)
     finally:
         for name in environment:
             os.environ.pop(name, None)
@@ -91,21 +98,17 @@ def say(line: str, error: Exception) -> bool:
     try:
         with (Path(folder) / _SAID).open("x") as file:
             file.write(line)
+        if is_circumstance(error):
+            (Path(folder) / _EXCUSED).touch()
     except OSError:  # another rank was first
         pass
     return True
 
 
 def begin_rank() -> None:
-    """Prepare a rank's process: it ends with what started it, and SIGTERM ends it as Ctrl-C does."""
-    if not is_rank():
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if (parent := os.environ.get(_LAUNCHER)) is None:
-        return
-    die_with_parent(signal.SIGKILL)  # it may wait for a rank that is gone
-    if os.getppid() != int(parent):  # it has ended meanwhile
-        sys.exit(1)
+    """Prepare a rank's process: SIGTERM ends it as Ctrl-C does."""
+    if is_rank():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def end_rank() -> None:
@@ -138,7 +141,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run:
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):  # it explains each end in thirty lines
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    os.environ[_LAUNCHER] = str(os.getpid())
+    os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     join_s = float(os.environ.get("KD_TIMEOUT_S", _JOIN_S))
     config = LaunchConfig(
@@ -159,7 +162,7 @@ def _agent(command: list[str], *, nodes: int, per_node: int, endpoint: str, run:
     except (RendezvousError, ConnectionError, TimeoutError) as error:
         return f"the nodes of the run do not find each other at {endpoint} within {join_s:g} s ({type(error).__name__})"
     finally:
-        os.environ.pop(_LAUNCHER, None)
+        os.environ.pop(LAUNCHER, None)
     return None
 
 
@@ -202,7 +205,7 @@ def main() -> None:
     if failure:
         folder = Path(os.environ[_FOLDER])
         if not (folder / _SAID).exists():
-            (folder / _SAID).write_text(failure)
+            write_whole(folder / _SAID, failure)
         sys.exit(2)
 
 

@@ -1,19 +1,26 @@
-"""Locks of files, also between the hosts of a shared folder; a lock's file names its holder."""
+"""Locks of files, also between the hosts of a shared folder; a lock's file names its holder.  Identities of processes."""
 
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-_POLL_S = 0.5
+import psutil
+
+from pipelines.circumstances import CircumstanceError
+
+_POLL_S = 0.1
+_SAY_AFTER_S = 1.0
+_STARTED = 19  # of the fields of /proc/PID/stat behind the name
 BEAT_S = 1.0  # between two signs of life of a coordinator
 
 
-class BusyError(ValueError):
+class BusyError(CircumstanceError):
     """A lock is held; the argument names its holder."""
 
 
@@ -23,6 +30,23 @@ def me() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}" + (f", job {job}" if job else "")
 
 
+def start_of(pid: int) -> str | None:
+    """Return when a process was started, comparable within a host: the boot's id and clock ticks since, which no step of the clock moves.
+
+    None where there is no such process, or where it has ended and only waits to be looked at.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        boot, stat = Path("/proc/sys/kernel/random/boot_id"), Path(f"/proc/{pid}/stat")
+        if not boot.is_file():
+            return f"at {process.create_time()}"
+        return f"boot {boot.read_text().strip()}, tick {stat.read_text().rpartition(')')[2].split()[_STARTED]}"
+    except (psutil.Error, OSError, IndexError):
+        return None
+
+
 def owner(path: Path) -> str | None:
     """Return the holder of a lock in words; None where it is free."""
     if not path.is_file():
@@ -30,7 +54,7 @@ def owner(path: Path) -> str | None:
     with path.open("r+") as lock:
         if _taken(lock):
             return None
-        return _said(lock)
+        return holder(lock)
 
 
 @contextlib.contextmanager
@@ -46,18 +70,23 @@ def held(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
-        until, has_said = time.monotonic() + patience_s, False
+        since, has_said = time.monotonic(), False
         while not _taken(lock):
-            if time.monotonic() >= until:
-                raise BusyError(_said(lock))
-            if not has_said and patience_s > _POLL_S:
-                print(f"{path.parent} is held by {_said(lock)}; waiting for it", flush=True)
+            if time.monotonic() - since >= patience_s:
+                raise BusyError(holder(lock))
+            if not has_said and time.monotonic() - since > _SAY_AFTER_S:
+                print(f"{path.parent} is held by {holder(lock)}; waiting for it", flush=True)
                 has_said = True
             time.sleep(_POLL_S)
-        lock.truncate(0)
-        lock.write(me())
-        lock.flush()
+        sign(lock)
         yield
+
+
+def sign(lock: IO[str]) -> None:
+    """Write this process's name into the file of a lock that it holds; on a full disk the lock holds without a name."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), me().encode())
 
 
 def _taken(lock: IO[str]) -> bool:
@@ -68,9 +97,21 @@ def _taken(lock: IO[str]) -> bool:
     return True
 
 
-def _said(lock: IO[str]) -> str:
+def holder(lock: IO[str]) -> str:
+    """Name the holder of a lock by its file, and say where it is suspended."""
     lock.seek(0)
-    return lock.read().strip() or "an unknown process"
+    name = lock.read().strip()
+    known = re.match(r"process (\d+) on (\S+?)(,|$)", name)
+    is_here = known and known[2] == socket.gethostname()
+    return (name or "an unknown process") + (suspended(int(known[1])) if known and is_here else "")
+
+
+def suspended(pid: int) -> str:
+    """Say what to do about a process of this host that is suspended; nothing where it is not."""
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            return f", which is suspended: kill -CONT {pid} lets it go on, kill -KILL {pid} ends it"
+    return ""
 
 
 def check_shared(path: Path, beat: Path, patience_s: float = 15.0) -> None:

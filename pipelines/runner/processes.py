@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import psutil
 
+from pipelines.circumstances import is_circumstance
+
 _TRACE = Path("work") / "last_error.txt"
 _PRELOADED = ["pipelines.engine.preload"]
 _OUT_OF_MEMORY = ("memoryerror", "out of memory", "can't allocate memory", "alloc_failed", "gib of memory")
@@ -35,11 +37,15 @@ class ProcessEnd:
         result: of the function.
         error: one line on the exception, or on the exceeded limit; None where it returned, or was killed.
         exit_code: of the process; negative for a signal.
+        is_circumstance: True where the error says nothing of the function, such as a full disk.
+        met_oom_killer: whether the kernel has ended a process for lack of memory meanwhile; None where it does not say.
     """
 
     result: Any = None
     error: str | None = None
     exit_code: int | None = None
+    is_circumstance: bool = False
+    met_oom_killer: bool | None = None
 
     @property
     def was_killed(self) -> bool:
@@ -84,6 +90,7 @@ class Child:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context: Any = multiprocessing.get_context(method)  # typeshed's base class has no Process
         context.set_forkserver_preload(_PRELOADED)
+        self._oom_kills = _oom_kills()
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run, args=(function, arguments, sender, dict(environment or {}), log, trace))
         self._process.start()
@@ -94,11 +101,16 @@ class Child:
         """Return its end; None while it runs."""
         if not self._receiver.poll(wait_s):
             return None
-        result, error = None, None
+        result, error, is_circumstance, has_said = None, None, False, False
         with contextlib.suppress(EOFError):
-            result, error = self._receiver.recv()
+            result, error, is_circumstance = self._receiver.recv()
+            has_said = True
         self._process.join()
-        return ProcessEnd(result, error, self._process.exitcode)
+        oom_kills = _oom_kills()
+        return ProcessEnd(
+            result, error, 0 if has_said else self._process.exitcode, is_circumstance,
+            None if oom_kills is None or self._oom_kills is None else oom_kills > self._oom_kills,
+        )  # fmt: skip
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -150,6 +162,16 @@ def call(
     return end
 
 
+def _oom_kills() -> int | None:
+    """Return how many processes the kernel has ended for lack of memory since it started; None where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    return None
+
+
 def _resident_gib(pid: int) -> float:
     try:
         return float(psutil.Process(pid).memory_info().rss) / 2**30
@@ -187,11 +209,11 @@ def _run(
         write_to(log)
     try:
         module, _, name = function.partition(":")
-        sender.send((getattr(importlib.import_module(module), name)(*arguments), None))
+        sender.send((getattr(importlib.import_module(module), name)(*arguments), None, False))
     except Exception as error:  # noqa: BLE001 (whatever it is, the traceback is kept)
         with contextlib.suppress(OSError):
             trace.parent.mkdir(parents=True, exist_ok=True)
             trace.write_text(traceback.format_exc())
         from pipelines.errors import describe  # noqa: PLC0415 (it imports this package)
 
-        sender.send((None, describe(error, trace)))
+        sender.send((None, describe(error, trace), is_circumstance(error)))

@@ -7,8 +7,10 @@ coordinator, it is the one before or the one after.
 import contextlib
 import io
 import json
+import socket
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
@@ -20,10 +22,12 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, load_yaml
 
 from pipelines import layout
-from pipelines.runner import lockfile
+from pipelines.circumstances import CircumstanceError
+from pipelines.runner import lockfile, locks
 from pipelines.runner.unit import Unit
 
 _SECOND_S = 1.0
+_LOCK = Path(".dvc/tmp/lock")
 
 
 class Record:
@@ -62,12 +66,12 @@ class Record:
                 break
             except LockError as error:
                 if time.monotonic() > until:
-                    raise ValueError(
-                        "another dvc is at work here; wait for it, or stop it and try again "
-                        f"({str(error).split(':', maxsplit=1)[0]})"
+                    raise CircumstanceError(
+                        f"another dvc is at work here ({_holder()}); wait for it, or stop it and try again"
                     ) from error
                 time.sleep(_SECOND_S / 5)
         try:
+            lockfile.free()
             yield
         finally:
             self._repo.lock.unlock()
@@ -140,6 +144,14 @@ class Record:
         order = [*(name for name in recorded if name not in self.stages), *(name for name in self.stages if name in recorded)]
         text = dumps_yaml({"schema": "2.0", "stages": {name: recorded[name] for name in order}})
         lockfile.replace(lockfile.LOCK, lambda stream: stream.write(text))
+
+
+def _holder() -> str:
+    """Name the process that holds DVC's lock, by the number that it wrote there."""
+    text = _LOCK.read_text().strip() if _LOCK.is_file() else ""
+    if not text.isdecimal():
+        return "an unknown process"
+    return f"process {text} on {socket.gethostname()}{locks.suspended(int(text))}"
 
 
 def _units(names: list[str]) -> dict[str, list[str]]:

@@ -43,7 +43,7 @@ class Screen:
         """Note that a unit was submitted to an executor."""
         self._since[key], self._logs[key], self._shown[key] = time.monotonic(), log, 0
 
-    def ended(self, key: str, failure: str | None, log: Path) -> None:
+    def ended(self, key: str, failure: str | None, log: Path, *, has_failed: bool = True) -> None:
         """Print the end of a unit; its result is the last line that it printed."""
         self.tick()
         seconds = time.monotonic() - self._since.pop(key, time.monotonic())
@@ -52,7 +52,9 @@ class Screen:
         if failure is None:
             self._say(f"{head}: {last_line(log) or 'done'} ({duration(seconds)})", "")
         else:
-            self._say(f"{head} FAILED after {duration(seconds)}: {failure}; see {log}", "bold red")
+            self._say(
+                f"{head} {'FAILED' if has_failed else 'STOPPED'} after {duration(seconds)}: {failure}; see {log}", "bold red"
+            )
 
     def note(self, text: str) -> None:
         """Print a line of the coordinator's own."""

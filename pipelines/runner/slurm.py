@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.params import load_yaml
 from pipelines.runner import unit as units
@@ -149,7 +150,7 @@ class Slurm:
         except (FailedJobError, subprocess.CalledProcessError) as error:
             words = " ".join(str(getattr(error, "stderr", "") or error).split())
             raise ValueError(f"Slurm refuses {unit.key}: {words}; correct slurm.yaml") from error
-        (unit.folder / "job.txt").write_text(str(job.job_id))
+        write_whole(unit.folder / "job.txt", str(job.job_id))
         self._running[unit.key] = (unit, str(job.job_id))
 
     def attach(self, unit: Unit, *, is_same: bool) -> bool:
@@ -183,7 +184,7 @@ class Slurm:
         for key, (unit, job) in list(self._running.items()):
             self._unseen[key] = 0 if job in self._queue else self._unseen.get(key, 0) + 1
             is_done = set(unit.done()) == set(unit.commands)
-            if is_done or unit.failure() or self._unseen[key] >= _UNSEEN:
+            if is_done or unit.failure() or unit.interruption() or self._unseen[key] >= _UNSEEN:
                 found[key] = None if is_done else f"its Slurm job {job} has ended (cancelled, killed, or lost with its node)"
                 del self._running[key]
         return found

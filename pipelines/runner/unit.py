@@ -1,9 +1,11 @@
 """Units of work: stages that run one after the other in one process, wherever an executor puts it.
 
 A unit's folder under ``work/units`` is all that coordinator and process share: ``unit.json`` (what to run, and digests of what it
-depends on when it was started), ``started.json``, ``done.json`` (after each stage), ``failed.txt``.  No DVC, no database.
+depends on when it was started), ``started.json``, ``done.json`` (after each stage), ``failed.txt`` or, where a circumstance
+ended it, ``stopped.txt``.  No DVC, no database.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,8 +18,11 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
+from pipelines.circumstances import is_by_signal, is_circumstance
 from pipelines.runner import locks
 from pipelines.runner.parent_death import die_with_parent
 
@@ -61,23 +66,21 @@ class Unit:
 
     def write(self, *, keep: bool = False) -> None:
         """Write the unit's work; of an earlier attempt only completed stages are kept, if requested."""
-        for name in ("started.json", "failed.txt", "job.txt", *([] if keep else ["done.json"])):
+        for name in ("started.json", "failed.txt", "stopped.txt", "job.txt", *([] if keep else ["done.json"])):
             (self.folder / name).unlink(missing_ok=True)
-        _write(self.folder / "unit.json", json.dumps(asdict(self), indent=1))
+        write_whole(self.folder / "unit.json", json.dumps(asdict(self), indent=1))
 
     def is_written(self) -> bool:
         """Return True where an earlier attempt was of the very same work."""
-        path = self.folder / "unit.json"
-        return path.is_file() and json.loads(path.read_text()) == asdict(self)
+        return _read(self.folder / "unit.json") == asdict(self)
 
     def note_done(self, stages: list[str]) -> None:
         """Note the stages that have succeeded, with the digest of the work that they belong to."""
-        _write(self.folder / "done.json", json.dumps({"unit": self._digest, "stages": stages}))
+        write_whole(self.folder / "done.json", json.dumps({"unit": self._digest, "stages": stages}))
 
     def done(self) -> list[str]:
         """Return the stages that have succeeded; a late note of an earlier attempt at other work does not count."""
-        path = self.folder / "done.json"
-        noted = json.loads(path.read_text()) if path.is_file() else {}
+        noted = _read(self.folder / "done.json")
         return list(noted["stages"]) if noted.get("unit") == self._digest else []
 
     @property
@@ -86,15 +89,24 @@ class Unit:
 
     def failure(self) -> str | None:
         """Return the reason of the failure; None where there is none."""
-        path = self.folder / "failed.txt"
-        return path.read_text().strip() or None if path.is_file() else None
+        return _text(self.folder / "failed.txt")
+
+    def interruption(self) -> str | None:
+        """Return what ended it and says nothing of it, such as a full disk; None where nothing has."""
+        return _text(self.folder / "stopped.txt")
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
+def _text(path: Path) -> str | None:
+    return path.read_text().strip() or None if path.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a file of a unit's folder; empty where it is not there or was damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def run(folder: str) -> None:
@@ -115,33 +127,42 @@ def run(folder: str) -> None:
         with locks.held(unit.folder / "lock", patience_s=_PATIENCE_S if is_job else 0.0):
             _run_all(unit)
     except ValueError as error:
-        _write(unit.folder / "failed.txt", f"{error}\n")
+        write_whole(unit.folder / ("stopped.txt" if is_circumstance(error) else "failed.txt"), f"{error}\n")
         raise
 
 
 def _run_all(unit: Unit) -> None:
     if not (unit.folder / "unit.json").is_file():  # an earlier job of it has ended meanwhile, and is recorded
         return
-    _write(unit.folder / "started.json", json.dumps({"by": locks.me(), "at": time.time()}))
+    write_whole(unit.folder / "started.json", json.dumps({"by": locks.me(), "at": time.time()}))
     done = unit.done()
     for stage, command in unit.commands.items():
         if stage in done:
             continue
-        code = _run(command)
+        code, is_excused = _run(command)
         if code and TERMINATED.is_set():  # a process of it was killed first: Slurm knows what becomes of the job
             sys.exit(code)
         if code:
-            _write(unit.folder / "failed.txt", f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n")
+            with contextlib.suppress(OSError):  # a full disk
+                write_whole(
+                    unit.folder / ("stopped.txt" if is_excused else "failed.txt"),
+                    f"{_last_error(unit.log) or f'{stage} ended with exit code {code}'}\n",
+                )
             sys.exit(code)
         done.append(stage)
         unit.note_done(done)
 
 
-def _run(command: str) -> int:
-    """Exec ``python -m module arguments`` in this process, or another command in a shell; return its exit code."""
+def _run(command: str) -> tuple[int, bool]:
+    """Exec ``python -m module arguments`` in this process, or another command in a shell.
+
+    Returns:
+        Its exit code, and True where a circumstance has ended it.
+    """
     words = shlex.split(command)
     if words[:3] != ["exec", "python", "-m"]:
-        return subprocess.run(command, shell=True, check=False, preexec_fn=_begin).returncode  # noqa: S602 (as DVC does)
+        code = subprocess.run(command, shell=True, check=False, preexec_fn=_begin).returncode  # noqa: S602 (as DVC does)
+        return code, is_by_signal(code)
     module, sys.argv = words[3], ["", *words[4:]]
     sys.modules.pop(module, None)
     try:
@@ -149,11 +170,12 @@ def _run(command: str) -> int:
     except SystemExit as ended:
         if REQUEUED.is_set():  # by submitit, in the middle of whatever runs
             raise
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return code, ended.__context__ is not None and is_circumstance(ended.__context__)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    return 0
+    return 0, False
 
 
 def _begin() -> None:

@@ -18,7 +18,6 @@ from pipelines.params import load_grid, load_pair
 from pipelines.recipes import cell_parts, flat_hparams, impossible_reason, with_hparams
 from pipelines.resolved import confirm
 from pipelines.runner.launch import launch
-from pipelines.runner.parent_death import die_with_dvc
 from pipelines.stage_list import cells
 from pipelines.tuning.best import read_best
 
@@ -30,7 +29,6 @@ def main() -> None:
     parser.add_argument("--cell", required=True, help="such as gfl_r101_r50/mgd/seed0, or gfl_r101_r50/mgd/tuned/seed0")
     parser.add_argument("--out", type=Path, help="folder; runs/TIER/CELL if not given")
     args = parser.parse_args()
-    die_with_dvc()
     cell = Cell.parse(args.cell)
     pair = load_pair(cell.pair)
     if reason := impossible_reason(cell.pair, pair, cell.method, args.tier):

@@ -21,7 +21,6 @@ from pipelines.released.files import note_first_use
 from pipelines.released.tokens import RELEASED, find, read_tokens, tokens_of
 from pipelines.resolved import confirm
 from pipelines.runner.launch import launch
-from pipelines.runner.parent_death import die_with_dvc
 from pipelines.stage_list import load_stages
 
 AUXILIARY_SEED = 0
@@ -35,7 +34,6 @@ def main() -> None:
     parser.add_argument("--method", required=True)
     parser.add_argument("--out", type=Path, help="folder; runs/TIER/PAIR/METHOD/prior if not given")
     args = parser.parse_args()
-    die_with_dvc()
     part = auxiliary_of(args.method)
     if part is None or part.recipe.prior is None:
         raise ValueError(f"{args.method} has no auxiliary module; there is nothing to train")

@@ -10,6 +10,7 @@ from benchmarks.own import told
 from benchmarks.published_data import Checked, Needs, check_own, check_published, compare_with_earlier, data_root, write_manifest
 from benchmarks.synthetic import SceneSpec, write_scenes
 from benchmarks.tier import Tier
+from benchmarks.whole_file import write_whole
 from pipelines import errors, layout
 from pipelines.engine.workdir import check_writable
 from pipelines.errors import all_of
@@ -45,9 +46,8 @@ def main() -> None:
 def _write_digests(folder: Path, digests: dict[str, str]) -> None:
     """Write a file per data set: a further data set leaves the stages of the others fresh."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     for name, digest in digests.items():
-        (folder / f"{name}.json").write_text(json.dumps({"digest": digest}) + "\n")
+        write_whole(folder / f"{name}.json", json.dumps({"digest": digest}) + "\n")
 
 
 def _draw(spec: SceneSpec, out: Path) -> str:

@@ -17,7 +17,6 @@ from pipelines.engine.setting import VerifiedData
 from pipelines.engine.training import run_training
 from pipelines.params import load_tier
 from pipelines.resolved import confirm
-from pipelines.runner.parent_death import die_with_dvc
 
 PRETRAINING_SEED = 0  # one of each backbone
 
@@ -40,7 +39,6 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--out", type=Path, help="folder; runs/TIER/backbones/BACKBONE if not given")
     args = parser.parse_args()
-    die_with_dvc()
     asked = load_tier(args.tier).pretraining
     if asked is None:
         raise ValueError(f"benchmarks/tiers/{args.tier}.yaml: says nothing under 'pretraining:', so there is nothing to train")

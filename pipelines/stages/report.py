@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.whole_file import replacing, write_whole
 from pipelines import errors, layout
 from pipelines.params import load_grid
 from pipelines.reporting.collect import collect_leaderboard
@@ -45,7 +46,7 @@ def write_cards(board: Leaderboard, runs: Path) -> None:
         for row in table.rows:
             for seed in row.seeds:
                 folder = runs / _cell(table, row, seed).key
-                (folder / "README.md").write_text(model_card(board, table, row, seed))
+                write_whole(folder / "README.md", model_card(board, table, row, seed))
 
 
 def keep_figures(board: Leaderboard, drawn: Path, out: Path) -> Leaderboard:
@@ -85,14 +86,16 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
     with TemporaryDirectory() as scratch:
         figures = draw(board, sample_files(board, runs), Path(scratch) / "figures", prefix="figures/")
         board = board.model_copy(update={"figures": figures})
-        (out / "leaderboard.html").write_text(page([board, *others], Path(scratch)))
-        write_pdf(board, Path(scratch), out / "leaderboard.pdf")
+        write_whole(out / "leaderboard.html", page([board, *others], Path(scratch)))
+        with replacing(out / "leaderboard.pdf") as partial:
+            write_pdf(board, Path(scratch), partial)
         board = keep_figures(board, Path(scratch), out)
-    (out / "leaderboard.json").write_text(board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
-    (out / "leaderboard.md").write_text(markdown(board))
-    (out / "evidence.md").write_text(ledger_markdown(board.evidence))
-    write_csv(board, out / "leaderboard.csv")
-    runs_csv(board, out / "runs.csv")
+    write_whole(out / "leaderboard.json", board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
+    write_whole(out / "leaderboard.md", markdown(board))
+    write_whole(out / "evidence.md", ledger_markdown(board.evidence))
+    for name, write in (("leaderboard.csv", write_csv), ("runs.csv", runs_csv)):
+        with replacing(out / name) as partial:
+            write(board, partial)
     write_cards(board, runs)
     print(f"[report] {out}/leaderboard.md, .html, .pdf, .json, .csv: {sum(len(t.rows) for t in board.tables)} rows", flush=True)
     for problem in board.problems:

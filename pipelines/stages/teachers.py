@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.digest import file_sha256
 from benchmarks.pair import Checkpoint, Model
+from benchmarks.whole_file import replacing, write_whole
 from pipelines import errors, layout
 from pipelines.engine.backbones import backbone_of
 from pipelines.engine.compose import compose_training
@@ -29,7 +30,6 @@ from pipelines.engine.weights import NO_WEIGHTS, convert_checkpoint, read_weight
 from pipelines.params import load_grid
 from pipelines.resolved import confirm
 from pipelines.runner.launch import is_rank, launch
-from pipelines.runner.parent_death import die_with_dvc
 from pipelines.stage_list import brought_teacher
 
 STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one that its publisher states
@@ -80,7 +80,7 @@ def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Pat
             out,
             rewrite_safely(fetched, model.initialisation.sha256, out, backbone=build(setting, side).get_submodule("backbone")),
         )
-    out.write_bytes(NO_WEIGHTS)
+    write_whole(out, NO_WEIGHTS)
     return None
 
 
@@ -100,9 +100,8 @@ def _pretrained(folder: Path, out: Path) -> str:
             f"{record}: the backbone was not trained ({run.status}), and this tier starts from it; run dvc repro pretrain"
         )
     read_weights(folder / layout.WEIGHTS, run.weights_sha256)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.copyfile(folder / layout.WEIGHTS, partial)
-    partial.replace(out)
+    with replacing(out, is_synced=True) as partial:
+        shutil.copyfile(folder / layout.WEIGHTS, partial)
     return run.weights_sha256
 
 
@@ -164,7 +163,6 @@ def main() -> None:
     parser.add_argument("--pair", required=True)
     parser.add_argument("--out", type=Path, help="folder; runs/TIER/PAIR/teacher if not given")
     args = parser.parse_args()
-    die_with_dvc()
     code = confirm(layout.TEACHERS, args.pair)["code"]
     data, out, backbones = layout.data(args.tier), args.out or layout.teacher(args.tier, args.pair), layout.backbones(args.tier)
     setting, grid = open_setting(args.tier, args.pair, data), load_grid()

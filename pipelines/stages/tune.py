@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.whole_file import write_whole
 from pipelines import errors, layout
+from pipelines.circumstances import CircumstanceError, is_by_signal
 from pipelines.params import load_grid, load_pair
 from pipelines.recipes import impossible_reason
 from pipelines.resolved import confirm
-from pipelines.runner.parent_death import die_with_dvc
-from pipelines.runner.processes import call
+from pipelines.runner.processes import ProcessEnd, call
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.space import as_record, search_space
 from pipelines.tuning.study import SharedStudy, TrialResult
@@ -30,6 +31,7 @@ from reports.schemas.study import Study, Trial
 
 _WAIT_S = 1.0
 _ALIVE_S = 10.0
+_MOST_KILLS = 10  # of trials in one attempt: whoever ends them does not want them
 
 
 def arguments() -> argparse.Namespace:
@@ -53,7 +55,6 @@ def main() -> None:
     if reason := impossible_reason(args.pair, load_pair(args.pair), args.method, args.tier):
         raise ValueError(f"{args.method} cannot run on {args.pair}: {reason}")
     code = confirm(layout.TUNE, args.pair, args.method)["code"]
-    die_with_dvc()
     tuning = grid.tuning if args.workers is None else grid.tuning.model_copy(update={"workers": args.workers})
     task = Task(args.tier, args.pair, args.method, tuning, code)
     (task.work / "failed.txt").unlink(missing_ok=True)
@@ -109,6 +110,7 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
 
 def work(task: Task, study: SharedStudy, parent: str | None) -> None:
     """Run trials, one after the other, until none are left and none are under way; None where the stage opens the parent."""
+    kills = 0
     while (assigned := study.next_trial()) is not None:
         if assigned == "wait":
             time.sleep(_WAIT_S)
@@ -118,17 +120,27 @@ def work(task: Task, study: SharedStudy, parent: str | None) -> None:
             started=partial(study.working_on, assigned), every_s=_ALIVE_S, meanwhile=partial(study.still_at, assigned),
         )  # fmt: skip
         if ended.error is not None:
-            raise ValueError(f"trial {assigned.number} of {study.folder}: {ended.error}")
-        study.finish(assigned, None if ended.was_killed else ended.result, ended.exit_code)
+            raise _kind(ended)(f"trial {assigned.number} of {study.folder}: {ended.error}")
+        study.finish(assigned, None if ended.was_killed else ended.result, ended.exit_code, met_oom_killer=ended.met_oom_killer)
+        kills += ended.was_killed
+        if kills >= _MOST_KILLS and is_by_signal(ended.exit_code):
+            raise CircumstanceError(
+                f"trials of {study.folder} were killed {kills} times ({ended.problem}); nothing is recorded as failed: run again, and if "
+                "memory is short, narrow the search in params.yaml (tuning.space)"
+            )
 
 
 def _called(function: str, *arguments: Any) -> Any:
     ended = call(function, *arguments)
     if ended.error is not None:
-        raise ValueError(ended.error)
+        raise _kind(ended)(ended.error)
     if ended.was_killed:
-        raise ValueError(f"{function}: its process was killed (exit code {ended.exit_code}); run the stage again")
+        raise CircumstanceError(f"{function}: its process was killed (exit code {ended.exit_code}); run the stage again")
     return ended.result
+
+
+def _kind(ended: ProcessEnd) -> type[ValueError]:
+    return CircumstanceError if ended.is_circumstance else ValueError
 
 
 def _parent(folder: Path) -> str | None:
@@ -151,12 +163,14 @@ def record_of(task: Task, study: SharedStudy, start: dict[str, Any], about: dict
         first = next((result.reason for _, result in finished if result.reason), "all were pruned")
         raise ValueError(f"no trial of the study in {study.folder} was completed; the first cause: {first}")
     scores = {trial.number: trial.values[0] for trial in trials if trial.values}
+    tried = {trial.number: study.first_number(trial) for trial, _ in finished}
+    best = max(front, key=lambda number: (scores[number], -tried[number]))
     return Study(
         status="done", tier=task.tier, pair=task.pair, method=task.method, name=task.tuning.study,
         objectives=task.tuning.objectives, space=as_record(study.space), recipe_hparams=start, sampler=task.tuning.sampler,
         pruner=task.tuning.pruner, seed=task.tuning.seed, schedule_share=task.tuning.share,
         full_iterations=max(result.full_iterations for _, result in finished), trials=trials,
-        best=max(front, key=lambda number: scores[number]), front=front, importance=study.importance(),
+        best=best, front=front, importance=study.importance(),
         finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), mlflow_run_id=parent, **about,
     )  # fmt: skip
 
@@ -167,10 +181,7 @@ def _spent(result: TrialResult) -> dict[str, Any]:
 
 def write(out: Path, study: Study) -> None:
     """Write study.json and best.yaml, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / "study.partial"
-    partial.write_text(study.model_dump_json(indent=2) + "\n")
-    partial.replace(out / layout.STUDY)
+    write_whole(out / layout.STUDY, study.model_dump_json(indent=2) + "\n", is_synced=True)
     write_best(out / layout.BEST, best_of(study))
 
 

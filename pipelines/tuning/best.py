@@ -6,6 +6,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmarks.whole_file import write_whole
 from reports.schemas.study import Study
 
 
@@ -51,10 +52,7 @@ def best_of(study: Study) -> Best:
 
 def write_best(path: Path, best: Best) -> None:
     """Write it, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(yaml.safe_dump(best.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True))
-    partial.replace(path)
+    write_whole(path, yaml.safe_dump(best.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True), is_synced=True)
 
 
 def read_best(path: Path) -> Best:

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.engine.tracking import Tracker
 from pipelines.tuning.task import Task
@@ -24,7 +25,7 @@ def open_parent(task: Task, folder: Path) -> str | None:
     tracker.params(known | asked)
     tracker.tags(known)
     if tracker.run_id:
-        noted.write_text(tracker.run_id)
+        write_whole(noted, tracker.run_id)
     return tracker.run_id
 
 

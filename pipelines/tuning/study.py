@@ -1,16 +1,16 @@
 """One Optuna study on a journal file: several workers share it, and any of them may be killed at any moment.
 
 A trial is assigned under a lock, together with who works on it.  Optuna's journal has no heartbeat: a trial whose
-worker is gone stays RUNNING for ever, so each worker first looks for such trials, by host and process; their result is
+worker is gone stays RUNNING for ever, so each worker first looks for such trials, by host, process and its start; their result is
 taken over where it was left behind, else they are failed and tried again.
 The sampler is seeded anew for each trial by how many were assigned before it (lost ones not counted), so that neither
 a second worker nor a second attempt repeats the draws of the first.
 """
 
 import contextlib
-import fcntl
 import json
 import os
+import signal
 import socket
 import time
 import warnings
@@ -20,17 +20,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import psutil
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
+from pipelines.circumstances import CircumstanceError, is_by_signal
+from pipelines.runner import locks
 from pipelines.tuning.journal import backend, repair, storage_at
 from pipelines.tuning.params import TuningParams
 from pipelines.tuning.samplers import pruner_for, sampler_for
 from pipelines.tuning.space import as_record
 
 _MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is lack of memory
+_PATIENCE_S = 300.0  # for the lock of a study, which is held for a moment
 _SILENT_S = 600.0  # after which a worker on another host is taken for dead
 _ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
 _LEAST_TO_RANK = 4  # complete trials; fewer fit any ranking
@@ -88,6 +90,7 @@ class SharedStudy:
         self, folder: Path, name: str, tuning: TuningParams, space: Mapping[str, BaseDistribution], start: dict[str, Any]
     ) -> None:
         self.folder, self.tuning, self.space = folder, tuning, dict(space)
+        self._signs: dict[int, tuple[int | None, float]] = {}  # by trial, the last sign of life and when it was first seen
         folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -141,9 +144,11 @@ class SharedStudy:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Lock the study against other workers; the lock ends with its process."""
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        try:
+            with locks.held(self.folder / "lock", patience_s=_PATIENCE_S):
+                yield
+        except locks.BusyError as error:
+            raise CircumstanceError(f"the study in {self.folder} is held by {error}; end it, and run again") from error
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -193,18 +198,29 @@ class SharedStudy:
         """File in which a trial's process leaves its result, for whoever outlives it."""
         return self.folder / f"trial{number}.json"
 
-    def finish(self, assigned: AssignedTrial, result: TrialResult | None, exit_code: int | None = None) -> None:
-        """Record the result of a trial; None where its process was killed, and it is tried again."""
+    def finish(
+        self,
+        assigned: AssignedTrial,
+        result: TrialResult | None,
+        exit_code: int | None = None,
+        *,
+        met_oom_killer: bool | None = None,
+    ) -> None:
+        """Record the result of a trial; None where its process was killed, and it is tried again.
+
+        A trial has failed that was ended again and again by its own doing: by a fault, or for lack of memory.
+        """
         with self._alone():
             (frozen,) = (trial for trial in self._trials() if trial.number == assigned.number)
             if result is not None:
                 self._tell(frozen, result)
                 return
-            kills = int(frozen.user_attrs.get("kills", 0)) + 1
+            is_own = not is_by_signal(exit_code) or (exit_code == -signal.SIGKILL and met_oom_killer is not False)
+            kills = int(frozen.user_attrs.get("kills", 0)) + is_own
             reason = (
                 f"its process was killed ({f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'})"
             )
-            if kills >= _MOST_KILLS:
+            if is_own and kills >= _MOST_KILLS:
                 self._tell(
                     frozen, TrialResult("failed", reason=f"{reason}, {kills} times; it may want more memory than there is")
                 )
@@ -219,25 +235,30 @@ class SharedStudy:
             owner, process = trial.user_attrs.get("owner"), trial.user_attrs.get("process")
             if any(one and self._is_alive(one, trial.number) for one in (owner, process)):
                 continue
-            note = self.note_path(trial.number)
-            if note.is_file():
-                self._tell(trial, TrialResult(**json.loads(note.read_text())))
+            if (noted := self._noted(trial.number)) is not None:
+                self._tell(trial, noted)
             else:
                 by = f"process {owner['pid']} on {owner['host']}" if owner else "its worker"
                 self._again(trial, f"{by} was killed", int(trial.user_attrs.get("kills", 0)))
                 print(f"[tune] trial {trial.number}: {by} is gone; it is tried again", flush=True)
 
+    def _noted(self, number: int) -> TrialResult | None:
+        """Return the result that a trial's process has left; None where there is none, or a cut one."""
+        try:
+            return TrialResult(**json.loads(self.note_path(number).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
     def _is_alive(self, one: dict[str, Any], number: int) -> bool:
         if one["host"] == socket.gethostname():
-            try:
-                process = psutil.Process(one["pid"])
-                # One that was killed stays in the list until whoever started it looks.
-                return bool(abs(process.create_time() - one["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE)
-            except psutil.Error:
-                return False
+            return one.get("start") is not None and locks.start_of(one["pid"]) == one["start"]
+        # No two hosts' clocks are compared: this worker looks whether the sign of life changes.
         alive = self.folder / f"trial{number}.alive"
-        since = alive.stat().st_mtime if alive.is_file() else one["asked"]
-        return time.time() - since < _SILENT_S
+        sign = alive.stat().st_mtime_ns if alive.is_file() else 0
+        before, since = self._signs.get(number, (None, 0.0))
+        if sign != before:
+            self._signs[number] = (sign, since := time.monotonic())
+        return time.monotonic() - since < _SILENT_S
 
     def _again(self, trial: FrozenTrial, reason: str, kills: int) -> None:
         hparams = trial.params if trial.params.keys() == self.space.keys() else trial.system_attrs.get("fixed_params")
@@ -261,8 +282,16 @@ class SharedStudy:
         if len(self.tuning.objectives) > 1:
             return sorted(trial.number for trial in self.study.best_trials)
         complete = [(trial, result) for trial, result in self.finished() if result.state == "complete" and result.values]
-        best = max(complete, key=lambda found: (found[1].values or [])[0], default=None)
+        best = max(complete, key=lambda found: ((found[1].values or [])[0], -self.first_number(found[0])), default=None)
         return [best[0].number] if best else []
+
+    def first_number(self, trial: FrozenTrial) -> int:
+        """Return the number at which a trial's values were first tried: an interruption decides no tie."""
+        numbers = {other.number: other.user_attrs.get("again") for other in self._trials()}
+        number = trial.number
+        while (before := numbers.get(number)) is not None:
+            number = before
+        return number
 
     def said(self) -> str:
         """Progress in words."""
@@ -289,7 +318,7 @@ def result_of(trial: FrozenTrial) -> TrialResult:
 
 
 def _process(pid: int) -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": pid, "created": psutil.Process(pid).create_time(), "asked": time.time()}
+    return {"host": socket.gethostname(), "pid": pid, "start": locks.start_of(pid)}
 
 
 def _told(distribution: str) -> str:

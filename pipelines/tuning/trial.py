@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import optuna
 
 from pipelines import layout
+from pipelines.circumstances import is_circumstance, is_full
 from pipelines.engine.mmlab import prepare_process
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.records import RunSpec, open_tracker, write_json
@@ -18,7 +18,6 @@ from pipelines.engine.setting import open_setting, verified_data
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.training import config_sha256, train
 from pipelines.engine.trial_schedule import ReportHook, TrialConfig, compose_trial
-from pipelines.errors import FULL_MIB
 from pipelines.params import load_pair
 from pipelines.recipes import cell_parts, flat_hparams, with_hparams
 from pipelines.tuning.journal import storage_at
@@ -69,7 +68,7 @@ def run_trial(task: Task, assigned: AssignedTrial, folder: Path, parent: str | N
         parent: MLflow run of the study.
 
     Raises:
-        OSError: the disk is full: the trial is not to blame.
+        Exception: a circumstance, such as a full disk: the trial is not to blame.
     """
     begun = time.monotonic()
     prepare_process()
@@ -101,8 +100,8 @@ def run_trial(task: Task, assigned: AssignedTrial, folder: Path, parent: str | N
             tracker_for=tracker_for, exports={}, hooks=[reporter],
         )  # fmt: skip
     except Exception as error:
-        if shutil.disk_usage(layout.WORK).free < FULL_MIB * 2**20:
-            raise OSError(str(error)) from error
+        if is_circumstance(error) or is_full(layout.WORK):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         about = {"state": "failed", "reason": reason, "train_s": round(time.monotonic() - begun, 1)}
     else:
