@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from benchmarks.content import coco_faults, decodes, fault, image_size, label_map_faults, read_coco
 from benchmarks.manifest import Checked, checked, listing
+from benchmarks.schema import Text
 
 _TASKS = {"coco": ("detection", "instance"), "label_maps": ("segmentation",)}
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -45,13 +46,15 @@ class OwnData(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["coco", "label_maps"]
-    root: str = Field(min_length=1)
-    classes: list[str] = Field(min_length=1, max_length=255, description="in the order of the annotation files")
+    root: Text
+    classes: list[Text] = Field(min_length=1, max_length=255, description="in the order of the annotation files")
     train: OwnSplit
     tune: OwnSplit
     test: OwnSplit
-    image_px: int | None = Field(default=None, ge=32, description="longer side to which images are resized; None: the pair's")
-    teacher: str | None = Field(default=None, description="checkpoint of the teacher; None: it is trained here")
+    image_px: int | None = Field(
+        default=None, ge=32, le=16_384, description="longer side to which images are resized; None: the pair's"
+    )
+    teacher: Text | None = Field(default=None, description="checkpoint of the teacher; None: it is trained here")
 
     @field_validator("classes")
     @classmethod

@@ -23,6 +23,12 @@ _WITHOUT_EFFECT = frozenset({
     "methods.recipe",
     "pipelines.errors",  # prints errors
     "benchmarks.digest",  # of files
+    "benchmarks.schema",  # this and the next: read and check files; the values are resolved
+    "benchmarks.yaml_files",
+    "pipelines.checking.models",  # this and the next: refuse, or change nothing
+    "pipelines.checking.recipes",
+    "pipelines.engine.config_keys",
+    "pipelines.engine.model_check",
     "pipelines.durations",  # text
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars
