@@ -20,7 +20,7 @@ from benchmarks.schema import Count, Points, Text, read_as
 
 _FOLDER = Path(__file__).with_name("datasets")
 _STRICT = ConfigDict(extra="forbid")
-_Bytes = Annotated[int, Field(ge=1, le=10**13)]
+_Bytes = Annotated[int, Field(ge=1, le=10**12)]
 _Below = Annotated[str, Field(pattern=r"^[^/\s*]+(/[^/\s*]+)*/?$", description="path from the data set's root")]
 
 

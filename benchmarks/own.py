@@ -32,7 +32,7 @@ class OwnSplit(BaseModel):
     @field_validator("images", "annotations")
     @classmethod
     def _inside_the_root(cls, path: str) -> str:
-        if not path or Path(path).is_absolute() or ".." in Path(path).parts or "*" in path:
+        if not path.strip() or Path(path).is_absolute() or ".." in Path(path).parts or "*" in path:
             raise ValueError("give a path below own.root, without '..' and '*'")
         return path
 

@@ -95,7 +95,7 @@ class RegistryEntry(Frozen):
     gain: float | None = Field(default=None, ge=-100, le=100, description="where the source prints it")
     derived: Literal["value", "baseline"] | None = Field(default=None, description="worked out from the printed gain")
     details: Details = Details()
-    source: str = Field(min_length=1, description="file of a repository at a commit, section of a paper, issue")
+    source: Text = Field(description="file of a repository at a commit, section of a paper, issue")
     read: Literal["verbatim", "second-hand"]
     kind: Literal["published", "reimplementation", "user_reproduction"] = "published"
     disagrees_with: list[str] = Field(default_factory=list, description="figures that contradict or qualify it; they name it too")

@@ -90,15 +90,16 @@ class _Document:
         self._events: Iterator[Any] = iter(self._yaml.parse(text))
         self._anchored: dict[str, tuple[Any, int]] = {}
         self._open: set[str] = set()
+        self._keys: list[str] = []  # that lead to what is read
         started = next(self._events), next(self._events)
         if isinstance(started[1], events.StreamEndEvent):
             raise ValueError("is empty")  # noqa: TRY004 (the user's, as all here)
         if re.match(r"(#.*\n|\s)*%", text):
-            raise ValueError(f"{_at(started[1])}directives such as %YAML are not read; remove it")
+            raise ValueError(f"{self._at(started[1])}directives such as %YAML are not read; remove it")
         self.content, _ = self._value(next(self._events), 0)
         next(self._events)
         if not isinstance(after := next(self._events), events.StreamEndEvent):
-            raise ValueError(f"{_at(after)}a second document begins; a file has one")  # noqa: TRY004
+            raise ValueError(f"{self._at(after)}a second document begins; a file has one")  # noqa: TRY004
         if self.content is None:
             raise ValueError("is empty")
 
@@ -107,9 +108,9 @@ class _Document:
         if isinstance(event, events.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            raise ValueError(f"{_at(event)}tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not read; remove it")
+            raise ValueError(f"{self._at(event)}tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not read; remove it")
         if depth > _DEEPEST:
-            raise ValueError(f"{_at(event)}is nested more than {_DEEPEST} levels deep")
+            raise ValueError(f"{self._at(event)}is nested more than {_DEEPEST} levels deep")
         if event.anchor:
             self._open.add(event.anchor)
         if isinstance(event, events.ScalarEvent):
@@ -119,7 +120,7 @@ class _Document:
         else:
             found = self._mapping(depth)
         if found[1] > _MOST_VALUES:
-            raise ValueError(f"{_at(event)}aliases (or the file itself) make more than {_MOST_VALUES} values of this")
+            raise ValueError(f"{self._at(event)}aliases (or the file itself) make more than {_MOST_VALUES} values of this")
         if event.anchor:
             self._open.discard(event.anchor)
             self._anchored[event.anchor] = found
@@ -127,15 +128,17 @@ class _Document:
 
     def _alias(self, event: Any) -> tuple[Any, int]:
         if event.anchor in self._open:
-            raise ValueError(f"{_at(event)}*{event.anchor} is a part of what it stands for")
+            raise ValueError(f"{self._at(event)}*{event.anchor} is a part of what it stands for")
         if event.anchor not in self._anchored:
-            raise ValueError(f"{_at(event)}there is no &{event.anchor} above *{event.anchor}")
+            raise ValueError(f"{self._at(event)}there is no &{event.anchor} above *{event.anchor}")
         return self._anchored[event.anchor]
 
     def _sequence(self, depth: int) -> tuple[list[Any], int]:
         found, size = [], 1
         while not isinstance(event := next(self._events), events.SequenceEndEvent):
+            self._keys.append(str(len(found)))
             value, of_value = self._value(event, depth + 1)
+            self._keys.pop()
             found.append(value)
             size += of_value
         return found, size
@@ -145,20 +148,22 @@ class _Document:
         size = 1
         while not isinstance(event := next(self._events), events.MappingEndEvent):
             if not isinstance(event, events.ScalarEvent):
-                raise ValueError(f"{_at(event)}a key must be text, not a list, an alias or other keys")  # noqa: TRY004
+                raise ValueError(f"{self._at(event)}a key must be text, not a list, an alias or other keys")  # noqa: TRY004
             key, _ = self._value(event, depth + 1)
             if not isinstance(key, str):
-                raise ValueError(f"{_at(event)}key {event.value!r} is not read as text; put it in quotes")  # noqa: TRY004
+                raise ValueError(f"{self._at(event)}key {event.value!r} is not read as text; put it in quotes")  # noqa: TRY004
             if key in found:
-                raise ValueError(f"{_at(event)}key '{key}' is given twice; remove one")
+                raise ValueError(f"{self._at(event)}key '{key}' is given twice; remove one")
+            self._keys.append(key)
             found[key], of_value = self._value(next(self._events), depth + 1)
+            self._keys.pop()
             size += of_value + 1
         return found, size
 
     def _scalar(self, event: Any) -> Any:
         text = event.value
         if _CONTROL.search(text):
-            raise ValueError(f"{_at(event)}{text[:40]!r} has a control character; remove it")
+            raise ValueError(f"{self._at(event)}{text[:40]!r} has a control character; remove it")
         if not event.implicit[0]:
             return text
         kind = str(self._yaml.resolver.resolve(nodes.ScalarNode, text, event.implicit)).rpartition(":")[2]
@@ -171,23 +176,23 @@ class _Document:
         if kind in {"int", "float"}:
             return self._number(event, kind)
         if kind == "timestamp":
-            raise ValueError(f"{_at(event)}{text} is read as a date; put it in quotes")
-        raise ValueError(f"{_at(event)}{text!r} is not read here (merge keys are not); write the keys out, or put it in quotes")
+            raise ValueError(f"{self._at(event)}{text} is read as a date; put it in quotes")
+        raise ValueError(f"{self._at(event)}{text!r} is not read here (merge keys are not); write the keys out, or put it in quotes")
 
     def _number(self, event: Any, kind: str) -> int | float:
         if len(event.value) > _LONGEST:
-            raise ValueError(f"{_at(event)}a number of {len(event.value)} digits is too long")
+            raise ValueError(f"{self._at(event)}a number of {len(event.value)} digits is too long")
         make = self._yaml.constructor.construct_yaml_int if kind == "int" else self._yaml.constructor.construct_yaml_float
         try:
             number: int | float = make(nodes.ScalarNode(kind, event.value))
         except ValueError as error:
-            raise ValueError(f"{_at(event)}{event.value!r} is no number") from error
+            raise ValueError(f"{self._at(event)}{event.value!r} is no number") from error
         if isinstance(number, int) and abs(number) >= _LARGEST:
-            raise ValueError(f"{_at(event)}{event.value[:40]} is too large a number")
+            raise ValueError(f"{self._at(event)}{event.value[:40]} is too large a number")
         if not isfinite(number):
-            raise ValueError(f"{_at(event)}{event.value} is not a finite number")
+            raise ValueError(f"{self._at(event)}{event.value} is not a finite number")
         return number
 
-
-def _at(event: Any) -> str:
-    return f"line {event.start_mark.line + 1}: "
+    def _at(self, event: Any) -> str:
+        keys = ".".join(self._keys)[:200]
+        return f"line {event.start_mark.line + 1}{f' ({keys})' if keys else ''}: "

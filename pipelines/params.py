@@ -3,6 +3,7 @@
 The only module that opens params.yaml and the YAML files of pairs, tiers and recipes.
 """
 
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar, cast
@@ -39,9 +40,11 @@ def _read(path: Path, schema: type[BaseModel], _version: tuple[Path, int, int]) 
 
 def _load_named(folder: str, kind: str, name: str, schema: type[Schema]) -> Schema:
     path = Path(folder) / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in Path(folder).glob("*.yaml")))
-        raise ValueError(f"params.yaml: unknown {kind} '{name}'; {folder}/ has: {known}")
+    if not path.exists():
+        known = sorted(file.stem for file in Path(folder).glob("*.yaml"))
+        near = get_close_matches(name, known, n=1)
+        meant = f" (did you mean '{near[0]}'?)" if near else ""
+        raise ValueError(f"params.yaml: unknown {kind} '{name}'{meant}; {folder}/ has: {', '.join(known)}")
     return load_yaml(path, schema)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import create_model
@@ -41,7 +41,7 @@ def check_recipe(part: Part) -> None:
         problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
         problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
         problems += wrong_values(code, given, where)
-    problems += _wrong_conversions(recipe.reduced, recipe.hparams, "reduced")
+    problems += _wrong_conversions(method, recipe.reduced, recipe.hparams, "reduced")
     problems += [f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys())]
     for key, bounds in recipe.tunable.items():
         for value in bounds.choices or bounds.between or ():
@@ -52,7 +52,7 @@ def check_recipe(part: Part) -> None:
             for key in sorted(override.hparams.keys() - recipe.hparams.keys())
         ]
         problems += wrong_values(method, override.hparams, f"overrides.{number}.hparams")
-        problems += _wrong_conversions(override.reduced, recipe.hparams, f"overrides.{number}.reduced")
+        problems += _wrong_conversions(method, override.reduced, recipe.hparams, f"overrides.{number}.reduced")
         problems += _unknown_place(override, f"overrides.{number}")
         other = override.combined_with
         if other is not None and (other in (name, "none") or not Path(f"methods/{other}.yaml").is_file()):
@@ -83,14 +83,15 @@ def _schema(code: Any, names: tuple[str, ...]) -> Any:
     return create_model("HyperParameters", **{name: (kinds_of(code)[name], ...) for name in names})  # type: ignore[call-overload]
 
 
-def _wrong_conversions(hows: Mapping[str, Conversion], hparams: Mapping[str, Any], where: str) -> list[str]:
+def _wrong_conversions(code: Any, hows: Mapping[str, Conversion], hparams: Mapping[str, Any], where: str) -> list[str]:
     lost = [f"{where}.{key} is not among hparams" for key in sorted(hows.keys() - hparams.keys())]
-    kinds = {key: hparams[key] for key in hows if key in hparams}
-    return lost + [
-        f"{where}.{key}: {value!r} is no number, and cannot be converted"
-        for key, value in kinds.items()
-        if isinstance(value, (bool, str))
-    ]
+    kinds = {key: kinds_of(code).get(key) for key in hows if key in hparams}
+    return lost + [f"{where}.{key}: is no number, and cannot be converted" for key, kind in kinds.items() if not _is_number(kind)]
+
+
+def _is_number(kind: Any) -> bool:
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return plain in (int, float, Any)
 
 
 def _unknown_place(override: Override, where: str) -> Iterable[str]:

@@ -18,6 +18,7 @@ from pipelines.checking.recipes import check_cell, check_recipe, check_search
 from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier, load_yaml
 from pipelines.recipes import cell_config, impossible_reason, load_parts
+from pipelines.released.registry import student_named
 from pipelines.reporting.comparability import check_comparable
 from pipelines.resolved import as_text, contents
 from pipelines.stage_list import backbones_needed, cells, check_stages, tuned_cells, write_stages
@@ -56,6 +57,8 @@ def check_all(grid: Grid) -> None:
         figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root
         check_comparable(figures, grid.pairs, grid.methods)
     check_names(grid)
+    for name in grid.released:
+        student_named(name)
     backbones_needed(grid, grid.pairs)
     check_batches(grid)
     check_tuning(grid)
@@ -82,6 +85,8 @@ def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
     if pair.repeats is None:
         return
     but = {"title", "teacher_seed", "repeats"}
+    if pair.repeats == name or not Path(f"benchmarks/pairs/{pair.repeats}.yaml").is_file():
+        raise ValueError(f"benchmarks/pairs/{name}.yaml: repeats {pair.repeats}, which is no other pair; correct it")
     first = load_pair(pair.repeats)
     differing = [key for key in type(pair).model_fields if key not in but and getattr(first, key) != getattr(pair, key)]
     if differing:
