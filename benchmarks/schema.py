@@ -102,7 +102,7 @@ _MUST = {
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
-    "string_pattern_mismatch": "must match {pattern}",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
 }
 
 
@@ -114,7 +114,8 @@ def _problem(problem: Any, schema: Any, above: tuple[str, ...] = ()) -> str:
         return f"unknown key '{where}' ({f'did you mean {near[0]!r}?' if near else 'misspelt?'})"
     if kind == "missing":
         return f"key '{where}' is missing"
-    said = _MUST[kind].format(**problem.get("ctx", {})) if kind in _MUST else problem["msg"].removeprefix("Value error, ")
+    bounds = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in problem.get("ctx", {}).items()}
+    said = _MUST[kind].format(**bounds) if kind in _MUST else problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) or kind == "value_error" else f", got {_short(given)}"
     if isinstance(given, (dict, list)) and kind in _MUST and kind.endswith("_type"):
         shown = f", got {'a list' if isinstance(given, list) else 'keys with values'}"
@@ -122,7 +123,9 @@ def _problem(problem: Any, schema: Any, above: tuple[str, ...] = ()) -> str:
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, (bool, NoneType)):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 (a line of a terminal)
 
 

@@ -108,7 +108,9 @@ class _Document:
         if isinstance(event, events.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            raise ValueError(f"{self._at(event)}tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not read; remove it")
+            raise ValueError(
+                f"{self._at(event)}tags such as {event.tag.replace('tag:yaml.org,2002:', '!!')} are not read; remove it"
+            )
         if depth > _DEEPEST:
             raise ValueError(f"{self._at(event)}is nested more than {_DEEPEST} levels deep")
         if event.anchor:
@@ -134,7 +136,8 @@ class _Document:
         return self._anchored[event.anchor]
 
     def _sequence(self, depth: int) -> tuple[list[Any], int]:
-        found, size = [], 1
+        found: list[Any] = []
+        size = 1
         while not isinstance(event := next(self._events), events.SequenceEndEvent):
             self._keys.append(str(len(found)))
             value, of_value = self._value(event, depth + 1)
@@ -177,7 +180,9 @@ class _Document:
             return self._number(event, kind)
         if kind == "timestamp":
             raise ValueError(f"{self._at(event)}{text} is read as a date; put it in quotes")
-        raise ValueError(f"{self._at(event)}{text!r} is not read here (merge keys are not); write the keys out, or put it in quotes")
+        raise ValueError(
+            f"{self._at(event)}{text!r} is not read here (merge keys are not); write the keys out, or put it in quotes"
+        )
 
     def _number(self, event: Any, kind: str) -> int | float:
         if len(event.value) > _LONGEST:

@@ -5,10 +5,12 @@ that names the file and, where one key is changed, the key; all else is accepted
 """
 
 import copy
+import importlib
 import json
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,8 +164,6 @@ def _all(_: Path) -> None:
 
 
 def _schema(path: Path, module: str, name: str) -> None:
-    import importlib  # noqa: PLC0415
-
     from pipelines.params import load_yaml  # noqa: PLC0415
 
     load_yaml(path, getattr(importlib.import_module(module), name))
@@ -262,7 +262,17 @@ _TIER_KINDS = {
     "pretraining": "keys", "pretraining.epochs": "count", "pretraining.lr": "positive", "pretraining.least_accuracy": "number",
     "area_px2": "range",
 }  # fmt: skip
-_TIER_NEEDED = ("title", "data", "scenes", "model", "schedule", "area_px2", "scenes.train", "schedule.batch_size", "model.strides")
+_TIER_NEEDED = (
+    "title",
+    "data",
+    "scenes",
+    "model",
+    "schedule",
+    "area_px2",
+    "scenes.train",
+    "schedule.batch_size",
+    "model.strides",
+)
 _TIER_OTHERS = (
     *(("strides that no pyramid has", "model.strides", value) for value in ([8, 8, 16], [32, 16, 8], [8, 24], [8], [3, 6], [8, 16, 0])),
     *(("a range out of order", key, value) for key, value in (
@@ -410,20 +420,23 @@ def files() -> list[File]:
             partial(_schema, module="pipelines.runner.slurm", name="Settings"),
             {"partition": "text", "minutes": "count", "cpus": "count", "setup": "words", "options": "keys", "poll_s": "positive"},
             ("partition", "minutes"), ("cpus", "memory", "setup", "options", "poll_s"),
-            tuple(("a size that is none", "memory", value) for value in ("32", "0GB", "-1GB", 32, "x", "")) + (("a list for a value", "options", {"qos": [1]}),),
+            (*(("a size that is none", "memory", value) for value in ("32", "0GB", "-1GB", 32, "x", "")), ("a list for a value", "options", {"qos": [1]})),
         ),
     ]  # fmt: skip
 
 
 def value_cases(file: File) -> Iterator[Case]:
     """Changes of one key each."""
+
     def case(rule: str, content: Any, key: str, value: Any = "", *, refused: bool) -> Case:
         return Case(rule, file.path, written(content), refused, key, str(value)[:80])
 
     for key, kind in file.kinds.items():
         for value in BAD[kind]:
             named = key.rpartition(".")[0] if key[-1].isdigit() else key
-            yield case(f"a value of the wrong kind or size: {kind}", with_value(file.content, key, value), named, value, refused=True)
+            yield case(
+                f"a value of the wrong kind or size: {kind}", with_value(file.content, key, value), named, value, refused=True
+            )
         for value in GOOD.get(kind, ()) if key not in _FITTING else ():
             yield case(f"a right value: {kind}", with_value(file.content, key, value), key, value, refused=False)
     for key in file.needed:
@@ -548,18 +561,23 @@ def fault(file: File, case: Case) -> str | None:
     try:
         with _limited():
             file.check(path)
-        return "accepted" if case.refused else None
     except ValueError as error:
         line = str(error)
         if not case.refused:
             return f"refused: {line}"
-        named = case.key.rpartition(".")[2] in line or "is not YAML: line" in line or (case.rule.endswith(" name") and case.value in line)
+        named = (
+            case.key.rpartition(".")[2] in line
+            or "is not YAML: line" in line
+            or (case.rule.endswith(" name") and case.value in line)
+        )
         said = case.path in line and named and "\n" not in line and len(line) < _LONGEST_LINE
         return None if said else f"one line with {case.path} and {case.key!r} was expected: {line[:300]!r}"
     except Late:
         return f"not judged within {LIMIT_S:g} s"
     except Exception as error:  # noqa: BLE001 (what would be a traceback)
         return f"{type(error).__name__}: {str(error)[:300]}"
+    else:
+        return "accepted" if case.refused else None
     finally:
         if case.content is None:
             path.rmdir()
@@ -577,15 +595,19 @@ class Count:
     wrong: int = 0
 
 
-def judge(folder: Path) -> tuple[dict[str, Count], list[str]]:
-    """Judge all files in a copy of the project; by rule how many there are, and what is wrong."""
+def judge(folder: Path, every: int = 1) -> tuple[dict[str, Count], list[str]]:
+    """Judge every so-manieth file of each rule, in a copy of the project; by rule how many there are, and what is wrong."""
     lay_out(folder)
     counts: dict[str, Count] = {}
+    met: Counter[str] = Counter()
     faults: list[str] = []
     before = Path.cwd()
     os.chdir(folder)
     try:
         for file, case in cases():
+            met[case.rule] += 1
+            if (met[case.rule] - 1) % every:
+                continue
             count = counts.setdefault(case.rule, Count())
             count.files += 1
             if found := fault(file, case):

@@ -1,6 +1,6 @@
 """Malformed files of settings by the rules of the tests, judged as stage check judges them: a Markdown table by rule.
 
-    python -m tools.settings_fuzz
+python -m tools.settings_fuzz
 """
 
 import sys

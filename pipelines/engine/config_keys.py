@@ -38,8 +38,8 @@ def _wrong_key(config: Config, key: str, value: Any) -> str | None:
         node = node[int(name) if isinstance(node, (list, tuple)) else name]
     if _has(node, last):
         return _wrong_kind(node[int(last) if isinstance(node, (list, tuple)) else last], value)
-    if isinstance(node, Mapping) and (last in _parameters(node, path) or (path[:1] == ["model"] and "type" in node)):
-        return None  # a model is built, and its constructors refuse what they do not know
+    if isinstance(node, Mapping) and last in _parameters(node, path):
+        return None
     return _absent(node, last, path)
 
 
