@@ -21,7 +21,8 @@ from benchmarks.schema import Count, Points, Text, read_as
 _FOLDER = Path(__file__).with_name("datasets")
 _STRICT = ConfigDict(extra="forbid")
 _Bytes = Annotated[int, Field(ge=1, le=10**12)]
-_Below = Annotated[str, Field(pattern=r"^[^/\s*]+(/[^/\s*]+)*/?$", description="path from the data set's root")]
+_Name = r"(\.?[^./\s*][^/\s*]*)"  # neither . nor ..
+_Below = Annotated[str, Field(pattern=rf"^{_Name}(/{_Name})*/?$", description="path from the data set's root")]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -137,17 +138,6 @@ class Dataset:
     sha256: dict[str, str] = field(default_factory=dict)
     margins: tuple[DeclaredMargin, ...] = ()
 
-    def __post_init__(self) -> None:
-        """ValueError where numbers or paths do not fit each other."""
-        trained = sum(split.num_images for name, split in self.splits.items() if name.startswith("train"))
-        if self.num_trained is not None and self.num_trained > trained:
-            raise ValueError(f"num_trained is {self.num_trained}, and the splits that are trained on have {trained} images")
-        if self.splits and self.held_out >= self.num_train:
-            raise ValueError(f"held_out is {self.held_out}, and only {self.num_train} images are trained on")
-        named = [path for split in self.splits.values() for path in (split.images, split.annotations)]
-        if out := [path for path in named if ".." in Path(path).parts]:
-            raise ValueError(f"{out[0]} is no path below the root")
-
     @property
     def num_train(self) -> int:
         """Images that an epoch of training uses."""
@@ -187,7 +177,14 @@ def datasets() -> dict[str, Dataset]:
 
 
 def _record(path: Path) -> Dataset:
-    return read_as(path, Dataset, f"benchmarks/datasets/{path.name}")
+    where = f"benchmarks/datasets/{path.name}"
+    record = read_as(path, Dataset, where)
+    listed = sum(split.num_images for name, split in record.splits.items() if name.startswith("train"))
+    if record.num_trained is not None and record.num_trained > listed:
+        raise ValueError(f"{where}: num_trained is {record.num_trained}, and the splits that are trained on have {listed} images")
+    if record.splits and record.held_out >= record.num_train:
+        raise ValueError(f"{where}: held_out is {record.held_out}, and only {record.num_train} images are trained on")
+    return record
 
 
 def checkable() -> list[str]:

@@ -115,6 +115,8 @@ def _problem(problem: Any, schema: Any, above: tuple[str, ...] = ()) -> str:
     if kind == "missing":
         return f"key '{where}' is missing"
     bounds = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in problem.get("ctx", {}).items()}
+    if kind == "too_short" and bounds["min_length"] == 1:
+        kind = "string_too_short"
     said = _MUST[kind].format(**bounds) if kind in _MUST else problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) or kind == "value_error" else f", got {_short(given)}"
     if isinstance(given, (dict, list)) and kind in _MUST and kind.endswith("_type"):

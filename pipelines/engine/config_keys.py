@@ -75,11 +75,20 @@ def _parameters(node: Mapping[str, Any], path: list[str]) -> set[str]:
     return found
 
 
+def _scope() -> str:
+    current = DefaultScope.get_current_instance()
+    return str(current.scope_name) if current else ""
+
+
 def _class(kind: Any) -> Any:
     if not isinstance(kind, str):
         return kind
-    registries = (one for one in vars(mmengine.registry).values() if isinstance(one, Registry))
-    return next((found for registry in registries if (found := registry.get(kind)) is not None), object)
+    for root in vars(mmengine.registry).values():
+        if isinstance(root, Registry):
+            # The scope's own and then the root's, as where it is built.
+            if (found := root.children.get(_scope(), root).get(kind)) is not None:
+                return found
+    return object
 
 
 def _wrong_kind(present: Any, value: Any) -> str | None:
