@@ -8,7 +8,9 @@ another one is refused from there on.
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
+
+from benchmarks.schema import Frozen, Text
 
 _BY_HAND = {"drive.google.com": "Google Drive", "pan.baidu.com": "Baidu"}
 
@@ -16,16 +18,12 @@ Container = Literal["plain", "mmrazor 0.1", "mmrazor 1.x", "MGD", "unknown"]
 LogFormat = Literal["mmcv json", "mmengine json", "text", "unknown"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Artefact(_Frozen):
+class Artefact(Frozen):
     """A released file."""
 
-    address: str = Field(pattern=r"^https://")
+    address: str = Field(pattern=r"^https://\S+$")
     file: str = Field(
-        pattern=r"^[\w.+-]+$",
+        pattern=r"^[\w+-][\w.+-]*$",
         description="name in the folder of downloads; the publisher's own where its address has one, else ours",
     )
     sha256: str | None = Field(
@@ -33,7 +31,7 @@ class Artefact(_Frozen):
         pattern=r"^[0-9a-f]{8,64}$",
         description="digest of the file or the leading digits that its name has; None: digest at first use",
     )
-    code: str | None = Field(default=None, description="that Baidu asks for before it gives the file away")
+    code: Text | None = Field(default=None, description="that Baidu asks for before it gives the file away")
 
     @property
     def host(self) -> str | None:
@@ -61,16 +59,16 @@ class Log(Artefact):
     format: LogFormat
 
 
-class ReleasedStudent(_Frozen):
+class ReleasedStudent(Frozen):
     """Artefacts of one trained student, and the reported results that are its own."""
 
-    reported: list[str] = Field(min_length=1, description="ids of the registry; the first is the one that is compared")
+    reported: list[Text] = Field(min_length=1, description="ids of the registry; the first is the one that is compared")
     weights: Weights | None = None
     log: Log | None = None
-    config: str | None = Field(default=None, description="repository, path and commit of the authors' config")
-    licence: str | None = Field(default=None, description="of the repository; None where it has no licence file")
-    nothing: str | None = Field(default=None, description="why there is neither weights nor log")
-    note: str | None = None
+    config: Text | None = Field(default=None, description="repository, path and commit of the authors' config")
+    licence: Text | None = Field(default=None, description="of the repository; None where it has no licence file")
+    nothing: Text | None = Field(default=None, description="why there is neither weights nor log")
+    note: Text | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "ReleasedStudent":
@@ -82,17 +80,17 @@ class ReleasedStudent(_Frozen):
 class ReleasedTokens(Artefact):
     """Weights of a method's auxiliary module that was trained on a pair's teacher."""
 
-    method: str
-    pairs: list[str] = Field(min_length=1, description="whose teacher they were learned on")
-    licence: str | None = None
-    note: str | None = None
+    method: Text
+    pairs: list[Text] = Field(min_length=1, description="whose teacher they were learned on")
+    licence: Text | None = None
+    note: Text | None = None
 
 
-class Artefacts(_Frozen):
+class Artefacts(Frozen):
     """All that was released, by names of ours."""
 
-    students: dict[str, ReleasedStudent]
-    tokens: dict[str, ReleasedTokens]
+    students: dict[Text, ReleasedStudent]
+    tokens: dict[Text, ReleasedTokens]
 
     @model_validator(mode="after")
     def _files_differ(self) -> "Artefacts":
@@ -115,9 +113,9 @@ class KnownDigests(RootModel[dict[str, "FirstUse"]]):
     """``artefacts.lock``: by address, the digest of a file at its first use."""
 
 
-class FirstUse(_Frozen):
+class FirstUse(Frozen):
     """A file as it was when it was used for the first time."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=1)
-    first_used: str = Field(description="date")
+    bytes: int = Field(ge=1, le=10**12)
+    first_used: Text = Field(description="date")

@@ -11,15 +11,18 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from benchmarks.metrics import MetricName
+from benchmarks.schema import Count, Points, Text, read_as
 
 _FOLDER = Path(__file__).with_name("datasets")
 _STRICT = ConfigDict(extra="forbid")
+_Bytes = Annotated[int, Field(ge=1, le=10**12)]
+_Name = r"(\.?[^./\s*][^/\s*]*)"  # neither . nor ..
+_Below = Annotated[str, Field(pattern=rf"^{_Name}(/{_Name})*/?$", description="path from the data set's root")]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -35,12 +38,12 @@ class Archive:
         wanted: beginning of the members' names that are unpacked; the rest is not needed.
     """
 
-    url: str
-    size: int
-    gives: tuple[str, ...]
-    unpacked: int
-    sha256: str | None = None
-    md5: str | None = None
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    size: _Bytes
+    gives: Annotated[tuple[_Below, ...], Field(min_length=1)]
+    unpacked: _Bytes
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     wanted: str = ""
 
 
@@ -51,9 +54,9 @@ class Split:
     ``annotations`` is a COCO JSON file, VOC's list of image names, or the folder of label maps.
     """
 
-    images: str
-    annotations: str
-    num_images: int
+    images: _Below
+    annotations: _Below
+    num_images: Count
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -65,8 +68,8 @@ class RawLabels:
         remedy: command that converts them; "{root}" is replaced by the data set's root.
     """
 
-    suffix: str
-    remedy: str
+    suffix: Text
+    remedy: Text
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -84,9 +87,9 @@ class DeclaredMargin:
     """
 
     metric: MetricName
-    margin: float = Field(gt=0)
-    planning_sd: float = Field(gt=0)
-    why: str = Field(min_length=1)
+    margin: Points
+    planning_sd: Points
+    why: Text
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -115,21 +118,21 @@ class Dataset:
         margins: of its metrics.
     """
 
-    title: str
+    title: Text
     format: Literal["coco", "voc", "label_maps"] = "coco"
     variable: str = ""
     layout: str = ""
     splits: dict[str, Split] = field(default_factory=dict)
-    num_classes: int = 0
+    num_classes: Annotated[int, Field(ge=0, le=100_000)] = 0
     image_suffix: str = ""
     label_suffix: str = ".png"
     raw_labels: RawLabels | None = None
     config_root: str = ""
     truth: str = ""
     keeps_evaluator: bool = False
-    num_trained: int | None = None
-    held_out: int = 0
-    held_out_folders: int | None = None
+    num_trained: Count | None = None
+    held_out: Annotated[int, Field(ge=0)] = 0
+    held_out_folders: Count | None = None
     archives: tuple[Archive, ...] = ()
     account: str = ""
     sha256: dict[str, str] = field(default_factory=dict)
@@ -174,13 +177,14 @@ def datasets() -> dict[str, Dataset]:
 
 
 def _record(path: Path) -> Dataset:
-    try:
-        return TypeAdapter(Dataset).validate_python(yaml.safe_load(path.read_text()))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'the file'}: {p['msg']}" for p in error.errors())
-        raise ValueError(f"benchmarks/datasets/{path.name}: {problems}") from error
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"benchmarks/datasets/{path.name}: cannot be read ({' '.join(str(error).split())})") from error
+    where = f"benchmarks/datasets/{path.name}"
+    record = read_as(path, Dataset, where)
+    listed = sum(split.num_images for name, split in record.splits.items() if name.startswith("train"))
+    if record.num_trained is not None and record.num_trained > listed:
+        raise ValueError(f"{where}: num_trained is {record.num_trained}, and the splits that are trained on have {listed} images")
+    if record.splits and record.held_out >= record.num_train:
+        raise ValueError(f"{where}: held_out is {record.held_out}, and only {record.num_train} images are trained on")
+    return record
 
 
 def checkable() -> list[str]:

@@ -21,6 +21,7 @@ from benchmarks.faults import fault
 from benchmarks.images import Facts, Seen, of_image, of_label_map, vanishes
 from benchmarks.label_maps import IGNORED, label_map_faults, pixels_by_value
 from benchmarks.manifest import Checked, checked, listing
+from benchmarks.schema import Text
 
 _TASKS = {"coco": ("detection", "instance"), "label_maps": ("segmentation",)}
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -41,7 +42,7 @@ class OwnSplit(BaseModel):
     @field_validator("images", "annotations")
     @classmethod
     def _inside_the_root(cls, path: str) -> str:
-        if not path or Path(path).is_absolute() or ".." in Path(path).parts or "*" in path:
+        if not path.strip() or Path(path).is_absolute() or ".." in Path(path).parts or "*" in path:
             raise ValueError("give a path below own.root, without '..' and '*'")
         return path
 
@@ -55,13 +56,15 @@ class OwnData(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["coco", "label_maps"]
-    root: str = Field(min_length=1)
-    classes: list[str] = Field(min_length=1, max_length=255, description="in the order of the annotation files")
+    root: Text
+    classes: list[Text] = Field(min_length=1, max_length=255, description="in the order of the annotation files")
     train: OwnSplit
     tune: OwnSplit
     test: OwnSplit
-    image_px: int | None = Field(default=None, ge=32, description="longer side to which images are resized; None: the pair's")
-    teacher: str | None = Field(default=None, description="checkpoint of the teacher; None: it is trained here")
+    image_px: int | None = Field(
+        default=None, ge=32, le=16_384, description="longer side to which images are resized; None: the pair's"
+    )
+    teacher: Text | None = Field(default=None, description="checkpoint of the teacher; None: it is trained here")
 
     @field_validator("classes")
     @classmethod

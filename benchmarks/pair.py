@@ -4,12 +4,13 @@ A pair file states published truth.
 How it is scaled down is the tier's business (``benchmarks/tier.py``), by what it is distilled the method's.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from benchmarks.dataset import DatasetName
 from benchmarks.metrics import METRICS, MetricName, Task
+from benchmarks.schema import Epochs, Frozen, Id, Iterations, ModulePath, Points, Seed, Text
 
 HeadType = Literal["gfl", "retinanet", "atss", "fcos", "reppoints", "faster_rcnn", "solo", "segmenter", "classifier"]
 
@@ -81,28 +82,29 @@ _NEVER = {
 }
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+ConfigKey = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$", max_length=200)]
 
 
-class Checkpoint(_Frozen):
+class Checkpoint(Frozen):
     """A published weight file."""
 
-    url: str = Field(pattern=r"^https://")
+    url: str = Field(pattern=r"^https://[^\s/]+/\S*[^\s/]$")
     sha256: str = Field(
         pattern=r"^[0-9a-f]{8,64}$",
         description="digest of the file, or the leading digits that its publisher put into the file name",
     )
-    size_bytes: int | None = Field(default=None, ge=1, description="None until it has been fetched by somebody who wrote it down")
+    size_bytes: int | None = Field(
+        default=None, ge=1, le=10**12, description="None until it has been fetched by somebody who wrote it down"
+    )
 
 
-class Model(_Frozen):
+class Model(Frozen):
     """One side of a pair: an installed config by package, and what the pair's authors changed in it."""
 
-    name: str
-    config: str = Field(pattern=r"^mm(det|seg|pretrain)::.+\.py$")
-    changes: dict[str, Any] = Field(default_factory=dict, description="dotted key of the config -> value, for every method")
-    why_changed: str | None = Field(default=None, description="source of the changes")
+    name: Text
+    config: str = Field(pattern=r"^mm(det|seg|pretrain)::[\w.-]+(/[\w.-]+)+\.py$")
+    changes: dict[ConfigKey, Any] = Field(default_factory=dict, description="dotted key of the config -> value, for every method")
+    why_changed: Text | None = Field(default=None, description="source of the changes")
     initialisation: Checkpoint | None = Field(
         default=None, description="ImageNet weights of the backbone; None where it has none or is trained from random weights"
     )
@@ -118,9 +120,9 @@ class Teacher(Model):
     """The published teacher; where its weights are public, they are fetched, and else it is trained by its config."""
 
     checkpoint: Checkpoint | None
-    no_checkpoint: str | None = Field(default=None, description="why there is none to fetch")
-    stated: float | None = Field(description="points of the pair's metric that the publisher of the checkpoint states")
-    inferred: str | None = Field(
+    no_checkpoint: Text | None = Field(default=None, description="why there is none to fetch")
+    stated: Points | None = Field(description="points of the pair's metric that the publisher of the checkpoint states")
+    inferred: Text | None = Field(
         default=None, description="why this is taken to be the authors' teacher, where no source of theirs names it"
     )
 
@@ -131,7 +133,7 @@ class Teacher(Model):
         return self
 
 
-class Pair(_Frozen):
+class Pair(Frozen):
     """One row of the benchmark.
 
     ``schedule`` is prose for reports, its length is compared with reported results'; both are the configs'.  ``taps`` and ``lacks`` add to what the
@@ -139,27 +141,29 @@ class Pair(_Frozen):
     or the reason why this pair cannot offer it.
     """
 
-    title: str
+    title: Text
     task: Task
     dataset: DatasetName
     metric: MetricName
     head: HeadType
-    schedule: str
-    epochs: int | None = Field(default=None, ge=1, description="of the student's schedule, repeated data counted")
-    iterations: int | None = Field(default=None, ge=1, description="of a schedule that is not counted in epochs")
-    gpus: int = Field(ge=1, description="that the authors trained on")
-    images_per_gpu: int = Field(ge=1, description="of a step on each of them; the config's learning rate belongs to the product")
+    schedule: Text
+    epochs: Epochs | None = Field(default=None, description="of the student's schedule, repeated data counted")
+    iterations: Iterations | None = Field(default=None, description="of a schedule that is not counted in epochs")
+    gpus: int = Field(ge=1, le=4096, description="that the authors trained on")
+    images_per_gpu: int = Field(
+        ge=1, le=4096, description="of a step on each of them; the config's learning rate belongs to the product"
+    )
     reported: Literal["last", "best"] = Field(default="last", description="which epoch's weights the authors report")
     teacher: Teacher
     student: Model
-    taps: dict[str, str] = Field(default_factory=dict)
-    lacks: dict[str, str] = Field(default_factory=dict)
-    teacher_seed: int = Field(default=0, ge=0, description="one teacher a pair: all its cells learn from the same one")
-    repeats: str | None = Field(
+    taps: dict[str, ModulePath] = Field(default_factory=dict)
+    lacks: dict[str, Text] = Field(default_factory=dict)
+    teacher_seed: Seed = Field(default=0, description="one teacher a pair: all its cells learn from the same one")
+    repeats: Id | None = Field(
         default=None,
         description="the pair that this one is but for the teacher's seed, to part what is the teacher's from what is the students'",
     )
-    not_run: str | None = Field(default=None, description="why no cell of this pair can run at any tier")
+    not_run: Text | None = Field(default=None, description="why no cell of this pair can run at any tier")
 
     @model_validator(mode="after")
     def _has_one_length(self) -> "Pair":

@@ -9,58 +9,55 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
 
 from benchmarks.metrics import MetricName
+from benchmarks.schema import BatchSize, Epochs, Frozen, Iterations, Points, Text
 
 # What a record claims, and what never changes; all else may be completed later.
 CLAIM = ("id", "pair", "setting", "what", "method", "other_method", "metric", "value", "baseline", "teacher", "source", "read")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Variant(_Frozen):
+class Variant(Frozen):
     """Differences of a result from others of its method and pair, as far as its source states them."""
 
-    teacher: str | None = Field(default=None, description="which checkpoint")
-    student: str | None = Field(default=None, description="in what it differs from the baseline or from others")
-    inherits: str | None = Field(default=None, description="what the student takes over from the teacher before training")
-    schedule: str | None = None
-    training: str | None = Field(default=None, description="normalisation, clipping, batch, learning rate")
-    initialisation: str | None = None
-    distilled: str | None = Field(default=None, description="which part of the method, at which place")
+    teacher: Text | None = Field(default=None, description="which checkpoint")
+    student: Text | None = Field(default=None, description="in what it differs from the baseline or from others")
+    inherits: Text | None = Field(default=None, description="what the student takes over from the teacher before training")
+    schedule: Text | None = None
+    training: Text | None = Field(default=None, description="normalisation, clipping, batch, learning rate")
+    initialisation: Text | None = None
+    distilled: Text | None = Field(default=None, description="which part of the method, at which place")
 
 
-class Details(_Frozen):
+class Details(Frozen):
     """Further scores of the same model in the source, in points."""
 
-    AP50: float | None = None
-    AP75: float | None = None
-    APS: float | None = None
-    APM: float | None = None
-    APL: float | None = None
-    test_mIoU: float | None = Field(default=None, description="on the test server; the figure itself is on val")
-    test_baseline_mIoU: float | None = None
+    AP50: Points | None = None
+    AP75: Points | None = None
+    APS: Points | None = None
+    APM: Points | None = None
+    APL: Points | None = None
+    test_mIoU: Points | None = Field(default=None, description="on the test server; the figure itself is on val")
+    test_baseline_mIoU: Points | None = None
 
 
-class Beside(_Frozen):
+class Beside(Frozen):
     """The row that a result is shown in, where that was found out after it was recorded."""
 
-    pair: str | None = Field(default=None, description="where the record has none")
-    method: str | None = Field(default=None, description="the recipe that it fits")
+    pair: Text | None = Field(default=None, description="where the record has none")
+    method: Text | None = Field(default=None, description="the recipe that it fits")
     why: str = Field(min_length=10)
 
 
-class Settings(_Frozen):
+class Settings(Frozen):
     """Settings behind a result that a machine can compare with a run's; what the source does not state is left out."""
 
     teacher: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,64}$", description="leading digits of its file's sha256")
-    epochs: int | None = Field(default=None, ge=1)
-    iterations: int | None = Field(default=None, ge=1)
-    batch_size: int | None = Field(default=None, ge=1, description="images per step, over all GPUs")
-    images_per_gpu: int | None = Field(default=None, ge=1)
+    epochs: Epochs | None = None
+    iterations: Iterations | None = None
+    batch_size: BatchSize | None = Field(default=None, description="images per step, over all GPUs")
+    images_per_gpu: BatchSize | None = None
     hparams: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description="by the recipe's names; of a combination with the part's name before them"
     )
@@ -68,7 +65,7 @@ class Settings(_Frozen):
     config: dict[str, Any] = Field(default_factory=dict, description="of the student's training: dotted key -> value")
 
 
-class Difference(_Frozen):
+class Difference(Frozen):
     """A way in which the suite's run is not the one behind a result."""
 
     kind: Literal[
@@ -77,7 +74,7 @@ class Difference(_Frozen):
     why: str = Field(min_length=5)
 
 
-class RegistryEntry(_Frozen):
+class RegistryEntry(Frozen):
     """One reported result, in points (0-100), and the source it was read from.
 
     It belongs to one of the suite's pairs or, where ``pair`` is null, to a ``setting`` in words.
@@ -85,20 +82,20 @@ class RegistryEntry(_Frozen):
     """
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")
-    pair: str | None
-    setting: str | None = None
+    pair: Text | None
+    setting: Text | None = None
     what: Literal["teacher", "control", "method"]
-    method: str | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a baseline")
-    other_method: str | None = Field(default=None, description="a method that the suite has not, as printed")
+    method: Text | None = Field(default=None, description="one of the suite's, a+b for two at once; none for a baseline")
+    other_method: Text | None = Field(default=None, description="a method that the suite has not, as printed")
     variant: Variant = Variant()
     metric: MetricName
-    value: float = Field(gt=0, le=100)
-    baseline: float | None = Field(default=None, gt=0, le=100)
-    teacher: float | None = Field(default=None, gt=0, le=100)
-    gain: float | None = Field(default=None, description="where the source prints it")
+    value: Points
+    baseline: Points | None = None
+    teacher: Points | None = None
+    gain: float | None = Field(default=None, ge=-100, le=100, description="where the source prints it")
     derived: Literal["value", "baseline"] | None = Field(default=None, description="worked out from the printed gain")
     details: Details = Details()
-    source: str = Field(min_length=1, description="file of a repository at a commit, section of a paper, issue")
+    source: Text = Field(description="file of a repository at a commit, section of a paper, issue")
     read: Literal["verbatim", "second-hand"]
     kind: Literal["published", "reimplementation", "user_reproduction"] = "published"
     disagrees_with: list[str] = Field(default_factory=list, description="figures that contradict or qualify it; they name it too")
@@ -108,9 +105,9 @@ class RegistryEntry(_Frozen):
         description="whether the suite's run at full size has this result's settings; None where the suite has no such row",
     )
     differs: list[Difference] = Field(default_factory=list, description="why it is not comparable")
-    gain_differs: str | None = Field(default=None, description="why the gain is not comparable although the score is")
+    gain_differs: Text | None = Field(default=None, description="why the gain is not comparable although the score is")
     settings: Settings = Settings()
-    note: str | None = None
+    note: Text | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "RegistryEntry":

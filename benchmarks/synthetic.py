@@ -21,13 +21,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from benchmarks.schema import Frozen, Seed
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("train", "tune", "test")
 
 # Share of every class's scans, and of the photographs' width, that each split owns.
 _SHARE = {"train": (0.0, 0.6), "tune": (0.6, 0.8), "test": (0.8, 1.0)}
+_MOST_SCENES, _MOST_DIGITS = 1_000_000, 100
 _SCAN_PX = 8  # side of a scan
 _OPAQUE = 96  # alpha (0-255) from which a pixel belongs to the digit's mask
 _MIN_VISIBLE = 0.5  # a digit may hide at most this share of another one
@@ -38,12 +41,10 @@ _COLOUR_TRIES = 100  # then the colour that stands out most
 Uint8 = NDArray[np.uint8]
 
 
-class SceneSpec(BaseModel):
+class SceneSpec(Frozen):
     """Appearance and number of the synthetic images; the data set is a function of it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = Field(ge=0)
+    seed: Seed
     image_px: int = Field(ge=32, le=128, description="side of the square images")
     digit_px: tuple[int, int] = Field(description="least and greatest height of a digit")
     digits: tuple[int, int] = Field(description="least and greatest number of digits a scene")
@@ -54,17 +55,17 @@ class SceneSpec(BaseModel):
     ink: tuple[int, int] = Field(
         default=(0, 255), description="least and greatest grey level of each channel of a digit's colour"
     )
-    train: int = Field(ge=1, description="scenes of the split")
-    tune: int = Field(ge=1)
-    test: int = Field(ge=1)
+    train: int = Field(ge=1, le=_MOST_SCENES, description="scenes of the split")
+    tune: int = Field(ge=1, le=_MOST_SCENES)
+    test: int = Field(ge=1, le=_MOST_SCENES)
 
     @model_validator(mode="after")
     def _ranges(self) -> "SceneSpec":
         low, high = self.digit_px
         if not _SCAN_PX <= low <= high <= self.image_px:
             raise ValueError(f"digit_px must be ordered and within {_SCAN_PX}..image_px, got {[low, high]}")
-        if not 1 <= self.digits[0] <= self.digits[1]:
-            raise ValueError(f"digits must be ordered and at least 1, got {list(self.digits)}")
+        if not 1 <= self.digits[0] <= self.digits[1] <= _MOST_DIGITS:
+            raise ValueError(f"digits must be ordered and within 1..{_MOST_DIGITS}, got {list(self.digits)}")
         for name, bounds, most in (("photo_brightness", self.photo_brightness, 256), ("ink", self.ink, 255)):
             if not 0 <= bounds[0] <= bounds[1] <= most:
                 raise ValueError(f"{name} must be ordered and within 0..{most}, got {list(bounds)}")

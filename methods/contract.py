@@ -8,14 +8,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 # Input -> for each of its levels (student channels, teacher channels).
 Channels = Mapping[str, tuple[tuple[int, int], ...]]
 Levels = tuple[Tensor, ...]
+
+# Kinds of hyper-parameters, to annotate them with: stage check compares every value of a recipe, and of a search, with them.
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+Temperature = Annotated[float, Field(gt=0, le=1e6)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Multiple = Annotated[float, Field(gt=0, le=1000)]
+Pixels = Annotated[float, Field(gt=0, le=100_000)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+NumLevels = Annotated[int, Field(ge=1, le=10, description="the finest ones; a pair that has fewer gives all it has")]
+Iteration = Annotated[int, Field(ge=0, le=2**22)]
+Position = Annotated[int, Field(ge=0, le=64, description="of a tower's convolution; 0 is its input")]
+Stage = Annotated[int, Field(ge=1, le=4, description="of a backbone")]
 
 
 class DensePrediction:

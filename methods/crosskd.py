@@ -6,14 +6,14 @@ the activation: that activation works in place (``crosskd_retinanet.py`` lines 5
 Shapes: N images, C channels, H x W positions of a level, P locations, K classes, B bins of a box side.
 """
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from methods.alignment import standardise
-from methods.contract import BaseMethod, Batch, Channels, DenseHead, DensePrediction, View
+from methods.contract import BaseMethod, Batch, Channels, DenseHead, DensePrediction, Position, View, Weight
 
 EPS = 1e-6  # beside a deviation; the least overlap, union and hull (square pixels)
 
@@ -93,8 +93,8 @@ class Method(BaseMethod):
     per_gpu = True
 
     def __init__(
-        self, channels: Channels, *, position: int, rectified: bool, class_weight: float, box_loss: str, box_weight: float,
-        centerness_weight: float, normaliser: str, box_normaliser: str,
+        self, channels: Channels, *, position: Position, rectified: bool, class_weight: Weight, box_loss: Literal["kl", "giou", "iou"], box_weight: Weight,
+        centerness_weight: Weight, normaliser: Literal["positives", "centerness"], box_normaliser: Literal["same", "scores"],
     ) -> None:  # fmt: skip
         super().__init__(channels)
         if box_loss not in BOX_ERRORS or normaliser not in NORMALISERS or box_normaliser not in BOX_NORMALISERS:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.alignment import require_equal_channels
-from methods.contract import BaseMethod, Batch, Channels, View
+from methods.contract import BaseMethod, Batch, Channels, Temperature, View, Weight
 
 
 def channel_kl(student_NCHW: Tensor, teacher_NCHW: Tensor, temperature: float) -> Tensor:
@@ -43,7 +43,7 @@ class Method(BaseMethod):
 
     needs = ("neck",)
 
-    def __init__(self, channels: Channels, *, loss_weight: float, tau: float, role: str, decoded_weight: float) -> None:
+    def __init__(self, channels: Channels, *, loss_weight: Weight, tau: Temperature, role: str, decoded_weight: Weight) -> None:
         super().__init__(channels)
         require_equal_channels(channels[role], f"cwd, role '{role}'")
         self.loss_weight, self.tau, self.role, self.decoded_weight = loss_weight, tau, role, decoded_weight

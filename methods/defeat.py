@@ -6,14 +6,14 @@ Shapes: N images, C channels, H x W positions of a level, R proposals, K classes
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.boxes import adaptation, box_mask, level_masks, masked_error
-from methods.contract import BaseMethod, Batch, Channels, Levels, RoiHead, View
+from methods.contract import BaseMethod, Batch, Channels, Levels, Pixels, RoiHead, Stage, Temperature, View, Weight
 
 
 def proposal_kl(student_RK: Tensor, teacher_RK: Tensor, chosen_R: Tensor, temperature: float) -> Tensor:
@@ -49,17 +49,17 @@ class Method(BaseMethod):
         self,
         channels: Channels,
         *,
-        foreground_weight: float,
-        background_weight: float,
-        finest_px: float,
-        backbone_foreground_weight: float,
-        backbone_background_weight: float,
-        backbone_first_stage: int,
-        head_foreground_weight: float,
-        head_background_weight: float,
-        temperature: float,
-        proposals: str,
-        labels: str,
+        foreground_weight: Weight,
+        background_weight: Weight,
+        finest_px: Pixels,
+        backbone_foreground_weight: Weight,
+        backbone_background_weight: Weight,
+        backbone_first_stage: Stage,
+        head_foreground_weight: Weight,
+        head_background_weight: Weight,
+        temperature: Temperature,
+        proposals: Literal["teacher", "student"],
+        labels: Literal["proposals", "student"],
     ) -> None:
         super().__init__(channels)
         self.neck_weights = (foreground_weight, background_weight)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.alignment import align_convs
 from methods.boxes import cover, pad_boxes
-from methods.contract import BaseMethod, Batch, Channels, View
+from methods.contract import BaseMethod, Batch, Channels, NumLevels, Temperature, View, Weight
 
 
 def attention(feature_NCHW: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -90,12 +90,12 @@ class Method(BaseMethod):
         self,
         channels: Channels,
         *,
-        foreground_weight: float,
-        background_weight: float,
-        attention_weight: float,
-        context_weight: float,
-        temperature: float,
-        num_levels: int,
+        foreground_weight: Weight,
+        background_weight: Weight,
+        attention_weight: Weight,
+        context_weight: Weight,
+        temperature: Temperature,
+        num_levels: NumLevels,
     ) -> None:
         super().__init__(channels)
         self.weights = (foreground_weight, background_weight, attention_weight, context_weight)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from methods.boxes import adaptation, level_of, masked_error
-from methods.contract import BaseMethod, Batch, Channels, Levels, View
+from methods.contract import BaseMethod, Batch, Channels, Fraction, Levels, Pixels, View, Weight
 
 
 def near_objects(anchors_HWA4: Tensor, boxes_B4: Tensor, share: float) -> Tensor:
@@ -49,7 +49,7 @@ class Method(BaseMethod):
     needs = ("neck", "anchors")
     per_gpu = True
 
-    def __init__(self, channels: Channels, *, weight: float, share: float, finest_px: float) -> None:
+    def __init__(self, channels: Channels, *, weight: Weight, share: Fraction, finest_px: Pixels) -> None:
         super().__init__(channels)
         self.weight, self.share, self.finest_px = weight, share, finest_px
         self.adapt = adaptation(channels["neck"])

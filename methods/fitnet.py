@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.alignment import align_convs
-from methods.contract import BaseMethod, Batch, Channels, View
+from methods.contract import BaseMethod, Batch, Channels, View, Weight
 
 
 class Method(BaseMethod):
@@ -23,7 +23,7 @@ class Method(BaseMethod):
 
     needs = ("neck",)
 
-    def __init__(self, channels: Channels, *, loss_weight: float) -> None:
+    def __init__(self, channels: Channels, *, loss_weight: Weight) -> None:
         super().__init__(channels)
         self.loss_weight = loss_weight
         self.align = align_convs(channels["neck"], only_where_needed=False)

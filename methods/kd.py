@@ -7,14 +7,14 @@ Shapes: N images, P locations of a dense head, K classes, H x W positions, R row
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from methods.alignment import require_equal_channels
-from methods.contract import BaseMethod, Batch, Channels, DenseHead, View
+from methods.contract import BaseMethod, Batch, Channels, DenseHead, Temperature, View, Weight
 
 ROLES = ("predictions", "logits")
 
@@ -45,7 +45,15 @@ class Method(BaseMethod):
     needs = ("predictions",)
     per_gpu = True
 
-    def __init__(self, channels: Channels, *, loss_weight: float, temperature: float, role: str, class_mean: bool) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        *,
+        loss_weight: Weight,
+        temperature: Temperature,
+        role: Literal["predictions", "logits"],
+        class_mean: bool,
+    ) -> None:
         super().__init__(channels)
         if role not in ROLES:
             raise ValueError(f"kd: no role '{role}'; choose one of {', '.join(ROLES)}")

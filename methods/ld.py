@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract import BaseMethod, Batch, Channels, DenseHead, Levels, View
+from methods.contract import BaseMethod, Batch, Channels, Count, DenseHead, Fraction, Levels, Temperature, View, Weight
 
 EPS = 1e-6  # least union and squared diagonal, as in the source
 
@@ -92,8 +92,8 @@ class Method(BaseMethod):
     needs = ("box_distributions",)
 
     def __init__(
-        self, channels: Channels, *, main_weight: float, region_weight: float, temperature: float, images_per_gpu: int,
-        num_candidates: int, least_share: float,
+        self, channels: Channels, *, main_weight: Weight, region_weight: Weight, temperature: Temperature, images_per_gpu: Count,
+        num_candidates: Count, least_share: Fraction,
     ) -> None:  # fmt: skip
         super().__init__(channels)
         self.main_weight, self.region_weight, self.temperature = main_weight, region_weight, temperature

@@ -10,14 +10,14 @@ the (N, T, C, H, W) products never exist.
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.alignment import align_convs, require_equal_channels
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, Levels, Picture, RoiHead, View
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Count, Iteration, Levels, Picture, RoiHead, View, Weight
 
 _DICE_EPS = 1e-12  # added to each mask's squared norm, as in the source
 # The box outputs that a head has, by the value of ``box_loss``.
@@ -118,7 +118,7 @@ class Prior(BasePrior):
         dice_weight: weight of the overlap term, which sums over the levels.
     """
 
-    def __init__(self, channels: tuple[int, ...], *, num_tokens: int, dice_weight: float) -> None:
+    def __init__(self, channels: tuple[int, ...], *, num_tokens: Count, dice_weight: Weight) -> None:
         super().__init__(channels)
         self.dice_weight = dice_weight
         self.mask_modules = nn.ModuleList(ReceptiveTokens(width, num_tokens) for width in channels)
@@ -160,13 +160,13 @@ class Method(BaseMethod):
         self,
         channels: Channels,
         *,
-        loss_weight: float,
-        num_tokens: int,
-        warmup_iterations: int,
-        box_loss: str,
-        box_beta: float,
-        box_weight: float,
-        init_weight: float,
+        loss_weight: Weight,
+        num_tokens: Count,
+        warmup_iterations: Iteration,
+        box_loss: Literal["none", "box_maps", "roi_head", "points"],
+        box_beta: Weight,
+        box_weight: Weight,
+        init_weight: Weight,
     ) -> None:
         super().__init__(channels)
         if box_loss not in _BOX_ROLES:

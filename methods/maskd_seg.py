@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.alignment import require_equal_channels
-from methods.contract import BaseMethod, BasePrior, Batch, Channels, Picture, View
+from methods.contract import BaseMethod, BasePrior, Batch, Channels, Count, Picture, View, Weight
 from methods.maskd import dice_overlap, mask_picture, masked_error, token_masks
 
 _EPS = 1e-5  # added to each mask's sum, as in the source
@@ -42,7 +42,7 @@ class Prior(BasePrior):
 
     role = "logits"
 
-    def __init__(self, channels: tuple[int, ...], *, num_tokens: int, dice_weight: float) -> None:
+    def __init__(self, channels: tuple[int, ...], *, num_tokens: Count, dice_weight: Weight) -> None:
         super().__init__(channels)
         self.dice_weight = dice_weight
         self.mask_token = nn.Parameter(new_tokens(num_tokens, channels[0]))
@@ -70,7 +70,7 @@ class Method(BaseMethod):
     needs = ("logits",)
     prior = Prior
 
-    def __init__(self, channels: Channels, *, loss_weight: float, aux_weight: float, num_tokens: int) -> None:
+    def __init__(self, channels: Channels, *, loss_weight: Weight, aux_weight: Weight, num_tokens: Count) -> None:
         super().__init__(channels)
         self.weights = {"logits": loss_weight} | ({"aux_logits": loss_weight * aux_weight} if aux_weight else {})
         for role in self.weights:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.alignment import align_convs
-from methods.contract import BaseMethod, Batch, Channels, Levels, Picture, View
+from methods.contract import BaseMethod, Batch, Channels, Fraction, Levels, NumLevels, Picture, View, Weight
 
 
 def restoration_error(restored_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Method(BaseMethod):
 
     needs = ("neck",)
 
-    def __init__(self, channels: Channels, *, alpha: float, share_masked: float, num_levels: int) -> None:
+    def __init__(self, channels: Channels, *, alpha: Weight, share_masked: Fraction, num_levels: NumLevels) -> None:
         super().__init__(channels)
         self.alpha, self.share_masked, self.num_levels = alpha, share_masked, num_levels
         neck = channels["neck"][:num_levels]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from methods.alignment import align_convs, require_equal_channels
-from methods.contract import BaseMethod, Batch, Channels, Picture, View
+from methods.contract import BaseMethod, Batch, Channels, Fraction, Picture, Temperature, View, Weight
 from methods.cwd import channel_kl
 from methods.mgd import generation_block, restoration_error, restoration_picture, restore
 
@@ -32,7 +32,9 @@ class Method(BaseMethod):
 
     needs = ("backbone",)
 
-    def __init__(self, channels: Channels, *, alpha: float, share_masked: float, logit_weight: float, tau: float) -> None:
+    def __init__(
+        self, channels: Channels, *, alpha: Weight, share_masked: Fraction, logit_weight: Weight, tau: Temperature
+    ) -> None:
         super().__init__(channels)
         self.alpha, self.share_masked = alpha, share_masked
         self.logit_weight, self.tau = logit_weight, tau

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from methods.contract import BaseMethod, Batch, Channels, Training, View
+from methods.contract import BaseMethod, Batch, Channels, Multiple, Training, View, Weight
 
 
 class Method(BaseMethod):
@@ -20,7 +20,7 @@ class Method(BaseMethod):
     """
 
     def __init__(
-        self, channels: Channels, *, rate_times: float, decay_times: float, batch_times: float, length_times: float
+        self, channels: Channels, *, rate_times: Multiple, decay_times: Weight, batch_times: Multiple, length_times: Multiple
     ) -> None:
         super().__init__(channels)
         self.change = Training(rate_times, decay_times, batch_times, length_times)

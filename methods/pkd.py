@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.alignment import require_equal_channels, standardise
-from methods.contract import BaseMethod, Batch, Channels, View
+from methods.contract import BaseMethod, Batch, Channels, NumLevels, View, Weight
 
 _EPS = 1e-6  # added to each deviation, as in the source
 
@@ -39,7 +39,7 @@ class Method(BaseMethod):
     needs = ("neck",)
     per_gpu = True
 
-    def __init__(self, channels: Channels, *, loss_weight: float, num_levels: int) -> None:
+    def __init__(self, channels: Channels, *, loss_weight: Weight, num_levels: NumLevels) -> None:
         super().__init__(channels)
         require_equal_channels(channels["neck"][:num_levels], "pkd, role 'neck'")
         self.loss_weight, self.num_levels = loss_weight, num_levels

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Value = bool | int | float | str
+Text = Annotated[str, Field(pattern=r"\S", max_length=5000)]
+Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100, description="of a recipe or pair: the name of its file")]
+ModulePath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.\w+)*$", max_length=200)]
+ConfigKey = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$", max_length=200)]
+Iterations = Annotated[int, Field(ge=1, le=2**22)]
+Value = bool | int | float | Text
 _LEAST_CHOICES = 2
 
 
@@ -41,41 +46,43 @@ class _Frozen(BaseModel):
 class Paper(_Frozen):
     """The publication."""
 
-    title: str
-    arxiv: str
-    venue: str
+    title: Text
+    arxiv: str = Field(pattern=r"^\d{4}\.\d{4,5}$")
+    venue: Text
 
 
 class Repository(_Frozen):
     """The authors' code: a repository at a commit."""
 
-    repo: str
-    commit: str
-    path: str
-    licence: str
+    repo: Text
+    commit: str = Field(pattern=r"^[0-9a-f]{7,40}$")
+    path: Text
+    licence: Text
 
 
 class Deviation(_Frozen):
     """Difference of this suite from the source, with its reason."""
 
-    what: str
-    why: str
+    what: Text
+    why: Text
 
 
 class PriorTraining(_Frozen):
     """Schedule of an auxiliary module; the learning rate falls by a cosine to 1e-6."""
 
-    iterations: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    iterations: Iterations
+    lr: float = Field(gt=0, le=1000)
+    weight_decay: float = Field(ge=0, le=1000)
     optimizer: Literal["Adam", "SGD"] = Field(default="Adam", description="SGD has momentum 0.9")
-    clip_grad_norm: float | None = Field(default=None, gt=0, description="gradients are clipped at this norm; None: not at all")
+    clip_grad_norm: float | None = Field(
+        default=None, gt=0, le=1e9, description="gradients are clipped at this norm; None: not at all"
+    )
 
 
 class PriorRecipe(_Frozen):
     """Auxiliary module of a method, trained by stage ``masks``."""
 
-    hparams: dict[str, Value]
+    hparams: dict[Text, Value]
     training: PriorTraining
 
 
@@ -116,13 +123,13 @@ class Conversion(_Frozen):
     pyramid's finest level begins.
     """
 
-    channels: int = Field(default=0, ge=0)
-    positions: int = Field(default=0, ge=0, description="of all levels together, on an image as published")
+    channels: int = Field(default=0, ge=0, le=65_536)
+    positions: int = Field(default=0, ge=0, le=10**9, description="of all levels together, on an image as published")
     of: Literal["neck", "last_stage"] | None = Field(
         default=None, description="whose channels and positions; last_stage is the teacher's"
     )
-    of_iterations: int | None = Field(default=None, ge=1)
-    tower_convs: int | None = Field(default=None, ge=1)
+    of_iterations: Iterations | None = None
+    tower_convs: int | None = Field(default=None, ge=1, le=64)
     finest_px: Literal[True] | None = None
 
     @model_validator(mode="after")
@@ -142,15 +149,15 @@ class Override(_Frozen):
     """
 
     scale: Literal["published", "reduced"] | None = None
-    head: str | None = Field(default=None, description="a pair's head type")
-    pair: str | None = None
-    combined_with: str | None = Field(default=None, description="another method's recipe, in a combination of the two")
-    hparams: dict[str, Value] = Field(default_factory=dict)
-    inherits: list[str] | None = None
-    config: dict[str, Any] = Field(default_factory=dict, description="as the recipe's own, on top of it")
+    head: Id | None = Field(default=None, description="a pair's head type")
+    pair: Id | None = None
+    combined_with: Id | None = Field(default=None, description="another method's recipe, in a combination of the two")
+    hparams: dict[Text, Value] = Field(default_factory=dict)
+    inherits: list[ModulePath] | None = None
+    config: dict[ConfigKey, Any] = Field(default_factory=dict, description="as the recipe's own, on top of it")
     prior: PriorTraining | None = Field(default=None, description="how the auxiliary module is trained there")
     reduced: dict[str, Conversion] = Field(default_factory=dict, description="as the recipe's own, on top of it")
-    why: str
+    why: Text
 
     @model_validator(mode="after")
     def _conditional(self) -> "Override":
@@ -162,11 +169,11 @@ class Override(_Frozen):
 class Recipe(_Frozen):
     """One method as its authors ran it, with the units of the values that reduced models convert."""
 
-    title: str
+    title: Text
     paper: Paper | None
     source: Repository | None
-    code: str | None = Field(default=None, description="the module, where a named variant shares another method's code")
-    hparams: dict[str, Value]
+    code: Id | None = Field(default=None, description="the module, where a named variant shares another method's code")
+    hparams: dict[Text, Value]
     reduced: dict[str, Conversion] = Field(
         default_factory=dict,
         description="hyper-parameters that have other values where models are reduced, and what they are counted by",
@@ -178,11 +185,11 @@ class Recipe(_Frozen):
         default_factory=dict, description="hyper-parameters that stage tune may change, and how far"
     )
     prior: PriorRecipe | None = None
-    inherits: list[str] = Field(default_factory=list, description="modules that the student takes over from the teacher")
-    config: dict[str, Any] = Field(
+    inherits: list[ModulePath] = Field(default_factory=list, description="modules that the student takes over from the teacher")
+    config: dict[ConfigKey, Any] = Field(
         default_factory=dict,
         description="what the authors changed in the student's training config: dotted key -> value; for published schedules only",
     )
     overrides: list[Override] = Field(default_factory=list, description="applied in order; a later one wins")
-    notes: list[str]
+    notes: list[Text]
     deviations: list[Deviation]

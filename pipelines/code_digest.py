@@ -25,6 +25,12 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.circumstances",  # which errors are no result
     "pipelines.errors",  # prints errors
     "benchmarks.digest",  # of files
+    "benchmarks.schema",  # this and the next: read and check files; the values are resolved
+    "benchmarks.yaml_files",
+    "pipelines.checking.models",  # this and the next: refuse, or change nothing
+    "pipelines.checking.recipes",
+    "pipelines.engine.config_keys",
+    "pipelines.engine.model_check",
     "pipelines.durations",  # text
     "pipelines.engine.checkpoints",  # which checkpoint a run goes on from: with the same result from any
     "pipelines.engine.fetch",  # what it fetches is verified by digest

@@ -2,20 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
+from pydantic import ConfigDict, Field, Strict, field_validator, model_validator
 
 from benchmarks.dataset import CheckableName
 from benchmarks.published_data import OwnData
-from pipelines.tuning.params import Id, Rows, TuningParams
+from benchmarks.schema import BatchSize, Frozen, Id, Seed, Text
+from pipelines.tuning.params import Rows, TuningParams
 
-ArtefactId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
+ArtefactId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$", max_length=100)]
+MOST_SEEDS, MOST_CELLS = 1000, 100_000
+Seeds = list[Annotated[Seed, Strict()]]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
-class Speed(BaseModel):
+class Speed(Frozen):
     """Settings that make training faster on GPUs, and may change the last digits of its results."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels_last: bool = Field(default=False, description="memory layout of the networks")
     compile: bool = Field(default=False, description="backbone and neck of student and teacher by torch.compile")
@@ -24,23 +25,24 @@ class Speed(BaseModel):
     cache_images: bool = Field(default=False, description="decoded images are kept in memory; for small data")
 
 
-class Grid(BaseModel):
+class Grid(Frozen):
     """The contents of params.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     tier: Id
     rows: Rows = Field(alias="grid", min_length=1, description="by pair, the methods to run")
-    seeds: list[StrictInt] = Field(min_length=1, description="a number n stands for 0 to n - 1")
-    baseline_seeds: list[StrictInt] = Field(
+    seeds: Seeds = Field(min_length=1, max_length=MOST_SEEDS, description="a number n stands for 0 to n - 1")
+    baseline_seeds: Seeds = Field(
         default_factory=list,
+        max_length=MOST_SEEDS,
         description="of the baseline, which all rows of a pair are compared with; those of the grid if empty",
     )
-    data: dict[CheckableName, str] = Field(
+    data: dict[CheckableName, Text] = Field(
         default_factory=dict, description="folders of published data sets; the environment's KD_COCO etc. come first"
     )
-    batch_size: int | None = Field(
-        default=None, ge=1, description="of a published schedule, where it is not the pair's; the learning rate follows"
+    batch_size: BatchSize | None = Field(
+        default=None, description="of a published schedule, where it is not the pair's; the learning rate follows"
     )
     gpus_per_run: int = Field(
         default=1,
@@ -55,7 +57,7 @@ class Grid(BaseModel):
         default_factory=list,
         description="students that their authors released, by name in benchmarks/artefacts.yaml, to evaluate",
     )
-    tokens: dict[Id, str] = Field(
+    tokens: dict[Id, Text] = Field(
         default_factory=dict,
         description="by pair, a file with what a method learns on the teacher, in place of learning it; 'released': its authors' file",
     )
@@ -65,8 +67,8 @@ class Grid(BaseModel):
     @classmethod
     def _counted(cls, given: Any) -> Any:
         if isinstance(given, int) and not isinstance(given, bool):
-            if given < 1:
-                raise ValueError(f"a number of seeds is 1 or more, or give a list; got {given}")
+            if not 1 <= given <= MOST_SEEDS:
+                raise ValueError(f"a number of seeds is 1 to {MOST_SEEDS}; for this one seed write [{given}]; got {given}")
             return list(range(given))
         return given
 
@@ -85,6 +87,10 @@ class Grid(BaseModel):
             twice.append(f"baseline_seeds lacks {lacking[0]}, which seeds has; every row is compared with the baseline; add it")
         if twice:
             raise ValueError("; ".join(twice))
+        tuned = sum(map(len, self.tuning.rows.values())) if self.tuning else 0
+        num = sum(map(len, self.rows.values())) * max(len(self.seeds), len(self.baseline_seeds)) + tuned * len(self.seeds)
+        if num > MOST_CELLS:
+            raise ValueError(f"asks for up to {num} cells; a grid has at most {MOST_CELLS}: name fewer methods or seeds")
         return self
 
     @property

@@ -3,14 +3,15 @@
 The only module that opens params.yaml and the YAML files of pairs, tiers and recipes.
 """
 
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from benchmarks.pair import Pair
+from benchmarks.schema import read_as
 from benchmarks.tier import Tier
 from methods.recipe import Recipe
 from pipelines.grid import Grid
@@ -34,32 +35,16 @@ def load_yaml(path: Path, schema: type[Schema]) -> Schema:
 @lru_cache(maxsize=1024)
 def _read(path: Path, schema: type[BaseModel], _version: tuple[Path, int, int]) -> BaseModel:
     # A grid of hundreds of cells reads the same few files again and again.
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    try:
-        return schema.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(_problem(problem) for problem in error.errors())
-        raise ValueError(f"{path}: {problems}") from error
-
-
-def _problem(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "the file"
-    kind, given = problem["type"], problem.get("input")
-    if kind == "extra_forbidden":
-        return f"unknown key '{where}' (misspelt?)"
-    if kind == "missing":
-        return f"key '{where}' is missing"
-    return f"{where}: {problem['msg']}" + ("" if isinstance(given, (dict, list)) else f", got {given!r}")
+    return read_as(path, schema)
 
 
 def _load_named(folder: str, kind: str, name: str, schema: type[Schema]) -> Schema:
     path = Path(folder) / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in Path(folder).glob("*.yaml")))
-        raise ValueError(f"params.yaml: unknown {kind} '{name}'; {folder}/ has: {known}")
+    if not path.exists():
+        known = sorted(file.stem for file in Path(folder).glob("*.yaml"))
+        near = get_close_matches(name, known, n=1)
+        meant = f" (did you mean '{near[0]}'?)" if near else ""
+        raise ValueError(f"params.yaml: unknown {kind} '{name}'{meant}; {folder}/ has: {', '.join(known)}")
     return load_yaml(path, schema)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from benchmarks.whole_file import write_whole
+from benchmarks.yaml_files import read_yaml
 from pipelines import layout
 from pipelines.grid import Grid
 from pipelines.layout import Cell
@@ -183,7 +184,7 @@ def _flow(value: dict[str, str]) -> str:
 def write_stages(grid: Grid) -> bool:
     """Write grid.yaml where it lags behind; return whether it did."""
     text = stages_text(grid)
-    if layout.GRID.is_file() and layout.GRID.read_text() == text:
+    if layout.GRID.is_file() and layout.GRID.read_bytes() == text.encode():
         return False
     write_whole(layout.GRID, text)
     return True
@@ -191,12 +192,15 @@ def write_stages(grid: Grid) -> bool:
 
 def check_stages(grid: Grid) -> None:
     """ValueError where grid.yaml lags behind params.yaml."""
-    if not layout.GRID.is_file() or layout.GRID.read_text() != stages_text(grid):
+    if not layout.GRID.is_file() or layout.GRID.read_bytes() != stages_text(grid).encode():
         raise ValueError(
             f"{layout.GRID}: does not list the stages that params.yaml asks for; renew it: {RENEW} (make repro does it itself)"
         )
 
 
 def load_stages(path: Path = layout.GRID) -> dict[str, Any]:
-    """Read the stages of grid.yaml, by kind."""
-    return dict(yaml.safe_load(path.read_text())["stages"])
+    """Read the stages of grid.yaml, by kind; ValueError where it is not as :func:`write_stages` wrote it."""
+    found = read_yaml(path)
+    if not isinstance(found, dict) or not isinstance(found.get("stages"), dict):
+        raise ValueError(f"{path}: does not list stages; renew it: {RENEW}")  # noqa: TRY004 (the user's, as all here)
+    return dict(found["stages"])

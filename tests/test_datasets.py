@@ -352,7 +352,7 @@ def test_a_new_data_set_is_a_record_alone(monkeypatch, tmp_path):
     [
         ("held_outs: 1", r"held_outs: "),
         ("margins: [{metric: IoU, margin: 1, planning_sd: 1, why: x}]", r"margins\.0\.metric: Input should be 'box AP'"),
-        ("splits: {train: {}}", r"splits\.train\.images: Field required"),
+        ("splits: {train: {}}", r"key 'splits\.train\.images' is missing"),
     ],
 )
 def test_a_wrong_record_is_one_line(tmp_path, change, told):

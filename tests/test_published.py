@@ -60,7 +60,7 @@ def of(figures, pair, what, metric):
         ({"value": 410.0}, "less than or equal to 100"),
         ({"value": -1.0}, "greater than 0"),
         ({"metric": "AP"}, "Input should be 'box AP'"),
-        ({"source": ""}, "at least 1 character"),
+        ({"source": ""}, "should match pattern"),
         ({"id": "A B"}, "should match pattern"),
         ({"pair": None}, "pair or"),
         ({"setting": "two detectors"}, "pair or"),

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from benchmarks.yaml_files import read_yaml
+
 FOLDER = Path("work/quick")
 _COPIED = ("benchmarks", "methods", "pipelines", "reports", "dvc.yaml", "params.yaml", ".dvcignore")
 _RESULTS = ("mini", "quick", "measurements")  # of reports/
@@ -43,9 +45,9 @@ def lay_out(folder: Path) -> None:
             shutil.copytree(name, folder / name, ignore=_LEFT, dirs_exist_ok=True)
         elif Path(name).is_file():
             shutil.copyfile(name, folder / name)
-    mini = yaml.safe_load(Path("benchmarks/tiers/mini.yaml").read_text())
+    mini = read_yaml(Path("benchmarks/tiers/mini.yaml"))
     (folder / "benchmarks/tiers/quick.yaml").write_text(yaml.safe_dump(quick_tier(mini), sort_keys=False))
-    params = yaml.safe_load(Path("params.yaml").read_text()) | _GRID
+    params = read_yaml(Path("params.yaml")) | _GRID
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 

@@ -21,6 +21,7 @@ from pipelines.engine.state_dicts import load_whole
 from pipelines.engine.tracking import Tracker
 from pipelines.engine.weights import read_weights
 
+_NUMPY_SEEDS = 2**32
 _CHECK_EVERY = 20  # iterations between two looks at losses on a GPU: each waits for it
 POINT_EVERY = 100  # iterations between two points of a curve; an epoch ends with one too
 _LINE_EVERY_S = 15.0  # seconds between two lines of progress
@@ -74,6 +75,13 @@ class LossWatchHook(Hook):  # type: ignore[misc]
         self.loss = values["loss"]
 
 
+def epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """Seed of an epoch, of the 32 bits that NumPy takes; a product where it fits, as it does for small seeds."""
+    if rank == 0 and (product := seed * 10_000 + epoch) < _NUMPY_SEEDS:
+        return product
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+
+
 class ReseedHook(Hook):  # type: ignore[misc]
     """Seeds every epoch from the run's seed, the epoch's number and the rank.
 
@@ -85,10 +93,7 @@ class ReseedHook(Hook):  # type: ignore[misc]
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed Python, numpy and torch."""
-        if (rank := ranks.rank()) == 0:
-            set_random_seed(self._seed * 10_000 + runner.epoch)
-        else:
-            set_random_seed(int(np.random.SeedSequence([self._seed, runner.epoch, rank]).generate_state(1)[0]))
+        set_random_seed(epoch_seed(self._seed, runner.epoch, ranks.rank()))
 
 
 class RecorderHook(Hook):  # type: ignore[misc]

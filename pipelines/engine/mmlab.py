@@ -67,6 +67,11 @@ def prepare_process() -> None:
     """
     ranks.join()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    register_components()
+
+
+def register_components() -> None:
+    """Register MMDetection's and MMSegmentation's components with MMEngine."""
     warnings.filterwarnings("ignore", module=r"mmdet|mmseg|mmengine|torch\.utils\.checkpoint")
     with quiet():
         for package in ("mmdet", "mmseg"):

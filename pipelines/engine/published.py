@@ -1,5 +1,6 @@
 """Configs of the installed MMLab packages, read without importing the packages."""
 
+import copy
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +21,16 @@ def published_config(name: str) -> Config:
         raise ValueError(f"config {name} needs the package {package}, which is not installed here; leave the pair out")
     # MMEngine's get_config reads all of a package's meta files first, half a second each time.
     try:
-        config = Config.fromfile(Path(found.submodule_search_locations[0]) / ".mim/configs" / path)
+        return copy.deepcopy(_read(Path(found.submodule_search_locations[0]) / ".mim/configs" / path))
     except FileNotFoundError as error:
         raise ValueError(
             f"no config {name} in the installed package; see ls .venv/lib/python*/site-packages/mmdet/.mim/configs"
         ) from error
+
+
+@cache
+def _read(path: Path) -> Config:
+    config = Config.fromfile(path)
     # MMEngine writes the config into every checkpoint, and laying out its text takes half a second each time.
     super(Config, config).__setattr__("_format_python_code", False)
     return config

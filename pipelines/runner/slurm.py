@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.schema import Text
 from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.params import load_yaml
@@ -35,18 +36,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    partition: str
-    account: str | None = None
-    minutes: int = Field(ge=1, description="time limit of a job; one that reaches it is requeued and goes on")
+    partition: Text
+    account: Text | None = None
+    minutes: int = Field(ge=1, le=527_040, description="time limit of a job; one that reaches it is requeued and goes on")
     gpus: int = Field(default=1, ge=0, le=1, description="of each of a run's processes; 0: a cluster without GPUs")
-    per_node: int = Field(default=8, ge=1, description="processes of a run on one node; a run with more is on several nodes")
-    cpus: int = Field(default=4, ge=1, description="of each process")
-    memory: str | None = Field(default=None, pattern=r"^\d+[MG]B$", description="of each node of a run, such as 32GB")
-    setup: list[str] = Field(default_factory=list, description="lines of shell before Python starts, such as module load")
-    options: dict[str, Any] = Field(default_factory=dict, description="further options of sbatch by name")
-    jobs: int = Field(default=64, ge=1, description="units queued or running at a time")
-    warning_s: int = Field(default=120, ge=1, description="seconds before the time limit at which a job is requeued")
-    poll_s: float = Field(default=10.0, gt=0, description="seconds between two calls of squeue")
+    per_node: int = Field(
+        default=8, ge=1, le=1024, description="processes of a run on one node; a run with more is on several nodes"
+    )
+    cpus: int = Field(default=4, ge=1, le=4096, description="of each process")
+    memory: str | None = Field(default=None, pattern=r"^[1-9]\d{0,6}[MG]B$", description="of each node of a run, such as 32GB")
+    setup: list[Text] = Field(default_factory=list, description="lines of shell before Python starts, such as module load")
+    options: dict[Text, bool | int | float | str | None] = Field(
+        default_factory=dict, description="further options of sbatch by name"
+    )
+    jobs: int = Field(default=64, ge=1, le=100_000, description="units queued or running at a time")
+    warning_s: int = Field(default=120, ge=1, le=86_400, description="seconds before the time limit at which a job is requeued")
+    poll_s: float = Field(default=10.0, gt=0, le=86_400, description="seconds between two calls of squeue")
 
 
 @dataclass

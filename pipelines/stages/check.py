@@ -4,7 +4,6 @@ It writes what each stage depends on, resolved to values, a file each: see :mod:
 """
 
 import argparse
-import inspect
 import shutil
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -14,54 +13,16 @@ from benchmarks.pair import Pair
 from benchmarks.reported import Registry
 from benchmarks.tier import Tier
 from pipelines import errors, layout
+from pipelines.checking.models import check_names
+from pipelines.checking.recipes import check_cell, check_recipe, check_search
 from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier, load_yaml
-from pipelines.recipes import Part, cell_config, impossible_reason, load_parts
+from pipelines.recipes import cell_config, impossible_reason, load_parts
+from pipelines.released.registry import student_named
 from pipelines.reporting.comparability import check_comparable
 from pipelines.resolved import as_text, contents
 from pipelines.stage_list import backbones_needed, cells, check_stages, tuned_cells, write_stages
 from pipelines.tuning.space import search_space
-
-
-def check_recipe(part: Part) -> None:
-    """Compare a recipe with the code that it names.
-
-    Raises:
-        ValueError: the code is missing, or a hyper-parameter is in one and not in the other.
-    """
-    name, recipe = part.name, part.recipe
-    if not Path(f"methods/{part.code}.py").is_file():
-        raise ValueError(
-            f"methods/{name}.yaml: there is no methods/{part.code}.py beside it; write it, or name the module under 'code:'"
-        )
-    method = part.method
-    parts = [("hparams", recipe.hparams, method)]
-    if (recipe.prior is None) != (method.prior is None):
-        raise ValueError(f"methods/{name}.yaml: key 'prior' must be there exactly if {part.code}.py has an auxiliary module")
-    if recipe.prior is not None:
-        parts.append(("prior.hparams", recipe.prior.hparams, method.prior))
-    problems = []
-    for where, given, code in parts:
-        signature = inspect.signature(code.__init__).parameters
-        expected = {key for key, value in signature.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
-        problems += [f"{where}.{key} is missing" for key in sorted(expected - given.keys())]
-        problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
-    problems += [f"reduced.{key} is not among hparams" for key in sorted(recipe.reduced.keys() - recipe.hparams.keys())]
-    problems += [f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys())]
-    for number, override in enumerate(recipe.overrides):
-        problems += [
-            f"overrides.{number}.{kind}.{key} is not among hparams"
-            for kind, named in (("hparams", override.hparams), ("reduced", override.reduced))
-            for key in sorted(named.keys() - recipe.hparams.keys())
-        ]
-        other = override.combined_with
-        if other is not None and (other in (name, "none") or not Path(f"methods/{other}.yaml").is_file()):
-            known = ", ".join(sorted(path.stem for path in Path("methods").glob("*.yaml") if path.stem not in (name, "none")))
-            problems.append(
-                f"overrides.{number}.combined_with is {other!r}, which it cannot be combined with; there are: {known}"
-            )
-    if problems:
-        raise ValueError(f"methods/{name}.yaml: {'; '.join(problems)}")
 
 
 def check_config(pair_name: str, config: str) -> None:
@@ -90,10 +51,14 @@ def check_all(grid: Grid) -> None:
             check_config(pair_name, side.config)
         for name in grid.rows[pair_name]:
             if not impossible_reason(pair_name, pair, name, grid.tier):
+                check_cell(name, pair_name, pair, grid.tier)
                 cell_config(name, pair_name, pair, grid.tier)
     if load_tier(grid.tier).data == "published":
         figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root
         check_comparable(figures, grid.pairs, grid.methods)
+    check_names(grid)
+    for name in grid.released:
+        student_named(name)
     backbones_needed(grid, grid.pairs)
     check_batches(grid)
     check_tuning(grid)
@@ -120,6 +85,8 @@ def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
     if pair.repeats is None:
         return
     but = {"title", "teacher_seed", "repeats"}
+    if pair.repeats == name or not Path(f"benchmarks/pairs/{pair.repeats}.yaml").is_file():
+        raise ValueError(f"benchmarks/pairs/{name}.yaml: repeats {pair.repeats}, which is no other pair; correct it")
     first = load_pair(pair.repeats)
     differing = [key for key in type(pair).model_fields if key not in but and getattr(first, key) != getattr(pair, key)]
     if differing:
@@ -171,7 +138,7 @@ def check_tuning(grid: Grid) -> None:
         )
     for pair, method in dict.fromkeys((cell.pair, cell.method) for cell in tuned_cells(grid)):
         if not impossible_reason(pair, load_pair(pair), method, grid.tier):
-            search_space(tuning, method, pair, load_pair(pair), grid.tier)
+            check_search(method, search_space(tuning, method, pair, load_pair(pair), grid.tier)[0])
 
 
 def write_resolved(grid: Grid) -> None:

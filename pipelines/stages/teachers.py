@@ -22,6 +22,7 @@ from pipelines.engine.compose import compose_training
 from pipelines.engine.evaluation import measure
 from pipelines.engine.fetch import downloads, fetch
 from pipelines.engine.mmlab import build_model, prepare_process
+from pipelines.engine.model_check import SIDES, lost_hook_points
 from pipelines.engine.ranks import first_says
 from pipelines.engine.records import RunSpec, record_fetched, write_json
 from pipelines.engine.setting import Setting, Side, Weights, open_setting, read_run, verified_data
@@ -47,13 +48,9 @@ def build(setting: Setting, side: Side) -> nn.Module:
 
 def check_hook_points(setting: Setting, pair_name: str) -> None:
     """ValueError where a path of the pair is no module of its teacher or student."""
-    for side in ("teacher", "student"):
-        modules = {path for path, _ in build(setting, side).named_modules()}
-        if lost := {role: path for role, path in setting.pair.modules.items() if path not in modules}:
-            raise ValueError(
-                f"benchmarks/pairs/{pair_name}.yaml: the {side} has no module {', '.join(lost.values())} for "
-                f"{', '.join(lost)}; correct it under 'taps:', or say under 'lacks:' why there is none"
-            )
+    for side in SIDES:
+        for problem in lost_hook_points(pair_name, setting.pair, side, build(setting, side)):
+            raise ValueError(problem)
 
 
 def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Path) -> Weights | None:

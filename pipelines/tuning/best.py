@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.schema import read_as
 from benchmarks.whole_file import write_whole
 from reports.schemas.study import Study
 
@@ -58,9 +59,9 @@ def write_best(path: Path, best: Best) -> None:
 def read_best(path: Path) -> Best:
     """Read it; ValueError, one line, where it is not there, not of the schema, or selects nothing."""
     try:
-        best = Best.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); run stage tune again") from error
+        best = read_as(path, Best)
+    except ValueError as error:
+        raise ValueError(f"{error}; run stage tune again") from error
     if best.status != "done" or not best.hparams:
         raise ValueError(f"{path}: selects no hyper-parameters ({best.status}); run stage tune again")
     return best

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -13,9 +14,19 @@ from pipelines.tuning.params import TuningParams
 _MEDIAN_STARTUP = 3
 
 
+_NUMPY_SEEDS = 2**32
+
+
+def _seed(seed: int, index: int) -> int:
+    """Seed of a trial's draws, of the 32 bits that NumPy takes; a product where it fits, as it does for small seeds."""
+    if (product := seed * 100_003 + index) < _NUMPY_SEEDS:
+        return product
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
 def sampler_for(tuning: TuningParams, index: int) -> BaseSampler:
     """Return the sampler that draws the trial before which ``index`` others were assigned."""
-    seed = tuning.seed * 100_003 + index
+    seed = _seed(tuning.seed, index)
     if tuning.sampler == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
