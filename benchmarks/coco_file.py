@@ -9,6 +9,7 @@ Every function that returns faults returns sentences for the user, one per kind.
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.rle import mask_area
 _SLACK_PX = 1.0  # boxes are rounded by the tools that write them
 _FRACTIONS_END_BY = 1.5  # boxes as fractions of the image, rounded
 _CORNERS = 3  # of a polygon, at least
+_INTEGER = re.compile(r" *-?[0-9]{1,18} *")
 _EXPORT = "repair or export it again"
 
 
@@ -139,7 +141,7 @@ def _number(value: Any) -> float | None:
 def _whole(value: Any) -> int | None:
     """Return an integer that is written as one, as a float or as text; None for anything else."""
     if isinstance(value, str):
-        return int(value) if value.strip().lstrip("-").isascii() and value.strip().lstrip("-").isdigit() and len(value) <= 18 else None  # noqa: PLR2004
+        return int(value) if _INTEGER.fullmatch(value) else None
     number = _number(value)
     return int(number) if number is not None and number == int(number) and abs(number) < 2**53 else None
 
@@ -181,10 +183,14 @@ class _Reading:
         if not isinstance(entry, dict):
             self._wrong(f"images.{number}", f"is a {_kind(entry)}", "give an object with id, file_name, width and height")
             entry = {"id": 0, "file_name": "-", "width": 1, "height": 1}
-        name = self._field(entry, "file_name", lambda v: v if isinstance(v, str) and v else None, f"images.{number}", "its file's name")
+        name = self._field(
+            entry, "file_name", lambda v: v if isinstance(v, str) and v else None, f"images.{number}", "its file's name"
+        )
         where = f"image {name}" if name else f"images.{number}"
         size = {
-            key: self._field(entry, key, lambda v: w if (w := _whole(v)) is not None and w > 0 else None, where, f"its {key} in pixels")
+            key: self._field(
+                entry, key, lambda v: w if (w := _whole(v)) is not None and w > 0 else None, where, f"its {key} in pixels"
+            )
             for key in ("width", "height")
         }
         return {"id": self._field(entry, "id", _id, where, "each image an id"), "file_name": name, **size}  # type: ignore[typeddict-item]
@@ -193,7 +199,9 @@ class _Reading:
         if not isinstance(entry, dict):
             self._wrong(f"categories.{number}", f"is a {_kind(entry)}", "give an object with id and name")
             entry = {"id": 0, "name": "-"}
-        name = self._field(entry, "name", lambda v: v if isinstance(v, str) and v else None, f"categories.{number}", "the class's name")
+        name = self._field(
+            entry, "name", lambda v: v if isinstance(v, str) and v else None, f"categories.{number}", "the class's name"
+        )
         found = self._field(entry, "id", _id, f"categories.{number}", "each category an id")
         return {"id": found, "name": name}
 
@@ -349,11 +357,14 @@ def _box_faults(annotations: Sequence[Annotation], images: dict[int, Image]) -> 
     start_N2, extent_N2 = boxes_N4[:, :2], boxes_N4[:, 2:]
     flat_N = (extent_N2 <= 0).any(1)
     outside_N = ((start_N2 < -_SLACK_PX) | (start_N2 + extent_N2 > sizes_N2 + _SLACK_PX)).any(1)
-    if len(boxes_N4) and (start_N2 + extent_N2).max() <= _FRACTIONS_END_BY < sizes_N2.min() and (boxes_N4 >= 0).all():
-        return [
-            f"annotation {annotations[0]['id']}, box {annotations[0]['bbox']}, and all others look like fractions of the image: "
-            "multiply them by its width and height"
-        ]
+    small_N = (
+        (boxes_N4 >= 0).all(1) & (start_N2 + extent_N2 <= _FRACTIONS_END_BY).all(1) & (sizes_N2 > 2 * _FRACTIONS_END_BY).all(1)
+    )
+    if 2 * small_N.sum() > len(boxes_N4):
+        return fault(
+            [f"annotation {annotations[index]['id']}, box {annotations[index]['bbox']}," for index in np.flatnonzero(small_N)],
+            "looks like fractions of the image", "multiply boxes by its width and height",
+        )  # fmt: skip
     # Corners in place of extents lie in their image, the second below and to the right of the first.
     corners_N = (extent_N2 > start_N2).all(1) & (extent_N2 <= sizes_N2 + _SLACK_PX).all(1)
     as_corners = (

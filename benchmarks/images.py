@@ -56,7 +56,7 @@ def of_image(path: Path) -> Facts:
         return Facts(None)
     height, width = pixels_HWC.shape[:2]
     digest = hashlib.sha256(f"{width}x{height}".encode())
-    digest.update(np.ascontiguousarray(pixels_HWC))
+    digest.update(pixels_HWC.tobytes())
     return Facts((width, height), hashlib.sha256(content).hexdigest(), digest.hexdigest())
 
 
@@ -133,7 +133,9 @@ class Seen:
         cv2.setNumThreads(1)  # each file in a thread is faster than a file in all
         try:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                for path, facts in zip(fresh, tqdm(pool.map(at, fresh), what, len(fresh), disable=None, leave=False), strict=True):
+                for path, facts in zip(
+                    fresh, tqdm(pool.map(at, fresh), what, len(fresh), disable=None, leave=False), strict=True
+                ):
                     found[path] = facts
                     if stamps[path] is not None:
                         self._found[f"{at.__name__} {path}"] = [stamps[path], asdict(facts)]

@@ -41,7 +41,9 @@ def label_map_faults(
         *fault(coloured, "does not hold class indices", "save label maps as PNG with 8 bits a pixel, grey or palette"),
         *fault(other_size, "does not fit", "make both the same size"),
         *fault(
-            too_high, f"is out of range 0-{num_classes - 1}{from_1}", f"name more classes, or set what is none of them to {IGNORED}"
+            too_high,
+            f"is out of range 0-{num_classes - 1}{from_1}",
+            f"name more classes, or set what is none of them to {IGNORED}",
         ),
     ]
 

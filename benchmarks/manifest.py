@@ -115,7 +115,18 @@ def checked(
     content = json.dumps({"annotations": annotations, "num_images": num_images, **also}, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()
     num_bytes = sum(size for size, _ in annotations.values())
-    return Checked(name, digest, num_images, num_bytes, root, annotations, stamps, {p: hashes[p] for p in patterns if "*" in p}, images or {}, usable or {})
+    return Checked(
+        name,
+        digest,
+        num_images,
+        num_bytes,
+        root,
+        annotations,
+        stamps,
+        {p: hashes[p] for p in patterns if "*" in p},
+        images or {},
+        usable or {},
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -166,7 +177,8 @@ def changed_image(folder: Path, name: str, root: Path, without: Iterable[str] = 
     path = folder / "images.json"
     if not path.is_file():
         return None
-    for split, files in _read(path).get(name, {}).items():
+    known: dict[str, dict[str, Any]] = _read(path).get(name, {})
+    for split, files in known.items():
         for image, (size, age, sha256) in files.items() if split not in without else ():
             try:
                 same = _age(root / image) == (size, age) or file_sha256(root / image) == sha256
@@ -188,7 +200,8 @@ def write_manifest(folder: Path, sets: Iterable[Checked]) -> None:
         if one.usable:
             manifest[one.name]["usable"] = one.usable
         images[one.name] = {
-            split: {path: [*_age(one.root / path), sha256] for path, sha256 in files.items()} for split, files in one.images.items()
+            split: {path: [*_age(one.root / path), sha256] for path, sha256 in files.items()}
+            for split, files in one.images.items()
         }
     for name, content in (("images.json", images), ("verified.json", verified), ("manifest.json", manifest)):
         write_whole(folder / name, json.dumps({"sets": content}, indent=1, sort_keys=True) + "\n")

@@ -195,7 +195,11 @@ def _shared(splits: Mapping[str, _Split]) -> list[str]:
         same = sorted(places[0].keys() & places[1].keys())
         faults += fault(same, f"is in both own.{one} and own.{other}", "an image may be in one split only")
         pixels = [
-            {facts.pixels: path for path, facts in splits[name].facts.items() if facts.pixels and os.path.realpath(path) not in same}
+            {
+                facts.pixels: path
+                for path, facts in splits[name].facts.items()
+                if facts.pixels and os.path.realpath(path) not in same
+            }
             for name in (one, other)
         ]
         copies = [f"{path} of own.{one}" for digest, path in pixels[0].items() if digest in pixels[1]]
@@ -266,7 +270,9 @@ def _own_coco(own: OwnData, name: str, split: OwnSplit, needs: Needs, kept: Seen
         images = {image: folder / image for image in before["images"]}
         facts = kept.look(images.values(), of_image, f"own.{name}")
         if _sizes(facts) == before["sizes"]:
-            return _Split(images, [], facts, before["usable"], before["usable_images"], Counter(before["reasons"]), before["notes"])
+            return _Split(
+                images, [], facts, before["usable"], before["usable_images"], Counter(before["reasons"]), before["notes"]
+            )
     coco = read_coco(path, masks="instance" in needs.tasks)
     faults = coco_faults(coco, own.classes, masks=masks)
     listed = {image["file_name"]: (image["width"], image["height"]) for image in coco["images"]}
@@ -321,7 +327,8 @@ def _count_objects(
     if ignored := sum(one["ignore"] for one in coco["annotations"]):
         notes.append(f"{ignored} objects are marked ignore: no training uses them, and an evaluation counts them as crowds")
     large = sum(
-        one["area"] > (one["bbox"][2] + 1) * (one["bbox"][3] + 1) and (outline_area(one, *sizes[one["image_id"]]) or 0) < one["area"]
+        one["area"] > (one["bbox"][2] + 1) * (one["bbox"][3] + 1)
+        and (outline_area(one, *sizes[one["image_id"]]) or 0) < one["area"]
         for one in used
     )
     if large:
@@ -340,7 +347,9 @@ def _own_label_maps(own: OwnData, name: str, split: OwnSplit, needs: Needs, kept
     labels = {image: f"{image.removesuffix(suffix)}.png" for image in images}
     pairs = [(images[image], maps / label) for image, label in labels.items() if label in there]
     faults = fault(
-        [maps / label for label in labels.values() if label not in there], "is missing", "every image needs a label map of its name"
+        [maps / label for label in labels.values() if label not in there],
+        "is missing",
+        "every image needs a label map of its name",
     )
     facts = kept.look(images.values(), of_image, f"own.{name}")
     read = kept.look([path for _, path in pairs], of_label_map, f"own.{name}, label maps")

@@ -75,7 +75,7 @@ def describe(error: BaseException, trace: Path = layout.LAST_ERROR) -> str:
 def place(error: BaseException, where: str) -> None:
     """Note where an error of a library happened: a cell, an iteration, an image."""
     if not _is_ours(error):
-        error.__notes__ = [*getattr(error, "__notes__", ()), where]  # type: ignore[attr-defined]  # Python 3.10 has no add_note
+        error.__notes__ = [*getattr(error, "__notes__", ()), where]  # Python 3.10 has no add_note
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -61,6 +61,7 @@ class Fails:
     """A transform that fails on one image."""
 
     def __call__(self, data):
+        """Fail on all but one."""
         return data if data["img_path"] == "a.jpg" else 1 / 0
 
 

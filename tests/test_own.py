@@ -77,7 +77,10 @@ def test_a_segmentation_set_is_accepted(maps):
         (lambda c: annotation(c, 0, bbox=[0, 0, 4]), "annotation 100 has [0, 0, 4] as bbox: give [left, top, width, height]"),
         (lambda c: annotation(c, 0, bbox=[0, 0, 4, float("nan")]), "annotation 100 has [0, 0, 4, NaN] as bbox: "),
         (lambda c: annotation(c, 0, id=[1]), "annotations.0 has [1] as id: "),
-        (lambda c: [image.pop("width") for image in c["images"]], "image 0.jpg (and 2 more) has no width: give its width in pixels"),
+        (
+            lambda c: [image.pop("width") for image in c["images"]],
+            "image 0.jpg (and 2 more) has no width: give its width in pixels",
+        ),
         (lambda c: c.pop("categories"), "has no list 'categories'"),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_missing_area_is_the_boxs_or_the_outlines(boxes):
 
 
 def test_ignored_objects_are_not_missed(boxes):
-    """pycocotools would replace the mark by iscrowd, and count an object that no training sees."""
+    """In pycocotools ``iscrowd`` would replace the mark, and an object that no training sees would count."""
     edit(boxes.folder / "test.json", lambda coco: coco["annotations"][0].update(ignore=1))
     truth = boxes.folder / "test.json"
     line = told("test", check_own(boxes, DETECTION).usable["test"], "object")
@@ -174,7 +174,7 @@ def test_a_class_without_an_object(boxes):
 def test_fractions_and_corners(boxes):
     """Both are said for what they are; images must be larger than a fraction."""
     change(boxes, "train", lambda a: a.update(bbox=[0.1, 0.2, 0.5, 0.4]))
-    assert "look like fractions of the image: multiply them" in refused(check_own, boxes, DETECTION)
+    assert "(and 5 more) looks like fractions of the image: multiply boxes by" in refused(check_own, boxes, DETECTION)
 
     change(boxes, "train", lambda a: a.update(bbox=[6, 4, 11, 7]))
     assert "boxes look like [left, top, right, bottom]" in refused(check_own, boxes, DETECTION)
@@ -279,7 +279,11 @@ def test_run_lengths(boxes):
     assert run_lengths(text) == run_lengths(runs) == runs
     assert mask_area({"size": size, "counts": text}, HEIGHT, WIDTH) == mask_area({"size": size, "counts": runs}, HEIGHT, WIDTH)
     assert mask_area({"size": size, "counts": runs}, HEIGHT, WIDTH) == pixels.sum()
-    for wrong in ({"size": [WIDTH, HEIGHT], "counts": text}, {"size": size, "counts": [1, 2]}, {"size": size, "counts": "\u00e4"}):
+    for wrong in (
+        {"size": [WIDTH, HEIGHT], "counts": text},
+        {"size": size, "counts": [1, 2]},
+        {"size": size, "counts": "\u00e4"},
+    ):
         assert mask_area(wrong, HEIGHT, WIDTH) is None
         edit(boxes.folder / "test.json", lambda coco, wrong=wrong: coco["annotations"][0].update(segmentation=wrong))
         assert "annotation 100 of image 0.jpg has a run-length encoding" in refused(check_own, boxes, INSTANCE)
@@ -415,7 +419,10 @@ def test_what_was_seen_is_not_read_again(boxes, tmp_path, monkeypatch):
 
     for content in ("", "{}", '{"version": 0, "found": {}, "results": {}}', "[1]"):
         seen.write_text(content)
-        assert Seen(seen).look([boxes.folder / "train/0.jpg"], of_image, "images")[boxes.folder / "train/0.jpg"].size == (WIDTH, HEIGHT)
+        assert Seen(seen).look([boxes.folder / "train/0.jpg"], of_image, "images")[boxes.folder / "train/0.jpg"].size == (
+            WIDTH,
+            HEIGHT,
+        )
 
 
 def test_an_image_that_changes_after_the_check(boxes, tmp_path):

@@ -99,7 +99,11 @@ def test_environment_and_log_are_its_own():
 
 
 @pytest.mark.parametrize(
-    ("function", "line"), [("refuse", "a file: cannot be read (No such file or directory)"), ("fail", "ZeroDivisionError: division by zero; the traceback is in traces/one.txt")]
+    ("function", "line"),
+    [
+        ("refuse", "a file: cannot be read (No such file or directory)"),
+        ("fail", "ZeroDivisionError: division by zero; the traceback is in traces/one.txt"),
+    ],
 )
 def test_an_error_is_one_line(function, line):
     """A user's as it is, another with its type; the traceback is in a file."""

@@ -136,4 +136,6 @@ def _refuse_not_finite(weights: State, source: str | Path) -> None:
         raise ValueError(f"weights {source}: {negative[0]} is a variance below 0; the file is damaged, use another one")
     matrices = [value for value in weights.values() if value.dim() > 1]
     if matrices and not any(value.any() for value in matrices):
-        raise ValueError(f"weights {source}: all weights are 0; the file was written before its model was trained, use another one")
+        raise ValueError(
+            f"weights {source}: all weights are 0; the file was written before its model was trained, use another one"
+        )

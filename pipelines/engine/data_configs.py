@@ -55,7 +55,6 @@ class DataSource:
         """Annotations of a split: a JSON file, or the folder of label maps."""
         return self.root / self.splits[split][1]
 
-
     def evaluator(self, config: dict[str, Any]) -> dict[str, Any]:
         """MMLab's evaluator on these data, a user's read as :func:`benchmarks.coco_file.read_coco` reads them."""
         return {**config, "type": "UserCocoMetric"} if self.name == "own" and config["type"] == "CocoMetric" else config

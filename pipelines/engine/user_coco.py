@@ -22,14 +22,14 @@ class _Index(COCO):  # type: ignore[misc]  # MMDetection has no types
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
 
-@DATASETS.register_module()  # type: ignore[untyped-decorator]
+@DATASETS.register_module()
 class UserCocoDataset(CocoDataset):  # type: ignore[misc]
     """MMDetection's data set on a normalised file."""
 
     COCOAPI = _Index
 
 
-@METRICS.register_module()  # type: ignore[untyped-decorator]
+@METRICS.register_module()
 class UserCocoMetric(CocoMetric):  # type: ignore[misc]
     """MMDetection's evaluator on a normalised file.
 

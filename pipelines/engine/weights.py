@@ -123,7 +123,9 @@ def _state_dict(content: Any, path: Path) -> State:
     if isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         named = [key for key, value in content.items() if isinstance(value, dict) and value and _is_tensors(value)]
         if len(named) > 1:
-            raise ValueError(f"weights {path} hold several state dicts, {', '.join(map(str, named))}; keep the right one in the file alone")
+            raise ValueError(
+                f"weights {path} hold several state dicts, {', '.join(map(str, named))}; keep the right one in the file alone"
+            )
         content = content[named[0]] if named else content
     if not isinstance(content, dict) or not content:
         raise ValueError(f"weights {path} hold no state dict but {type(content).__name__}; use a checkpoint that holds one")
