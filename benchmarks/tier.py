@@ -122,6 +122,11 @@ class Schedule(Lengths):
     warmup_iterations: Warmup
     clip_grad_norm: ClipNorm
 
+    @property
+    def least_batch(self) -> int:
+        """Smallest batch size of any pair."""
+        return min([self.batch_size, *(lengths.batch_size for lengths in self.heads.values())])
+
     def lengths(self, head: HeadType) -> Lengths:
         """Lengths for a pair's head type."""
         return self.heads.get(head, self)

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.reported import Registry
@@ -337,3 +338,16 @@ def test_a_stage_refuses_what_changed_since_the_check(project, monkeypatch):
     confirm("teachers", PAIR)
     with pytest.raises(ValueError, match=r"mgd_seg\.json .*dvc repro check"):
         confirm("distill", PAIR, "mgd_seg")
+
+
+def test_a_batch_too_small_for_a_pooled_norm(project, monkeypatch):
+    """PSPNet and DeepLabV3 pool an image to one value; what torch then refuses is refused here: one image per norm."""
+    monkeypatch.chdir(project)
+    edit_yaml(project / "params.yaml", grid={"pspnet_r101_pspnet_r18": ["none"]}, tuning=None)
+    tier = project / "benchmarks/tiers/smoke.yaml"
+    edit_yaml(tier, schedule={**yaml.safe_load(tier.read_text())["schedule"], "batch_size": 1})
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        torch.nn.BatchNorm2d(2)(torch.ones(1, 2, 1, 1))
+
+    with pytest.raises(ValueError, match=r"pspnet_r101_pspnet_r18 has 1 image per batch norm, and its PSPHead pools"):
+        check_all(load_grid())

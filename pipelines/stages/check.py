@@ -64,20 +64,34 @@ def check_all(grid: Grid) -> None:
     check_tuning(grid)
 
 
+_LEAST_POOLED = 2  # images whose spread a norm behind a global pooling can take
+
+
 def check_batches(grid: Grid) -> None:
-    """ValueError where a batch cannot be divided evenly among the processes of a run; devices are looked at where a run starts."""
-    if grid.gpus_per_run == 1 and grid.batch_size is None:
+    """ValueError where a batch cannot be divided evenly among the processes of a run, or is too small for a model's norms.
+
+    Devices are looked at where a run starts.
+    """
+    schedule = load_tier(grid.tier).schedule
+    if grid.gpus_per_run == 1 and grid.batch_size is None and not (schedule and schedule.least_batch < _LEAST_POOLED):
         return
     from pipelines.engine.division import division_of, has_synchronised_norms  # noqa: PLC0415 (seconds, in torch)
     from pipelines.engine.published import published_config  # noqa: PLC0415 (as above)
     from pipelines.engine.setting import bare_setting  # noqa: PLC0415 (as above)
 
     tier = load_tier(grid.tier)
-    for pair in map(load_pair, grid.pairs):
+    for name, pair in ((name, load_pair(name)) for name in grid.pairs):
         if pair.not_run is None:
             setting = bare_setting(pair, tier, grid.batch_size, processes=grid.gpus_per_run)
-            whole = has_synchronised_norms(published_config(pair.student.config).model)
-            division_of(setting.total_batch, setting, whole=whole)
+            model = published_config(pair.student.config).model
+            whole = has_synchronised_norms(model) and tier.schedule is None
+            division_of(setting.total_batch, setting, whole=has_synchronised_norms(model))
+            images = setting.total_batch if whole else setting.total_batch // grid.gpus_per_run
+            if pair.head == "segmenter" and images < _LEAST_POOLED:
+                raise ValueError(
+                    f"params.yaml: {name} has {images} image per batch norm, and its {model.decode_head.type} pools each image to one "
+                    "value, which has no spread then; give batch_size 2 or more, or fewer gpus_per_run, or a tier with larger batches"
+                )
 
 
 def check_repeat(name: str, pair: Pair, tier: Tier) -> None:
