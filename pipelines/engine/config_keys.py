@@ -84,10 +84,9 @@ def _class(kind: Any) -> Any:
     if not isinstance(kind, str):
         return kind
     for root in vars(mmengine.registry).values():
-        if isinstance(root, Registry):
-            # The scope's own and then the root's, as where it is built.
-            if (found := root.children.get(_scope(), root).get(kind)) is not None:
-                return found
+        # The scope's own and then the root's, as where it is built.
+        if isinstance(root, Registry) and (found := root.children.get(_scope(), root).get(kind)) is not None:
+            return found
     return object
 
 
