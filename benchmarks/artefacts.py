@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, RootModel, model_validator
 
-from benchmarks.schema import Frozen, Text
+from benchmarks.schema import Frozen, Id, Text
 
 _BY_HAND = {"drive.google.com": "Google Drive", "pan.baidu.com": "Baidu"}
 
@@ -80,7 +80,7 @@ class ReleasedStudent(Frozen):
 class ReleasedTokens(Artefact):
     """Weights of a method's auxiliary module that was trained on a pair's teacher."""
 
-    method: Text
+    method: Id
     pairs: list[Text] = Field(min_length=1, description="whose teacher they were learned on")
     licence: Text | None = None
     note: Text | None = None

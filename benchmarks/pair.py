@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from benchmarks.dataset import DatasetName
+from benchmarks.dataset import DatasetName, datasets
 from benchmarks.metrics import METRICS, MetricName, Task
 from benchmarks.schema import Epochs, Frozen, Id, Iterations, ModulePath, Points, Seed, Text
 
@@ -176,6 +176,15 @@ class Pair(Frozen):
         if self.task not in METRICS[self.metric].tasks:
             tasks = " and ".join(METRICS[self.metric].tasks)
             raise ValueError(f"metric {self.metric} is of task {tasks}, and the pair's is {self.task}; correct one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _data_are_of_the_task(self) -> "Pair":
+        record = datasets()[self.dataset]
+        if record.splits and (record.format == "label_maps") != (self.task == "segmentation"):
+            raise ValueError(
+                f"data set {self.dataset} is in format {record.format}, which is not of task {self.task}; correct one of them"
+            )
         return self
 
     @model_validator(mode="after")

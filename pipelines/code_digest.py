@@ -27,8 +27,9 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.digest",  # of files
     "benchmarks.schema",  # this and the next: read and check files; the values are resolved
     "benchmarks.yaml_files",
-    "pipelines.checking.models",  # this and the next: refuse, or change nothing
+    "pipelines.checking.models",  # this and the next two: refuse, or change nothing
     "pipelines.checking.recipes",
+    "pipelines.checking.registry",
     "pipelines.engine.config_keys",
     "pipelines.engine.model_check",
     "pipelines.durations",  # text

@@ -1,7 +1,7 @@
 """Recipes and their values compared with the code of the methods."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import create_model
 
 from benchmarks.pair import HeadType, Pair
 from benchmarks.schema import problems as problems_of
-from methods.recipe import Conversion, Override
+from methods.recipe import Conversion, Override, Recipe
 from pipelines.recipes import Part, cell_parts, load_parts
 
 
@@ -42,10 +42,7 @@ def check_recipe(part: Part) -> None:
         problems += [f"{where}.{key} is no parameter of {part.code}.py" for key in sorted(given.keys() - expected)]
         problems += wrong_values(code, given, where)
     problems += _wrong_conversions(method, recipe.reduced, recipe.hparams, "reduced")
-    problems += [f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys())]
-    for key, bounds in recipe.tunable.items():
-        for value in bounds.choices or bounds.between or ():
-            problems += wrong_values(method, {key: value}, "tunable")
+    problems += _wrong_ranges(method, recipe)
     for number, override in enumerate(recipe.overrides):
         problems += [
             f"overrides.{number}.hparams.{key} is not among hparams"
@@ -83,6 +80,15 @@ def _schema(code: Any, names: tuple[str, ...]) -> Any:
     return create_model("HyperParameters", **{name: (kinds_of(code)[name], ...) for name in names})  # type: ignore[call-overload]
 
 
+def _wrong_ranges(code: Any, recipe: Recipe) -> Iterator[str]:
+    yield from (f"tunable.{key} is not among hparams" for key in sorted(recipe.tunable.keys() - recipe.hparams.keys()))
+    for key, bounds in recipe.tunable.items():
+        if bounds.choices is None and not _is_number(kinds_of(code).get(key, Any)):
+            yield f"tunable.{key}: is no number; give choices"
+        for value in bounds.choices or bounds.between or ():
+            yield from wrong_values(code, {key: value}, "tunable")
+
+
 def _wrong_conversions(code: Any, hows: Mapping[str, Conversion], hparams: Mapping[str, Any], where: str) -> list[str]:
     lost = [f"{where}.{key} is not among hparams" for key in sorted(hows.keys() - hparams.keys())]
     kinds = {key: kinds_of(code).get(key) for key in hows if key in hparams}
@@ -94,7 +100,7 @@ def _is_number(kind: Any) -> bool:
     return plain in (int, float, Any)
 
 
-def _unknown_place(override: Override, where: str) -> Iterable[str]:
+def _unknown_place(override: Override, where: str) -> Iterator[str]:
     heads, pairs = get_args(HeadType), [path.stem for path in Path("benchmarks/pairs").glob("*.yaml")]
     for kind, name, known in (("head", override.head, heads), ("pair", override.pair, pairs)):
         if name is not None and name not in known:

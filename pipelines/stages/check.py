@@ -15,10 +15,11 @@ from benchmarks.tier import Tier
 from pipelines import errors, layout
 from pipelines.checking.models import check_names
 from pipelines.checking.recipes import check_cell, check_recipe, check_search
+from pipelines.checking.registry import check_registries
 from pipelines.grid import Grid
 from pipelines.params import load_grid, load_pair, load_tier, load_yaml
 from pipelines.recipes import cell_config, impossible_reason, load_parts
-from pipelines.released.registry import student_named
+from pipelines.released.registry import artefacts, student_named
 from pipelines.reporting.comparability import check_comparable
 from pipelines.resolved import as_text, contents
 from pipelines.stage_list import backbones_needed, cells, check_stages, tuned_cells, write_stages
@@ -40,7 +41,7 @@ def check_config(pair_name: str, config: str) -> None:
 
 def check_all(grid: Grid) -> None:
     """Check everything that the grid names; ValueError with the first file's problems."""
-    load_tier(grid.tier)
+    check_params(grid, load_tier(grid.tier))
     parts = {part.name: part for name in grid.methods for part in load_parts(name)}
     pairs = {name: load_pair(name) for name in grid.pairs}
     for part in parts.values():
@@ -53,15 +54,26 @@ def check_all(grid: Grid) -> None:
             if not impossible_reason(pair_name, pair, name, grid.tier):
                 check_cell(name, pair_name, pair, grid.tier)
                 cell_config(name, pair_name, pair, grid.tier)
+    figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root  # which the report reads at every tier
     if load_tier(grid.tier).data == "published":
-        figures = load_yaml(Path("benchmarks/reported.yaml"), Registry).root
         check_comparable(figures, grid.pairs, grid.methods)
-    check_names(grid)
+    check_registries(figures, artefacts())
     for name in grid.released:
         student_named(name)
+    check_names(grid)
     backbones_needed(grid, grid.pairs)
     check_batches(grid)
     check_tuning(grid)
+
+
+def check_params(grid: Grid, tier: Tier) -> None:
+    """ValueError where keys of params.yaml do not fit each other or the tier."""
+    if tier.data == "own" and grid.own is None:
+        raise ValueError(
+            f"params.yaml: own: the data of tier {grid.tier} are your own, and 'own:' does not say what they are; add it (docs/own-data.md)"
+        )
+    if stray := [pair for pair in grid.tokens if pair not in grid.rows]:
+        raise ValueError(f"params.yaml: tokens names {stray[0]}, which the grid does not; take it out, or add it there")
 
 
 _LEAST_POOLED = 2  # images whose spread a norm behind a global pooling can take
