@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +16,17 @@ from benchmarks.manifest import Checked, checked, listing
 _TASKS = {"coco": ("detection", "instance"), "label_maps": ("segmentation",)}
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _DECODED = 100  # images of a split whose pixels are read; all of them would take as long as an epoch's loading
+
+
+def _unusable(name: str) -> str | None:
+    """Return the reason why a class cannot have a name; None if it can."""
+    if not name.strip():
+        return "is empty"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    if not all(letter.isprintable() or unicodedata.category(letter) in {"Cf", "Zs"} for letter in name):
+        return "has a line's end, a tab or another character that is not printable"
+    return None
 
 
 class OwnSplit(BaseModel):
@@ -55,7 +67,11 @@ class OwnData(BaseModel):
 
     @field_validator("classes")
     @classmethod
-    def _each_once(cls, classes: list[str]) -> list[str]:
+    def _usable_names(cls, classes: list[str]) -> list[str]:
+        for index, name in enumerate(classes):
+            unusable = _unusable(name)
+            if unusable:
+                raise ValueError(f"name {index}, {ascii(name[:40])}, {unusable}; correct it here and in the annotation files")
         if len(set(classes)) < len(classes):
             raise ValueError("names a class twice")
         return classes

@@ -20,6 +20,7 @@ from reports.formats.html import page
 from reports.formats.markdown import MAIN_FIGURES, markdown
 from reports.formats.model_card import model_card
 from reports.formats.pdf import write_pdf
+from reports.formats.printable import with_texts
 from reports.plots.figures import draw
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
@@ -58,6 +59,11 @@ def keep_figures(board: Leaderboard, drawn: Path, out: Path) -> Leaderboard:
     return board.model_copy(update={"figures": kept})
 
 
+def _encodable(text: str) -> str:
+    """Return a text that UTF-8 has: half a character of UTF-16 becomes its escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,7 +94,9 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
         (out / "leaderboard.html").write_text(page([board, *others], Path(scratch)))
         write_pdf(board, Path(scratch), out / "leaderboard.pdf")
         board = keep_figures(board, Path(scratch), out)
-    (out / "leaderboard.json").write_text(board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
+    (out / "leaderboard.json").write_text(
+        with_texts(board, _encodable).model_dump_json().replace('{"score":', '\n{"score":') + "\n"
+    )
     (out / "leaderboard.md").write_text(markdown(board))
     (out / "evidence.md").write_text(ledger_markdown(board.evidence))
     write_csv(board, out / "leaderboard.csv")
