@@ -71,7 +71,7 @@ class OwnData(BaseModel):
         for index, name in enumerate(classes):
             unusable = _unusable(name)
             if unusable:
-                raise ValueError(f"name {index}, {ascii(name[:40])}, {unusable}; correct it here and in the annotation files")
+                raise ValueError(f"name {index}, {name[:40]!a}, {unusable}; correct it here and in the annotation files")
         if len(set(classes)) < len(classes):
             raise ValueError("names a class twice")
         return classes
