@@ -24,6 +24,7 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.errors",  # prints errors
     "benchmarks.digest",  # of files
     "pipelines.durations",  # text
+    "pipelines.first_uses",  # digests of files
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars
     "pipelines.engine.provenance",  # machine and packages of a record

@@ -12,7 +12,7 @@ import torch
 from reports.schemas.run import Environment, Git
 
 # What a run itself rewrites; a change of these alone is no change of the code.
-_WRITTEN_BY_RUNS = (":!dvc.lock", ":!reports/*/leaderboard.*", ":!reports/*/runs.csv", ":!reports/*/figures")
+_WRITTEN_BY_RUNS = (":!dvc.lock", ":!artefacts.lock", ":!reports/*/leaderboard.*", ":!reports/*/runs.csv", ":!reports/*/figures")
 _DECISIVE = ("torch", "numpy", "opencv-python-headless", "pycocotools", "mmrazor")
 # The maintained forks and the originals share their module names; what is installed decides which ran.
 _MMLAB = {
