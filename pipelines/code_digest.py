@@ -24,6 +24,7 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.errors",  # prints errors
     "benchmarks.digest",  # of files
     "pipelines.durations",  # text
+    "pipelines.git_state",  # of a record
     "pipelines.first_uses",  # digests of files
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars

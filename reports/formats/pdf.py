@@ -99,6 +99,7 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "data": list(board.data.items()),
         "commits": [commit[:10] for commit in board.commits],
         "dirty": board.dirty,
+        "code_marks": wording.code_marks(board),
         "problems": [words(problem) for problem in board.problems],
         "tables": [_table(table, board, frame.loc[[number]]) for number, table in enumerate(board.tables)],
         "recipes": [_recipe(recipe) for recipe in board.recipes.values()],
