@@ -6,6 +6,7 @@ What counts is what a training would use: an object that its loader leaves out, 
 import contextlib
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,17 @@ from benchmarks.schema import Text
 _TASKS = {"coco": ("detection", "instance"), "label_maps": ("segmentation",)}
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _SCALE_PX = {"coco": (1333, 800), "label_maps": (1024, 512)}  # smallest scale of the published configs: longer and shorter side
+
+
+def _unusable(name: str) -> str | None:
+    """Return the reason why a class cannot have a name; None if it can."""
+    if not name.strip():
+        return "is empty"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    if not all(letter.isprintable() or unicodedata.category(letter) in {"Cf", "Zs"} for letter in name):
+        return "has a line's end, a tab or another character that is not printable"
+    return None
 
 
 class OwnSplit(BaseModel):
@@ -68,7 +80,11 @@ class OwnData(BaseModel):
 
     @field_validator("classes")
     @classmethod
-    def _each_once(cls, classes: list[str]) -> list[str]:
+    def _usable_names(cls, classes: list[str]) -> list[str]:
+        for index, name in enumerate(classes):
+            unusable = _unusable(name)
+            if unusable:
+                raise ValueError(f"name {index}, {name[:40]!a}, {unusable}; correct it here and in the annotation files")
         if len(set(classes)) < len(classes):
             raise ValueError("names a class twice")
         return classes

@@ -34,6 +34,8 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.engine.model_check",
     "pipelines.durations",  # text
     "pipelines.engine.checkpoints",  # which checkpoint a run goes on from: with the same result from any
+    "pipelines.git_state",  # of a record
+    "pipelines.first_uses",  # digests of files
     "pipelines.engine.fetch",  # what it fetches is verified by digest
     "pipelines.engine.progress",  # bars
     "pipelines.engine.provenance",  # machine and packages of a record

@@ -234,6 +234,21 @@ def test_the_folder_of_downloads_is_the_users(server, monkeypatch, tmp_path):
     assert teachers.get(publish(server, {"weight": torch.ones(3)})).parent == tmp_path / "shared"
 
 
+def test_the_whole_digest_of_the_first_use_is_held(server):
+    """The pair has eight digits; another file that begins with them, put there later, is refused and named."""
+    checkpoint = publish(server, {"weight": torch.ones(3)})
+    path = teachers.get(checkpoint)
+    digest = file_sha256(path)
+    assert digest in Path("artefacts.lock").read_text()
+
+    edited = Path("artefacts.lock").read_text().replace(digest[8:], "0" * 56)
+    Path("artefacts.lock").write_text(edited)
+    message = refused(teachers.get, checkpoint)
+    assert f"{path} has sha256 {digest[:12]}..., at its first use" in message
+    assert checkpoint.url in message
+    assert Path("artefacts.lock").read_text() == edited
+
+
 def test_initialisation_is_verified_and_loaded(server):
     """An ImageNet file with its classifier: written as tensors alone, and what the student's backbone starts from."""
     at = setting("gfl_r50_r18", "paper")

@@ -13,6 +13,7 @@ from pipelines import layout
 from pipelines.commands.status import status as show_status
 from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
+from pipelines.git_state import git_state
 from pipelines.params import gpus_per_run as read_gpus_per_run
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
@@ -23,7 +24,8 @@ from pipelines.stage_list import write_stages
 
 
 def open_record() -> Record:
-    """Open DVC's side, once grid.yaml lists the stages that params.yaml requests."""
+    """Open DVC's side, once grid.yaml lists the stages that params.yaml requests; warn here where records will name no commit."""
+    git_state()
     if not layout.GRID.is_file():
         _renew()
     record = Record()

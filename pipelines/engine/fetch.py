@@ -169,7 +169,11 @@ def _fetch(download: Download, patience: Patience, *, live: bool, stop: threadin
 
 def _download(download: Download, patience: Patience, progress: Progress, stop: threading.Event) -> Path:
     part = download.target.with_name(f"{download.target.name}.part")
-    transfer = Transfer(download.url, part, download.size, patience, progress, stop)
+
+    def is_whole() -> bool:
+        return download.sha256 is not None and _problem(part, download) is None
+
+    transfer = Transfer(download.url, part, download.size, patience, progress, stop, is_whole)
     for is_last in (False, True):
         transfer.run()
         progress.end()

@@ -1,18 +1,16 @@
-"""Provenance of a number: commit, packages, machine, memory and energy."""
+"""Provenance of a number: packages, machine, memory and energy."""
 
 import os
 import platform
 import resource
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from reports.schemas.run import Environment, Git
+from pipelines.git_state import git_state as git_state  # noqa: PLC0414 (a part of it)
+from reports.schemas.run import Environment
 
-# What a run itself rewrites; a change of these alone is no change of the code.
-_WRITTEN_BY_RUNS = (":!dvc.lock", ":!reports/*/leaderboard.*", ":!reports/*/runs.csv", ":!reports/*/figures")
 _DECISIVE = ("torch", "numpy", "opencv-python-headless", "pycocotools", "mmrazor")
 # The maintained forks and the originals share their module names; what is installed decides which ran.
 _MMLAB = {
@@ -21,17 +19,6 @@ _MMLAB = {
     "mmdet": "onedl-mmdetection",
     "mmsegmentation": "onedl-mmsegmentation",
 }
-
-
-def git_state() -> Git:
-    """Return the commit and whether tracked files differ from it."""
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_WRITTEN_BY_RUNS)
-    return Git(commit=git("rev-parse", "HEAD"), dirty=None if changed is None else bool(changed))
 
 
 def _installed(name: str) -> str | None:

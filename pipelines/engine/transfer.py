@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -21,7 +23,10 @@ from pipelines.engine.progress import Progress
 
 _BLOCK = 1 << 16  # at most this much of what has arrived is lost when a connection is cut
 _SPARE_BYTES = 64 << 20  # stays free on the disk
+_MOST_BYTES = 32 << 30  # of a file whose size nobody states
+_LEAST_BYTES_PER_S = 1024  # over the time in which a server must answer
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "kd-reproducibility"}
+_MOVED = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429)  # of the client errors, those that a later try may not meet
 
 
@@ -49,11 +54,12 @@ class RefusedError(Exception):
 
 
 class _CutError(Exception):
-    """An attempt failed, and the next may not; ``wait_s`` where the server says how long."""
+    """An attempt failed, and the next may not; ``wait_s`` where the server says how long, ``drips`` where it gave next to nothing."""
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, wait_s: float | None = None, *, drips: bool = False) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
+        self.drips = drips
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -84,6 +90,7 @@ class Transfer:
         patience: time-outs, attempts and waits.
         progress: called for every block.
         stop: ends the transfer; what has arrived stays for the next time.
+        is_whole: tells whether the partial file is the whole one, whatever length the server states.
     """
 
     url: str
@@ -92,6 +99,7 @@ class Transfer:
     patience: Patience
     progress: Progress
     stop: threading.Event
+    is_whole: Callable[[], bool] = lambda: False
     continued: bool = False  # whether the file was put together from more than one answer
 
     def run(self) -> None:
@@ -100,15 +108,18 @@ class Transfer:
         Raises:
             RefusedError: the server's answer is final, the attempts are used up, or the disk is full.
         """
-        failures, furthest = 0, self._length()
+        failures, furthest, ended = 0, self._length(), -1
         with requests.Session() as session:
             while True:
                 try:
                     return self._attempt(session)
                 except _CutError as cut:
+                    # Twice cut at the same byte: the stated length may be the wrong one.
+                    if ended == self._length() > 0 and self.is_whole():
+                        return None
                     # A file of many gigabytes may be cut more often than a server is requested in vain.
-                    failures = 1 if self._length() > furthest else failures + 1
-                    furthest = max(furthest, self._length())
+                    failures = 1 if self._length() > furthest and not cut.drips else failures + 1
+                    furthest, ended = max(furthest, self._length()), self._length()
                     if failures >= self.patience.attempts:
                         raise RefusedError(f"{cut} (tried {failures} times without getting further)") from cut
                     self._wait(cut, failures)
@@ -139,23 +150,26 @@ class Transfer:
             raise RefusedError(_plain(error)) from error
         except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
             raise _CutError(_plain(error)) from error
-        except requests.RequestException as error:  # no address at all
-            raise RefusedError(_plain(error)) from error
+        except (requests.RequestException, ValueError) as error:  # an address or a header that is none
+            raise RefusedError(f"the server's answer or the address in it is malformed ({_plain(error)})") from error
 
     def _judge(self, response: requests.Response, start: int, validator: str | None) -> tuple[int, int | None]:
         """Return the first byte of the answer, and the number of bytes of the whole file."""
         status = response.status_code
         if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _CutError(f"the server answers {status} {response.reason}", _retry_after_s(response))
+            raise _CutError(f"the server answers {status} {_words(response.reason)}".rstrip(), _retry_after_s(response))
         if status not in {requests.codes.ok, requests.codes.partial_content, requests.codes.requested_range_not_satisfiable}:
-            raise RefusedError(f"the server answers {status} {response.reason}")
+            without = " without saying where the file is" if response.is_redirect or status in _MOVED else ""
+            raise RefusedError(f"the server answers {status} {_words(response.reason)}".rstrip() + without)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise _web_page()
+        if (coding := response.headers.get("Content-Encoding", "identity").lower()) not in {"", "identity"}:
+            raise RefusedError(f"the server sends the file in another coding ({_words(coding)}), which was not requested")
         if status == requests.codes.ok:
             length = response.headers.get("Content-Length", "")
-            begin, total = 0, int(length) if length.isdigit() else self.size
+            begin, total = 0, int(length) if re.fullmatch(r"[0-9]{1,18}", length) else self.size
         else:
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            span = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", response.headers.get("Content-Range", ""))
             begin, total = (int(span[1]), int(span[2])) if span else (-1, None)
             # An answer to If-Range may leave the validator out, but not give another.
             if begin != start or _validator(response) not in {None, validator}:
@@ -163,22 +177,30 @@ class Transfer:
                 raise _CutError("the file has changed on the server, or what it sends does not continue it; starting over", 0)
         if self.size is not None and total != self.size:
             raise RefusedError(f"the server's file has {total} bytes, recorded are {self.size}")
+        if self.size is None and total is not None and total > _MOST_BYTES:
+            raise _too_large(total)
         return begin, total
 
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
         self.progress.begin(start, total)
         done = start
+        most = total if total is not None else min(_MOST_BYTES, shutil.disk_usage(self.part.parent).free - _SPARE_BYTES)
+        began_s, begun_at = time.monotonic(), done
         with self.part.open("ab" if start else "wb") as file:
-            for block in response.raw.stream(_BLOCK, decode_content=False):
+            while block := response.raw.read1(_BLOCK, decode_content=False):
                 if done == 0 and block.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
                     raise _web_page()
                 file.write(block)
                 done += len(block)
                 self.progress.advance(len(block))
-                if total is not None and done > total:
-                    raise RefusedError(f"the server sends more than the {total} bytes of the file")
+                if done > most:
+                    raise RefusedError(f"the server sends more than the {total} bytes of the file") if total else _too_large(most)
                 if self.stop.is_set():
                     raise RefusedError("stopped", "run again: it goes on where it was")
+                if time.monotonic() - began_s > self.patience.read_s:
+                    if done - begun_at < _LEAST_BYTES_PER_S * self.patience.read_s:
+                        raise _CutError(f"the server sent {done - begun_at} bytes in {self.patience.read_s:.0f} s", drips=True)
+                    began_s, begun_at = time.monotonic(), done
         if total is not None and done < total:
             raise _CutError(f"the connection was cut after {done} of {total} bytes")
 
@@ -223,6 +245,15 @@ def _retry_after_s(response: requests.Response) -> float | None:
         return None
 
 
+def _too_large(num_bytes: int) -> RefusedError:
+    return RefusedError(f"the file has no recorded size, and the server sends at least {num_bytes / 1e9:.0f} GB")
+
+
+def _words(text: object) -> str:
+    """Return what a server says in one line of at most 200 letters that a terminal can print."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text or ""))[:200].strip()
+
+
 def _web_page() -> RefusedError:
     return RefusedError("the server answers with a web page (a login, consent or error page) instead of the file")
 
@@ -233,5 +264,5 @@ def _plain(error: Exception) -> str:
         return "the server did not answer in time"
     if isinstance(error, HTTPError):
         return "the connection was cut"
-    inner = error.args[0] if error.args else error
-    return " ".join(str(getattr(inner, "reason", inner)).split())
+    inner = error.args[0] if error.args and not isinstance(error, UnicodeError) else error
+    return _words(" ".join(str(getattr(inner, "reason", inner)).split()))

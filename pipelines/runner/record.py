@@ -17,6 +17,7 @@ from dvc.dependency.param import ParamsDependency
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
+from dvc.scm import SCMError
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml, load_yaml
@@ -30,6 +31,14 @@ _SECOND_S = 1.0
 _LOCK = Path(".dvc/tmp/lock")
 
 
+def _repo() -> Repo:
+    """Open DVC's repository, also without git, as in a release's archive."""
+    try:
+        return Repo()
+    except SCMError:
+        return Repo(config={"core": {"no_scm": True}})
+
+
 class Record:
     """Stages and units of the grid, in the order in which ``dvc repro`` runs them.
 
@@ -39,7 +48,7 @@ class Record:
 
     def __init__(self) -> None:
         with _quiet():
-            self._repo = Repo()
+            self._repo = _repo()
             with self._locked(patience_s=0):
                 lockfile.repair()
                 graph = self._repo.index.graph  # an edge leads from a stage to one that it depends on

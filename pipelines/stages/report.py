@@ -21,6 +21,7 @@ from reports.formats.html import page
 from reports.formats.markdown import MAIN_FIGURES, markdown
 from reports.formats.model_card import model_card
 from reports.formats.pdf import write_pdf
+from reports.formats.printable import with_texts
 from reports.plots.figures import draw
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
@@ -59,6 +60,11 @@ def keep_figures(board: Leaderboard, drawn: Path, out: Path) -> Leaderboard:
     return board.model_copy(update={"figures": kept})
 
 
+def _encodable(text: str) -> str:
+    """Return a text that UTF-8 has: half a character of UTF-16 becomes its escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -90,7 +96,8 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
         with replacing(out / "leaderboard.pdf") as partial:
             write_pdf(board, Path(scratch), partial)
         board = keep_figures(board, Path(scratch), out)
-    write_whole(out / "leaderboard.json", board.model_dump_json().replace('{"score":', '\n{"score":') + "\n")
+    text = with_texts(board, _encodable).model_dump_json().replace('{"score":', '\n{"score":')
+    write_whole(out / "leaderboard.json", f"{text}\n")
     write_whole(out / "leaderboard.md", markdown(board))
     write_whole(out / "evidence.md", ledger_markdown(board.evidence))
     for name, write in (("leaderboard.csv", write_csv), ("runs.csv", runs_csv)):

@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.digest import file_sha256
 from benchmarks.pair import Checkpoint, Model
 from benchmarks.whole_file import replacing, write_whole
-from pipelines import errors, layout
+from pipelines import errors, first_uses, layout
 from pipelines.engine.backbones import backbone_of
 from pipelines.engine.compose import compose_training
 from pipelines.engine.evaluation import measure
@@ -37,8 +37,12 @@ STATED_WITHIN = 0.2  # points between a fetched teacher's own result and the one
 
 
 def get(checkpoint: Checkpoint) -> Path:
-    """Return the verified file of a published checkpoint; ValueError where it cannot be had."""
-    return fetch(checkpoint.url, sha256=checkpoint.sha256, size=checkpoint.size_bytes, folder=downloads())
+    """Return the verified file of a published checkpoint; ValueError where it cannot be had, or is not the one of the first use."""
+    path = fetch(checkpoint.url, sha256=checkpoint.sha256, size=checkpoint.size_bytes, folder=downloads())
+    sha256 = file_sha256(path)
+    first_uses.check(checkpoint.url, path, sha256)
+    first_uses.note(checkpoint.url, path, sha256)
+    return path
 
 
 def build(setting: Setting, side: Side) -> nn.Module:
@@ -75,7 +79,7 @@ def write_initialisation(setting: Setting, side: Side, out: Path, backbones: Pat
         fetched = get(model.initialisation)
         return Weights(
             out,
-            rewrite_safely(fetched, model.initialisation.sha256, out, backbone=build(setting, side).get_submodule("backbone")),
+            rewrite_safely(fetched, file_sha256(fetched), out, backbone=build(setting, side).get_submodule("backbone")),
         )
     write_whole(out, NO_WEIGHTS)
     return None
@@ -179,7 +183,8 @@ def main() -> None:
     if own is not None:
         write_fetched(setting, own, file_sha256(own), spec, data, out)
     elif published is not None:
-        write_fetched(setting, get(published), published.sha256, spec, data, out)
+        fetched = get(published)
+        write_fetched(setting, fetched, file_sha256(fetched), spec, data, out)
     else:
         place = layout.work(args.tier) / args.pair / "teacher_initialisation.pth"
         start = started(setting, "teacher", place, backbones)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from reports.formats.markdown_text import Markdown, code, escaped, table
+from reports.formats.printable import with_texts
 from reports.formats.wording import printed
 from reports.schemas.evidence import RUNGS, LedgerEntry, ReleasedStudent
 from reports.schemas.leaderboard import Leaderboard
@@ -60,11 +62,12 @@ def _listed(entries: Sequence[LedgerEntry]) -> str:
 
 def ledger_markdown(entries: Sequence[LedgerEntry]) -> str:
     """Render the ledger: rows of the suite by method, then what has no row here."""
+    entries = with_texts(list(entries))
     rows = [entry for entry in entries if entry.what == "method" and entry.is_row]
     others = [entry for entry in entries if not (entry.what == "method" and entry.is_row)]
-    parts = [_INTRODUCTION, _table(["highest rung", "of the suite's methods", "of all results"], _tally(rows, entries))]
+    parts = [_INTRODUCTION, table(["highest rung", "of the suite's methods", "of all results"], _tally(rows, entries))]
     for method, of_method in groupby(sorted(rows, key=lambda entry: entry.method), key=lambda entry: entry.method):
-        parts.append(f"## {method}\n\n{_results([*of_method])}")
+        parts.append(f"## {escaped(method)}\n\n{_results([*of_method])}")
     for title, what in (("Baselines", "control"), ("Methods and pairs without a row here", "method"), ("Teachers", "teacher")):
         if found := [entry for entry in others if entry.what == what]:
             parts.append(f"## {title}\n\n{_results(found)}")
@@ -78,18 +81,18 @@ def _tally(rows: Sequence[LedgerEntry], entries: Sequence[LedgerEntry]) -> list[
 
 def _results(entries: Sequence[LedgerEntry]) -> str:
     header = ["result", "on", "reported", "rung", "evidence", "confounds", "next step"]
-    return _table(header, [_line(entry) for entry in entries])
+    return table(header, [_line(entry) for entry in entries])
 
 
 def _line(entry: LedgerEntry) -> list[str]:
     gain = "" if entry.gain is None else f" ({printed(entry.gain, signed=True)})"
-    place = f"`{entry.pair}`" if entry.pair else str(entry.setting)
+    place = code(entry.pair) if entry.pair else escaped(str(entry.setting))
     if not entry.is_row and entry.what == "method":
-        place = f"{entry.method}, {place}"
+        place = Markdown(f"{escaped(entry.method)}, {place}")
     said = "; ".join(f"{rung}: {verdict}" for rung, verdict in entry.verdicts.items())
-    step = f"`{entry.next_step}`" if entry.next_step.startswith("./kd") else entry.next_step
+    step = code(entry.next_step) if entry.next_step.startswith("./kd") else entry.next_step
     return [
-        f"`{entry.id}`",
+        code(entry.id),
         place,
         f"{printed(entry.value)} {entry.metric}{gain}",
         entry.rung,
@@ -97,10 +100,3 @@ def _line(entry: LedgerEntry) -> list[str]:
         "; ".join(entry.confounds),
         step,
     ]
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    written = [
-        "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |" for cells in (header, *lines)
-    ]
-    return "\n".join([written[0], "|" + "---|" * len(header), *written[1:]])

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from reports.formats.markdown import TEMPLATES
+from reports.formats.markdown_text import environment
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,5 @@ def export_card(found: Export, origin: Mapping[str, Any], **more: Any) -> str:
     is_segmenter = more["task"] == "segmentation"
     library, package = ("MMSegmentation", "onedl-mmsegmentation") if is_segmenter else ("MMDetection", "onedl-mmdetection")
     packages = " ".join(f"{name}=={version(name)}" for name in ("torch", "onedl-mmengine", "onedl-mmcv", package))
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)  # noqa: S701 (Markdown)
-    template = environment.get_template("export.md.j2")
+    template = environment().get_template("export.md.j2")
     return template.render(found=found, origin=origin, library=library, packages=packages, **more).rstrip() + "\n"

@@ -15,6 +15,7 @@ from reports.formats import answers, studies, wording
 from reports.formats.columns import TEACHER, Column, Line, columns_of, glossary, line_frame
 from reports.formats.html_curves import Panel, panels
 from reports.formats.html_images import data_uri
+from reports.formats.printable import with_texts
 from reports.plots.training import at_iterations
 from reports.schemas.leaderboard import Curve, Leaderboard, Row, Table
 from reports.schemas.reported import ReportedResult
@@ -76,6 +77,7 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
         boards: this grid's first; the rows of others (another tier, another machine) join its table.
         folder: of the first board's figures; one that is missing, or of another kind than SVG and PNG, is excluded.
     """
+    boards = [with_texts(board) for board in boards]
     loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(when=_when, duration=_duration, one_digit=_one_digit, others=_others)

@@ -1,25 +1,21 @@
 """The leaderboard as Markdown."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from reports.formats import answers, studies, wording
 from reports.formats.columns import columns_of, glossary, line_frame, methods_of, teacher_row
+from reports.formats.markdown_text import Markdown, code, environment, escaped
+from reports.formats.markdown_text import table as markdown_table
+from reports.formats.printable import with_texts
 from reports.formats.wording import short
 from reports.schemas.leaderboard import Leaderboard, SeedResult, Table, TeacherResult
 from reports.schemas.study import Study
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 MAIN_FIGURES = ("scores", "forest")  # the others are in the page and the PDF
 
 
 def markdown(board: Leaderboard) -> str:
     """Render the whole report; the same leaderboard gives the same text."""
-    # Markdown, not HTML: nothing to escape but the registry's own words.
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)  # noqa: S701
-    template = environment.get_template("leaderboard.md.j2")
+    board = with_texts(board)
+    template = environment().get_template("leaderboard.md.j2")
     figures = [figure for figure in board.figures if figure.name in MAIN_FIGURES]
     text = template.render(
         board=board,
@@ -38,7 +34,10 @@ def markdown(board: Leaderboard) -> str:
 
 def overview(board: Leaderboard) -> str:
     """Every pair's main table without costs under its title; README quotes it."""
-    parts = [f"**{table.title}**{_teacher(table)}\n\n{results(table, board, with_costs=False)}" for table in board.tables]
+    board = with_texts(board)
+    parts = [
+        f"**{escaped(table.title)}**{_teacher(table)}\n\n{results(table, board, with_costs=False)}" for table in board.tables
+    ]
     return "\n\n".join(parts)
 
 
@@ -49,14 +48,14 @@ def _teacher(table: Table) -> str:
     return f" (teacher {table.teacher.score:.1f} {short(table.metric)}{': ' + recognition if recognition else ''})"
 
 
-def results(table: Table, board: Leaderboard, *, with_costs: bool = True) -> str:
+def results(table: Table, board: Leaderboard, *, with_costs: bool = True) -> Markdown:
     """Return the main table of a pair; costs differ from machine to machine."""
     columns = [column for column in columns_of("markdown") if with_costs or column.group != "cost"]
     cells = methods_of(line_frame(board, [table]))["text"][[column.key for column in columns]]
-    return _table([column.heading(short(table.metric)) for column in columns], cells.to_numpy().tolist())
+    return markdown_table([column.heading(short(table.metric)) for column in columns], cells.to_numpy().tolist())
 
 
-def by_seed(table: Table) -> str:
+def by_seed(table: Table) -> Markdown:
     """Table of every run of a pair, the teacher first."""
     runs: list[tuple[str, str, TeacherResult | SeedResult, str]] = [("teacher", "", table.teacher, "")] if table.teacher else []
     runs += [(row.title, str(seed.seed), seed, _commit(seed)) for row in table.rows for seed in row.seeds]
@@ -64,28 +63,23 @@ def by_seed(table: Table) -> str:
     lines = [
         [
             title, seed, *(_number(result.metrics.get(name)) for name in names),
-            f"{result.cost.images_per_s:.0f}" if result.cost else "", commit, f"`{(result.mlflow_run_id or 'none')[:8]}`",
+            f"{result.cost.images_per_s:.0f}" if result.cost else "", commit, code((result.mlflow_run_id or "none")[:8]),
         ]
         for title, seed, result, commit in runs
     ]  # fmt: skip
-    return _table(["method", "seed", *names, "images/s", "commit", "MLflow run"], lines)
+    return markdown_table(["method", "seed", *names, "images/s", "commit", "MLflow run"], lines)
 
 
-def searched(study: Study) -> str:
+def searched(study: Study) -> Markdown:
     """Search space of a study and its result, one line per hyper-parameter."""
     header = ["hyper-parameter", "search space", "recipe", "selected", "importance"]
-    lines = [[f"`{one.name}`", one.space, one.recipe, one.best, one.importance or "unknown"] for one in studies.searched(study)]
-    return _table(header, lines)
-
-
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    written = ["| " + " | ".join(cells) + " |" for cells in (header, *lines)]
-    return "\n".join([written[0], "|" + "---|" * len(header), *written[1:]])
+    lines = [[code(one.name), one.space, one.recipe, one.best, one.importance or "unknown"] for one in studies.searched(study)]
+    return markdown_table(header, lines)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _commit(result: SeedResult) -> str:
-    return f"`{(result.git.commit or 'none')[:8]}`" + ("*" if result.git.dirty else "")
+def _commit(result: SeedResult) -> Markdown:
+    return Markdown(code((result.git.commit or "none")[:8]) + ("*" if result.git.dirty else ""))

@@ -1,9 +1,7 @@
 """Model cards of trained students, as the Hugging Face hub reads them, beside the weights."""
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from reports.formats import wording
-from reports.formats.markdown import TEMPLATES
+from reports.formats.markdown_text import environment
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
 _TASKS = {"detection": "object-detection", "instance": "image-segmentation", "segmentation": "image-segmentation"}
@@ -30,8 +28,18 @@ def model_card(board: Leaderboard, table: Table, row: Row, seed: SeedResult) -> 
     ]
     tags = ["knowledge-distillation", *row.parts, *(["tuned"] if row.tuned else []), table.pair]
     data = ModelCardData(model_name=name, eval_results=results, tags=tags, library_name="mmengine")
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False)  # noqa: S701 (Markdown)
-    text = environment.get_template("card.md.j2").render(
-        name=name, board=board, table=table, row=row, seed=seed, dataset=dataset, warning=wording.scale_warning(board), w=wording
+    text = (
+        environment()
+        .get_template("card.md.j2")
+        .render(
+            name=name,
+            board=board,
+            table=table,
+            row=row,
+            seed=seed,
+            dataset=dataset,
+            warning=wording.scale_warning(board),
+            w=wording,
+        )
     )
     return f"---\n{data.to_yaml()}\n---\n\n{text.rstrip()}\n"

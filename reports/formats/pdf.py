@@ -1,6 +1,7 @@
 """The leaderboard as a PDF, set by typst: ``templates/leaderboard.typ`` has the layout and the prose."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -9,21 +10,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 import typst
 from PIL import Image
 
 from reports.formats import answers, studies, wording
 from reports.formats.columns import Column, Line, columns_of, glossary, line_frame, lines_of
+from reports.formats.printable import with_texts
 from reports.formats.typst_text import duration, minute, source, typeset, words
+from reports.plots.fonts import folders, legible
 from reports.schemas.leaderboard import Leaderboard, MissingRun, RecipeSummary, Row, SeedResult, Table, TeacherResult
 from reports.schemas.reported import ReportedResult
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _HEX = 12  # digits of a digest that are printed
 _QUALITY = 60  # of JPEG
-FONTS = Path(mpl.get_data_path()) / "fonts/ttf"  # of the words in figures
+_LONGEST_WORD = 80  # letters
 
 
 def write_pdf(board: Leaderboard, folder: Path, out: Path) -> None:
@@ -40,9 +42,9 @@ def write_pdf(board: Leaderboard, folder: Path, out: Path) -> None:
     with TemporaryDirectory() as scratch:
         document = prepare(board, folder, Path(scratch).resolve())
         # Tags take as much as all text, and the page is the form for screen readers.
-        # Neither the clock nor the fonts of this machine: those of typst and of matplotlib are the same everywhere.
+        # Neither the clock nor the fonts of this machine: those of packages are the same everywhere.
         made = typst.compile(
-            document, root=document.parent, font_paths=[FONTS], ignore_system_fonts=True, timestamp=0, pdf_tags=False
+            document, root=document.parent, font_paths=[*folders()], ignore_system_fonts=True, timestamp=0, pdf_tags=False
         )
     if not isinstance(made, bytes):
         raise TypeError(f"typst returned {type(made).__name__} in place of one document; install the locked version")
@@ -51,6 +53,7 @@ def write_pdf(board: Leaderboard, folder: Path, out: Path) -> None:
 
 def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
     """Write all that typst reads to an empty folder; return the path of the document."""
+    board = with_texts(board, _breakable)
     for template in sorted(_TEMPLATES.glob("*.typ")):
         shutil.copyfile(template, target / template.name)
     figures: list[dict[str, Any]] = []
@@ -60,6 +63,11 @@ def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
             figures.append({"title": figure.title, "caption": words(figure.caption), "file": name})
     (target / "leaderboard.json").write_text(json.dumps({**_contents(board), "figures": figures}))
     return target / "leaderboard.typ"
+
+
+def _breakable(text: str) -> str:
+    """Legible text; a word that no column has room for may be broken anywhere."""
+    return re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda word: "\N{ZERO WIDTH SPACE}".join(word[0]), legible(text))
 
 
 def _copy_figure(path: Path, target: Path, stem: str) -> str:
@@ -89,8 +97,9 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "energy": None if board.energy_kj is None else wording.energy(board.energy_kj),
         "environment": board.environment.model_dump() if board.environment else None,
         "data": list(board.data.items()),
-        "commits": board.commits,
+        "commits": [commit[:10] for commit in board.commits],
         "dirty": board.dirty,
+        "code_marks": wording.code_marks(board),
         "problems": [words(problem) for problem in board.problems],
         "tables": [_table(table, board, frame.loc[[number]]) for number, table in enumerate(board.tables)],
         "recipes": [_recipe(recipe) for recipe in board.recipes.values()],

@@ -185,6 +185,12 @@ def minutes(row: Row) -> str:
     return f"{row.minutes:.1f}" + ("" if row.one_time_minutes is None else f" + {row.one_time_minutes:.1f}")
 
 
+def code_marks(board: Leaderboard) -> str:
+    """``; no remote had 1234567890``, and why records name no commit; empty where they do, and it was pushed."""
+    unpushed = f"; no remote had {', '.join(commit[:10] for commit in board.unpushed)}" if board.unpushed else ""
+    return unpushed + "".join(f"; some runs name no commit: {why}" for why in board.why_no_commit)
+
+
 def one_time_costs(board: Leaderboard) -> str:
     """Items behind the plus of :func:`minutes`."""
     tuned = any(row.tuned for table in board.tables for row in table.rows)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reports.formats.printable import with_texts
 from reports.plots import predictions, scores, subgroups, training, tuning, visualizations
+from reports.plots.fonts import drawn as as_drawn
 from reports.plots.style import Drawn, styled, write
 from reports.schemas.leaderboard import FigureRecord, Leaderboard
 
@@ -38,8 +40,17 @@ def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = []
-    with styled():
-        for drawn in _all(board, samples):
+    letters: set[str] = set()
+
+    def change(text: str) -> str:
+        words = as_drawn(text)
+        letters.update(words)
+        return words
+
+    board, samples = with_texts(board, change), with_texts(dict(samples), change)
+    read = {table.pair: visualizations.read_samples(samples.get(table.pair, {}), change) for table in board.tables}
+    with styled(letters):
+        for drawn in _all(board, read):
             file = prefix + write(drawn, folder)
             records.append(FigureRecord(name=drawn.name, title=drawn.title, caption=drawn.caption, file=file))
     wanted = {record.file.removeprefix(prefix) for record in records}
@@ -49,10 +60,9 @@ def draw(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]], folder: 
     return records
 
 
-def _all(board: Leaderboard, samples: Mapping[str, Mapping[str, Path]]) -> Iterator[Drawn]:
+def _all(board: Leaderboard, samples: Mapping[str, Mapping[str, visualizations.Arrays]]) -> Iterator[Drawn]:
     for chart in _CHARTS:
         yield from chart(board)
-    read = {table.pair: visualizations.read_samples(samples.get(table.pair, {})) for table in board.tables}
     for kind in (visualizations.maps, predictions.found):
         for table in board.tables:
-            yield from kind(board, table, read[table.pair])
+            yield from kind(board, table, samples[table.pair])

@@ -1,5 +1,7 @@
 """Styles, panels of pairs, pages, captions and files of all figures; the same input gives the same bytes."""
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.formats.wording import datasets
+from reports.plots.fonts import families
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
 WIDTH_INCHES = 6.7  # 17 cm, as printed: type sizes are the printed ones
@@ -29,6 +32,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "figure.titlesize": 8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2,
     "lines.linewidth": 1.2, "lines.markersize": 5, "hatch.linewidth": 0.6, "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with dollars is no formula
 }  # fmt: skip
 
 # Okabe and Ito's palette without black, which is the baseline's, and yellow, which is too faint for a line.
@@ -38,11 +42,7 @@ _MARKERS = "s", "^", "v", "P", "X", "<", ">"
 _LINES = "-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))
 _LETTER_INCHES, _TITLE_LETTER_INCHES = 0.066, 0.085
 _DPI = 120  # on a page of that width; images of the default tier have fewer pixels
-# As matplotlib lists them; Verdana is as wide as DejaVu Sans.
-_FAMILIES = (
-    "'DejaVu Sans', 'Bitstream Vera Sans', 'Computer Modern Sans Serif', 'Lucida Grande', 'Verdana', 'Geneva', 'Lucid', 'Arial', "
-    "'Helvetica', 'Avant Garde', sans-serif"
-)
+_MOST_BYTES = 200  # of a file's name without its ending; file systems take 255
 _HANDLE_INCHES = 0.6  # a legend's mark, with the gap before the next
 
 
@@ -104,11 +104,13 @@ class Chart:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Apply the style of all figures; the defaults first, as a user's own settings must not change the bytes."""
+def styled(letters: Iterable[str] = ()) -> Iterator[None]:
+    """Apply the style of all figures, with fonts for the letters; the defaults first: a user's settings must not change the bytes."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+        needed = families(letters)
+        # Words in other fonts are outlines: who looks at the figure may not have the fonts.
+        mpl.rcParams.update({**STYLE, "font.family": needed, **({"svg.fonttype": "path"} if len(needed) > 1 else {})})
         yield
 
 
@@ -185,23 +187,33 @@ def draw_chart(chart: Chart, tables: Sequence[Table], board: Leaderboard) -> Ite
 
 def write(drawn: Drawn, folder: Path) -> str:
     """Write the file and return its name; the same figure gives the same bytes."""
-    path = folder / f"{drawn.name}.{drawn.kind}"
+    path = folder / f"{_file_name(drawn.name)}.{drawn.kind}"
     if drawn.kind == "svg":
         buffer = StringIO()
         with mpl.rc_context({"svg.hashsalt": drawn.name}):
             drawn.figure.savefig(buffer, format="svg", metadata={"Date": None})
-        path.write_text(_compact(buffer.getvalue()))
+        path.write_text(_compact(buffer.getvalue()), encoding="utf-8")
     else:
         drawn.figure.savefig(path, dpi=_DPI, metadata={"Software": None})
     return path.name
 
 
+def _file_name(name: str) -> str:
+    """Return a name that every file system takes."""
+    safe = re.sub(r"[^\w.+-]", "_", name)
+    if len(os.fsencode(safe)) <= _MOST_BYTES:
+        return safe
+    return f"{safe[: _MOST_BYTES // 4 - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def _compact(svg: str) -> str:
     """Remove names of groups and metadata, and round coordinates to a hundredth of a point, in place of a millionth."""
-    number = re.compile(r"-?\d+\.\d{3,}(?![\d%])")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(_FAMILIES, "DejaVu Sans, Verdana, sans-serif")
+    number = re.compile(r"scale\([^)]*\)|-?\d+\.\d{3,}(?![\d%])")  # a letter's outline is scaled by less than a hundredth
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Verdana is as wide as DejaVu Sans.
+    svg = re.sub(r"('[^']*', )*'DejaVu Sans'(, '[^']*')*(, sans-serif)?", "DejaVu Sans, Verdana, sans-serif", svg)
     svg = _without_groups(re.sub(r'<g id="[^"]*"', "<g", svg))
-    svg = re.sub(r"<[^>]*>", lambda tag: number.sub(lambda found: f"{round(float(found[0]), 2):g}", tag[0]), svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: number.sub(_rounded, tag[0]), svg)
     svg = re.sub(r" transform=\"rotate\(-?0 [^)]*\)\"", "", svg)
     svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Zz])\s*", r"\1", path[0]).strip(), svg)
     svg = re.sub(r' style="[^"]*"', lambda style: re.sub(r"([:;]) ", r"\1", style[0]), svg)
@@ -210,6 +222,10 @@ def _compact(svg: str) -> str:
     svg = re.sub(r'( id="|#)([^")]+)(?=["\)])', lambda found: found[1] + short.get(found[2], found[2]), svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _with_common_style, svg)
+
+
+def _rounded(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith("scale") else f"{round(float(found[0]), 2):g}"
 
 
 def _without_groups(svg: str) -> str:

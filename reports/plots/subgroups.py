@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from reports.formats.wording import short
+from reports.plots.fonts import shortened
 from reports.plots.style import GREY, ROW_INCHES, WIDTH_INCHES, Chart, Drawn, Look, draw_chart, looks
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
@@ -21,6 +22,7 @@ _MOST_NUMBERED = 28  # classes; of more, no cell has room for a number
 _BAND = {True: 14, False: 40}  # cells side by side, with and without numbers
 _MAP_INCHES = WIDTH_INCHES - 2.3  # wide, without labels and colour bar
 _LETTER_INCHES = 0.065
+_MOST_LETTERS = 24  # of a class's name
 _LEANING_INCHES = 0.18  # a cell's width, from which on its class's name leans; below, it is upright
 _LUMINANCE = 0.299, 0.587, 0.114  # of red, green and blue
 _LEANING_DEGREES = 40
@@ -132,7 +134,7 @@ def _bands(table: Table) -> list[list[str]]:
 def _slant(bands: Sequence[Sequence[str]]) -> tuple[int, int]:
     """Rotation of the classes' names in degrees, and the rows that they take."""
     cell = _MAP_INCHES / len(bands[0])
-    longest = max(len(name) for band in bands for name in band) * _LETTER_INCHES
+    longest = min(_MOST_LETTERS, max(len(name) for band in bands for name in band)) * _LETTER_INCHES
     angle = 0 if longest < cell else _LEANING_DEGREES if cell > _LEANING_INCHES else 90
     return angle, math.ceil((longest * math.sin(math.radians(angle)) + 0.1) / ROW_INCHES)
 
@@ -153,7 +155,7 @@ def _class_panel(axis: Axes, table: Table) -> None:
     for number, band in enumerate(bands):
         top = number * (len(gains) + name_rows) + name_rows
         for x, name in enumerate(band):
-            _name(axis, x, top - 0.2, name, angle)
+            _name(axis, x, top - 0.2, shortened(name, _MOST_LETTERS), angle)
         for y, (title, of_method) in enumerate(gains.items(), start=top):
             ticks[y + 0.5] = title
             for x, name in enumerate(band):

@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from reports.formats.printable import with_texts
 from reports.formats.studies import searches
 from reports.formats.wording import short
+from reports.plots.fonts import drawn
 from reports.plots.style import (
     BLACK,
     GREY,
@@ -81,12 +83,13 @@ def front(board: Leaderboard) -> Iterator[Drawn]:
 
 def draw_study(study: Study, folder: Path) -> list[Path]:
     """Write the charts of one study as SVG files: history, slices, importance and front, as far as there are trials to show."""
+    study = with_texts(study, drawn)
     entry = _Entry(f"{study.pair}, {study.method}", study)
     note = f"Tier {study.tier}."
     folder.mkdir(parents=True, exist_ok=True)
     with styled():
-        drawn = [*_history([entry], note), *_slices(entry, note, "slices"), *_importance([entry], note), *_front([entry], note)]
-        return [folder / write(one, folder) for one in drawn]
+        charts = [*_history([entry], note), *_slices(entry, note, "slices"), *_importance([entry], note), *_front([entry], note)]
+        return [folder / write(one, folder) for one in charts]
 
 
 def _entries(board: Leaderboard) -> list[_Entry]:

@@ -3,7 +3,7 @@
 import json
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
+from reports.plots.fonts import drawn
 from reports.plots.style import WIDTH_INCHES, Drawn, scale_note
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
@@ -30,15 +31,18 @@ _LEAST_INCHES = 0.56  # of a level's line, for its words
 _ABOVE_INCHES, _GAP_INCHES, _BELOW_INCHES = 0.35, 0.2, 0.45  # for titles, a title, and the bar of colours
 
 
-def read_samples(files: Mapping[str, Path]) -> dict[str, Arrays]:
-    """Read samples by model; a file that cannot be read is excluded with a warning."""
+def read_samples(files: Mapping[str, Path], change: Callable[[str], str] = drawn) -> dict[str, Arrays]:
+    """Read samples by model, names of classes as figures have them; a file that cannot be read is excluded with a warning."""
     found: dict[str, Arrays] = {}
     for model, path in files.items():
         if not path.is_file():
             continue
         try:
             with np.load(path) as arrays:
-                found[model] = dict(arrays)
+                read = dict(arrays)
+            if "classes" in read:
+                read["classes"] = np.array([change(str(one)) for one in read["classes"]])
+            found[model] = read
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             warnings.warn(f"{path}: {error}; its visualizations are excluded", stacklevel=2)
     return found

@@ -231,6 +231,12 @@ class Leaderboard(Frozen):
     data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")
     commits: list[str]
     dirty: bool
+    unpushed: list[str] = Field(
+        default_factory=list, exclude_if=lambda commits: not commits, description="of the commits, those that no remote had"
+    )
+    why_no_commit: list[str] = Field(
+        default_factory=list, exclude_if=lambda reasons: not reasons, description="of runs whose record names none"
+    )
     first_finished: str | None = Field(description="UTC, of the runs; None where none says when")
     last_finished: str | None
     train_s: float = Field(description="seconds in training iterations of all runs: teachers, auxiliary modules and trials, too")

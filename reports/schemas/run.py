@@ -12,10 +12,16 @@ class Frozen(BaseModel):
 
 
 class Git(Frozen):
-    """State of the code; None outside a repository."""
+    """State of the code."""
 
     commit: str | None
-    dirty: bool | None
+    dirty: bool | None = Field(description="whether tracked files differ from it")
+    pushed: bool | None = Field(
+        default=None, exclude_if=lambda pushed: pushed is None, description="whether some remote has it; None: not recorded"
+    )
+    why_unknown: str | None = Field(
+        default=None, exclude_if=lambda why: why is None, description="where git names no commit: its reason, in a sentence"
+    )
 
 
 class Environment(Frozen):

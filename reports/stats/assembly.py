@@ -74,6 +74,8 @@ def leaderboard(
         data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},
         commits=sorted({run.git.commit for run in done if run.git and run.git.commit}),
         dirty=any(run.git.dirty for run in done if run.git),
+        unpushed=sorted({run.git.commit for run in done if run.git and run.git.commit and run.git.pushed is False}),
+        why_no_commit=sorted({run.git.why_unknown for run in done if run.git and run.git.why_unknown}),
         first_finished=times[0] if times else None,
         last_finished=times[-1] if times else None,
         train_s=round(sum(cost.train_s for cost in costs), 1),
