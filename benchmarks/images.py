@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from benchmarks.whole_file import write_whole
 
 LABEL_VALUES = 256
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-_VERSION = f"1, OpenCV {cv2.__version__}"  # of what is kept
+_VERSION = f"2, OpenCV {cv2.__version__}"  # of what is kept
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
@@ -110,6 +110,7 @@ class Seen:
         self._path = path
         self._found: dict[str, list[Any]] = {}
         self._results: dict[str, Any] = {}
+        self._is_new = False
         if path is not None and path.is_file():
             try:
                 kept = json.loads(path.read_text(encoding="utf-8"))
@@ -138,7 +139,8 @@ class Seen:
                 ):
                     found[path] = facts
                     if stamps[path] is not None:
-                        self._found[f"{at.__name__} {path}"] = [stamps[path], asdict(facts)]
+                        self._is_new = True
+                        self._found[f"{at.__name__} {path}"] = [stamps[path], *astuple(facts)]
         finally:
             cv2.setNumThreads(threads)
         return found
@@ -147,12 +149,10 @@ class Seen:
         kept = self._found.get(f"{at.__name__} {path}")
         if kept is None or stamp is None or kept[0] != stamp:
             return None
-        facts = kept[1]
-        size, counts = facts["size"], facts["counts"]
+        _, size, file, pixels, mode, counts = kept
         return Facts(
-            size and (size[0], size[1]), facts["file"], facts["pixels"], facts["mode"],
-            None if counts is None else {int(value): number for value, number in counts.items()},
-        )  # fmt: skip
+            size and (size[0], size[1]), file, pixels, mode, counts and {int(value): number for value, number in counts.items()}
+        )
 
     def result(self, key: str) -> Any:
         """Return what was concluded earlier, where it has not changed; else None."""
@@ -160,12 +160,12 @@ class Seen:
 
     def add_result(self, key: str, content: Any) -> None:
         """Keep a conclusion of JSON's types, in place of the one whose key begins with the same word."""
-        word = key.partition(" ")[0]
+        word, self._is_new = key.partition(" ")[0], True
         self._results = {other: kept for other, kept in self._results.items() if other.partition(" ")[0] != word} | {key: content}
 
     def keep(self) -> None:
         """Write the file, whole or not at all."""
-        if self._path is None:
+        if self._path is None or not self._is_new:
             return
         write_whole(self._path, json.dumps({"version": _VERSION, "found": self._found, "results": self._results}))
 

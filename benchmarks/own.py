@@ -151,11 +151,10 @@ def stamp(own: OwnData) -> str:
     digest = hashlib.sha256()
     for split in own.splits.values():
         for path in (own.folder / split.images, own.folder / split.annotations):
-            files = [path / name for name in sorted(listing(path))] if path.is_dir() else [path]
-            for file in files:
+            for name in sorted(listing(path)) if path.is_dir() else [""]:
                 with contextlib.suppress(OSError):
-                    state = file.stat()
-                    digest.update(f"{file.relative_to(own.folder)} {state.st_size} {state.st_mtime_ns}\n".encode())
+                    state = os.stat(f"{path}/{name}" if name else path)  # noqa: PTH116 (pathlib takes seconds for many names)
+                    digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -190,10 +189,10 @@ def check_own(own: OwnData, needs: Needs, seen: Path | None = None) -> Checked:
     if faults:
         raise ValueError("; ".join(faults))
     patterns = [s.annotations if own.format == "coco" else f"{s.annotations}/*.png" for s in own.splits.values()]
-    images = {
-        name: {path.relative_to(own.folder).as_posix(): split.facts[path].file for path in split.images.values()}
-        for name, split in splits.items()
-    }
+    images: dict[str, dict[str, str]] = {}
+    for name, found in splits.items():
+        folder = PurePosixPath(own.splits[name].images).as_posix()
+        images[name] = {f"{folder}/{image}": found.facts[path].file for image, path in found.images.items()}
     return checked(
         "own", own.folder, {name: len(split.images) for name, split in splits.items()}, patterns, classes=own.classes, images=images,
         usable={
@@ -204,26 +203,16 @@ def check_own(own: OwnData, needs: Needs, seen: Path | None = None) -> Checked:
 
 
 def _shared(splits: Mapping[str, _Split]) -> list[str]:
-    """Faults of pictures that are in two splits, by their place and by their pixels."""
+    """Faults of pictures that are in two splits, by their pixels: links and copies under any name."""
+    pixels = {name: {one.pixels: path for path, one in split.facts.items() if one.pixels} for name, split in splits.items()}
     faults = []
     for one, other in combinations(splits, 2):
-        places = [{os.path.realpath(path): path for path in splits[name].images.values()} for name in (one, other)]
-        same = sorted(places[0].keys() & places[1].keys())
-        faults += fault(same, f"is in both own.{one} and own.{other}", "an image may be in one split only")
-        pixels = [
-            {
-                facts.pixels: path
-                for path, facts in splits[name].facts.items()
-                if facts.pixels and os.path.realpath(path) not in same
-            }
-            for name in (one, other)
-        ]
-        copies = [f"{path} of own.{one}" for digest, path in pixels[0].items() if digest in pixels[1]]
-        first = next((pixels[1][digest] for digest in pixels[0] if digest in pixels[1]), None)
+        both = [digest for digest in pixels[one] if digest in pixels[other]]
         faults += fault(
-            copies, f"is in own.{other}, too, the first as {first}",
+            [f"{pixels[one][digest]} of own.{one}" for digest in both],
+            f"is in own.{other}, too, the first as {pixels[other][both[0]] if both else ''}",
             "an image may be in one split only (copies that were resized or compressed again are not recognised)",
-        )  # fmt: skip
+        )
     return faults
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.artefacts import FirstUse, KnownDigests
+from benchmarks.whole_file import write_whole
 from pipelines import layout
 from pipelines.params import load_yaml
 from pipelines.runner import locks
@@ -49,10 +50,8 @@ def note(address: str, path: Path, sha256: str) -> None:
         today = datetime.now(timezone.utc).date().isoformat()
         known[address] = FirstUse(sha256=sha256, bytes=path.stat().st_size, first_used=today)
         content = {name: use.model_dump() for name, use in sorted(known.items())}
-        partial = layout.FIRST_USES.with_suffix(".partial")
-        partial.write_text(
+        write_whole(
+            layout.FIRST_USES,
             "# Digests of published files at their first use, whose publishers state none or a part of it; to be committed.\n"
             + yaml.safe_dump(content, sort_keys=False),
-            encoding="utf-8",
         )
-        partial.replace(layout.FIRST_USES)
