@@ -47,7 +47,7 @@ class Paper(_Frozen):
     """The publication."""
 
     title: Text
-    arxiv: str = Field(pattern=r"^\d{4}\.\d{4,5}$")
+    arxiv: Text
     venue: Text
 
 
@@ -55,7 +55,7 @@ class Repository(_Frozen):
     """The authors' code: a repository at a commit."""
 
     repo: Text
-    commit: str = Field(pattern=r"^[0-9a-f]{7,40}$")
+    commit: Text
     path: Text
     licence: Text
 
