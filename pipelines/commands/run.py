@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines import layout
+from pipelines.circumstances import interrupt_once
 from pipelines.commands.status import status as show_status
 from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
@@ -103,7 +104,7 @@ def run(
     if status:
         show_status()
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signal.signal(signal.SIGTERM, interrupt_once)  # as Ctrl-C
     # The stages call `python`.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.monotonic()
