@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from pipelines import layout
 from pipelines.circumstances import interrupt_once
 from pipelines.commands.status import status as show_status
@@ -25,13 +27,24 @@ from pipelines.stage_list import write_stages
 
 def open_record() -> Record:
     """Open DVC's side, once grid.yaml lists the stages that params.yaml requests."""
-    if not layout.GRID.is_file():
+    if not layout.GRID.is_file() or not _is_readable(layout.GRID):
         _renew()
     record = Record()
     if record.stale("check") and _renew():
         record.close()
         record = Record()
     return record
+
+
+def _is_readable(grid: Path) -> bool:
+    """Return False, and say so, where grid.yaml is cut off or damaged."""
+    try:
+        is_whole = isinstance(yaml.safe_load(grid.read_text()).get("stages"), dict)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        is_whole = False
+    if not is_whole:
+        print(f"{grid} is cut off or damaged; it is derived from params.yaml again", flush=True)
+    return is_whole
 
 
 def _renew() -> bool:
