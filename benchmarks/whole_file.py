@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -30,7 +30,8 @@ def replacing(path: Path, *, by: Path | None = None, is_synced: bool = False) ->
         partial.unlink(missing_ok=True)
         raise
     if is_synced:
-        _sync(path.parent)
+        with suppress(OSError):  # some shares cannot
+            _sync(path.parent)
 
 
 def write_whole(path: Path, content: str | bytes, *, is_synced: bool = False) -> None:

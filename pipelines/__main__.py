@@ -1,6 +1,10 @@
 """``python -m pipelines VERB``, which ``./kd VERB`` runs."""
 
-from pipelines import errors
+from pipelines.runner.parent_death import end_quietly
+
+end_quietly()  # before what takes a moment
+
+from pipelines import errors  # noqa: E402
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
 
@@ -21,6 +22,13 @@ _SHELL = 128  # added by a shell to the number of the signal that ended a comman
 
 class CircumstanceError(ValueError):
     """Something around a run has ended it; the argument says what, and what to do."""
+
+
+def interrupt_once(*_: Any) -> None:
+    """Handle SIGINT or SIGTERM: raise KeyboardInterrupt, and let nothing interrupt the end that it brings, which takes a bounded time."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def is_circumstance(error: BaseException) -> bool:

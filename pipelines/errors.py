@@ -4,7 +4,9 @@ import contextlib
 import dis
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines import layout
-from pipelines.circumstances import FULL_MIB
+from pipelines.circumstances import FULL_MIB, interrupt_once
 from pipelines.runner import launch, lockfile
 
 Result = TypeVar("Result")
@@ -26,6 +28,8 @@ def run(main: Callable[[], None]) -> None:
 
     See :func:`describe`; the traceback goes to ``work/last_error.txt``.
     """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt_once)
     try:
         launch.begin_rank()
         if "DVC_STAGE" in os.environ and not launch.is_rank():

@@ -82,7 +82,7 @@ def scratch(tmp_path, monkeypatch):
         Path("settings", key).write_text(key)
     Path("word").write_text("first\n")
     Path("params.yaml").write_text(yaml.safe_dump({"cells": KEYS}))
-    Path("grid.yaml").write_text("")
+    Path("grid.yaml").write_text("stages: {}\n")
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}))
     init_dvc(tmp_path)
     return tmp_path

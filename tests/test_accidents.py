@@ -201,7 +201,7 @@ def test_a_short_campaign(tmp_path, capsys, monkeypatch):
 
     assert ended.value.code == 0, lines
     assert len(outcomes) == 6
-    assert {outcome for _, outcome, _ in outcomes} <= {"recovered", "said", "skipped"}
+    assert {outcome for _, outcome, *_ in outcomes} <= {"recovered", "said", "skipped"}
     assert lines[-1].split("|")[1:3] == [" all ", " 6 "]
 
 
@@ -229,3 +229,48 @@ def test_every_place_of_the_campaign_has_a_name_of_its_own():
     found = kill_campaign.all_places()
 
     assert len(found) == len(set(found)) >= 14 + 8 + len(FILES)
+
+
+TWICE = """
+import os, signal, sys, time
+from pipelines import errors
+def main():
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        time.sleep(0.2)
+        print("closed", flush=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+errors.run(main)
+"""
+
+
+def test_a_second_ctrl_c_interrupts_no_end():
+    """What ends in order ends once, by one line and without a traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TWICE], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+
+    assert (process.returncode, out) == (130, "closed\n")
+    assert err == "stopped; the next dvc repro goes on from the last checkpoint\n"
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1, 0.2])
+def test_ctrl_c_while_the_command_imports_is_quiet(after_s):
+    """However early, from the first line of ours on."""
+    code = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nprint(1, flush=True)\nimport runpy\nsys.argv = ['kd', '--help']\nrunpy.run_module('pipelines', run_name='__main__')\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        time.sleep(0.08 + after_s)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+
+    assert "Traceback" not in err

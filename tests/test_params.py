@@ -10,6 +10,7 @@ import yaml
 from benchmarks.reported import Registry
 from methods.recipe import Override
 from pipelines import layout
+from pipelines.commands.run import _is_readable
 from pipelines.layout import Cell
 from pipelines.params import load_grid, load_pair, load_tier, load_yaml
 from pipelines.recipes import impossible_reason, load_parts
@@ -351,3 +352,19 @@ def test_a_batch_too_small_for_a_pooled_norm(project, monkeypatch):
 
     with pytest.raises(ValueError, match=r"pspnet_r101_pspnet_r18 has 1 image per batch norm, and its PSPHead pools"):
         check_all(load_grid())
+
+
+@pytest.mark.parametrize("text", ["", "stages:\n  distill: {a/none/seed0: {pair", "- 1\n", "stages:\n"])
+def test_a_cut_grid_file_is_no_list_of_stages(tmp_path, capsys, text):
+    """It is derived again, by one line; a whole one is left alone."""
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    cut = _is_readable(path)
+    said = capsys.readouterr().out
+    path.write_text("stages: {distill: {}}\n")
+
+    assert not cut
+    assert said.count("\n") == 1
+    assert "cut off or damaged" in said
+    assert _is_readable(path)
+    assert capsys.readouterr().out == ""

@@ -14,6 +14,7 @@ import pytest
 from pipelines.runner import processes
 from pipelines.runner.processes import Child, call
 from tests.conftest import ROOT
+from tests.small_grid import wait_for
 
 # What is called there, in a module that the test writes.
 CALLED = """
@@ -185,3 +186,26 @@ def test_a_circumstance_is_told_from_an_error():
     assert "No space left on device" in full.error
     assert full.is_circumstance
     assert not wrong.is_circumstance
+
+
+GROUP = """
+import os, signal, sys, time
+from pipelines.runner import processes
+processes._PRELOADED[:] = ["slow"]
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+child = processes.Child("called:about", "x")
+child.poll(60)
+"""
+
+
+def test_ctrl_c_is_quiet_while_the_fork_server_imports(tmp_path):
+    """It reaches the whole process group; the server ends with its starter, without a traceback."""
+    (tmp_path / "slow.py").write_text("import time\nfrom pathlib import Path\nPath('slow.begun').touch()\ntime.sleep(60)\n")
+    with subprocess.Popen([sys.executable, "-c", GROUP], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_for((tmp_path / "slow.begun").exists, "it imports")
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        err = process.stderr.read()
+
+    assert err == ""

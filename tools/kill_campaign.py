@@ -51,6 +51,7 @@ class Accident:
     outcome: str = "recovered"
     said: str = ""
     backup: tuple[Path, bytes] | None = None
+    output: str = ""
 
 
 @dataclass
@@ -155,7 +156,7 @@ def toy_project(folder: Path) -> Project:
         (folder / "settings" / key).write_text(key)
     content = stages()
     content["distill"]["do"]["cmd"] = "sleep 0.2; " + content["distill"]["do"]["cmd"]
-    for name, text in (("word", "first\n"), ("params.yaml", yaml.safe_dump({"cells": KEYS})), ("grid.yaml", "")):
+    for name, text in (("word", "first\n"), ("params.yaml", yaml.safe_dump({"cells": KEYS})), ("grid.yaml", "stages: {}\n")):
         (folder / name).write_text(text)
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": content}))
     init_dvc_afresh(folder)
@@ -240,6 +241,7 @@ def _end(project: Project, accident: Accident, run: subprocess.Popen, rng: rando
         process.kill()
     if "Traceback (most recent call last)" in project.said():
         accident.outcome, accident.said = "failed", "a traceback: " + project.said().strip().splitlines()[-1]
+        accident.output = project.said()[-4000:]
     if project.is_real and (half := [path for path in half_files(project.folder) if path not in project.damaged]):
         accident.outcome, accident.said = "failed", f"half files: {half}"
 
@@ -285,8 +287,10 @@ def recover(project: Project, pending: list[Accident], wanted: dict[str, Any]) -
     if problem is not None and problem.startswith("error: "):
         logs = [*(project.folder / "work/logs").rglob("*.log")]
         lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-        for accident in pending:
-            if accident.backup is not None and accident.outcome == "recovered":
+        damaged = [accident for accident in pending if accident.backup is not None and accident.outcome == "recovered"]
+        meant = [accident for accident in damaged if accident.backup and any(accident.backup[0].name in line for line in lines)]
+        for accident in damaged:
+            if accident.backup and accident in (meant or damaged):
                 accident.outcome, accident.said = "said", (lines or [problem])[-1]
                 path, content = accident.backup
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,6 +302,7 @@ def recover(project: Project, pending: list[Accident], wanted: dict[str, Any]) -
     if problem is not None:
         for accident in pending:
             accident.outcome, accident.said = "failed", accident.said or problem
+            accident.output = accident.output or project.said()[-2000:]
         for name in ("runs", "work", "data", "mlflow", "dvc.lock", "report", "checked"):
             path = project.folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -362,7 +367,9 @@ def main() -> None:
             accidents.append(accident)
             print(f"[{len(accidents)}/{args.kills}] {accident.place}: {accident.outcome} {accident.said}".rstrip(), flush=True)
             if args.json:
-                args.json.write_text(json.dumps([[one.place, one.outcome, one.said] for one in accidents], indent=1) + "\n")
+                args.json.write_text(
+                    json.dumps([[one.place, one.outcome, one.said, one.output] for one in accidents], indent=1) + "\n"
+                )
     print(table(accidents))
     sys.exit(any(accident.outcome == "failed" for accident in accidents))
 

@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from pipelines import layout
+from pipelines.circumstances import interrupt_once
 from pipelines.commands.status import status as show_status
 from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
@@ -26,13 +29,24 @@ from pipelines.stage_list import write_stages
 def open_record() -> Record:
     """Open DVC's side, once grid.yaml lists the stages that params.yaml requests; warn here where records will name no commit."""
     git_state()
-    if not layout.GRID.is_file():
+    if not layout.GRID.is_file() or not _is_readable(layout.GRID):
         _renew()
     record = Record()
     if record.stale("check") and _renew():
         record.close()
         record = Record()
     return record
+
+
+def _is_readable(grid: Path) -> bool:
+    """Return False, and say so, where grid.yaml is cut off or damaged."""
+    try:
+        is_whole = isinstance(yaml.safe_load(grid.read_text()).get("stages"), dict)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        is_whole = False
+    if not is_whole:
+        print(f"{grid} is cut off or damaged; it is derived from params.yaml again", flush=True)
+    return is_whole
 
 
 def _renew() -> bool:
@@ -105,7 +119,7 @@ def run(
     if status:
         show_status()
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signal.signal(signal.SIGTERM, interrupt_once)  # as Ctrl-C
     # The stages call `python`.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.monotonic()

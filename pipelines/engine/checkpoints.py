@@ -157,7 +157,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint of a run; None where it was damaged, and is set aside."""
     try:
         content = read_checkpoint(path)
-        if any(not isinstance(content.get(part), dict) for part in ("meta", "state_dict", "message_hub", "optimizer")):
+        parts = ["meta", "state_dict", "message_hub"]
+        if not path.name.startswith("best_"):  # which is of weights alone
+            parts.append("optimizer")
+        if any(not isinstance(content.get(part), dict) for part in parts):
             raise DamagedError("parts of a checkpoint are missing")
     except DamagedError as error:
         _set_aside(path, str(error))

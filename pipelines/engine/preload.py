@@ -1,8 +1,11 @@
 """Imports of stages, trials and measurements, made once: each is forked from a process that has imported this and done no more."""
 
+import signal
+
 from pipelines.runner.parent_death import die_with_parent
 
 die_with_parent()  # before what takes seconds
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
 
 import pipelines.engine.tracking  # noqa: I001, E402 (it silences MLflow before that is imported)
 import mlflow  # noqa: E402, F401 (imported for those that are forked)

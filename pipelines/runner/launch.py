@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.whole_file import write_whole
 from pipelines import layout
-from pipelines.circumstances import CircumstanceError, is_circumstance
+from pipelines.circumstances import CircumstanceError, interrupt_once, is_circumstance
 from pipelines.runner.gpus import visible_gpus
 from pipelines.runner.parent_death import LAUNCHER
 
@@ -108,7 +108,7 @@ def say(line: str, error: Exception) -> bool:
 def begin_rank() -> None:
     """Prepare a rank's process: SIGTERM ends it as Ctrl-C does."""
     if is_rank():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, interrupt_once)
 
 
 def end_rank() -> None:

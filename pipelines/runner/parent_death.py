@@ -34,3 +34,10 @@ def die_with_starter() -> None:
             die_with_parent(signal.SIGKILL, int(parent))  # it may wait for a rank that is gone
     elif "DVC_STAGE" in os.environ:
         die_with_parent()
+        end_quietly()
+
+
+def end_quietly() -> None:
+    """Let Ctrl-C end this process without a traceback while it imports; :func:`pipelines.errors.run` takes over."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +91,8 @@ class Child:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context: Any = multiprocessing.get_context(method)  # typeshed's base class has no Process
         context.set_forkserver_preload(_PRELOADED)
+        if method == "forkserver":
+            _start_server()
         self._oom_kills = _oom_kills()
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run, args=(function, arguments, sender, dict(environment or {}), log, trace))
@@ -160,6 +163,18 @@ def call(
         child.kill()
         raise
     return end
+
+
+def _start_server() -> None:
+    """Start the fork server where there is none, with Ctrl-C ignored from its birth: it would end by a traceback while it imports."""
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
 
 
 def _oom_kills() -> int | None:

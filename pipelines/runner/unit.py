@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.whole_file import write_whole
 from pipelines import layout
-from pipelines.circumstances import is_by_signal, is_circumstance
+from pipelines.circumstances import interrupt_once, is_by_signal, is_circumstance
 from pipelines.runner import locks
 from pipelines.runner.parent_death import die_with_parent
 
@@ -123,7 +123,7 @@ def run(folder: str) -> None:
             signal.signal(signal.SIGTERM, lambda *_: TERMINATED.set())
             locks.check_shared(LOCK, BEAT)
         else:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, interrupt_once)
         with locks.held(unit.folder / "lock", patience_s=_PATIENCE_S if is_job else 0.0):
             _run_all(unit)
     except ValueError as error:
