@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from benchmarks.content import coco_faults, decodes, fault, image_size, label_map_faults, read_coco
 from benchmarks.manifest import Checked, checked, listing
+from benchmarks.paths import user_path
 
 _TASKS = {"coco": ("detection", "instance"), "label_maps": ("segmentation",)}
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -79,7 +80,12 @@ class OwnData(BaseModel):
     @property
     def folder(self) -> Path:
         """The root as a path."""
-        return Path(self.root).expanduser()
+        return user_path(self.root, "params.yaml: own.root")
+
+    @property
+    def teacher_file(self) -> Path | None:
+        """The teacher's checkpoint as a path; None where it is trained here."""
+        return None if self.teacher is None else user_path(self.teacher, "params.yaml: own.teacher")
 
     @property
     def splits(self) -> dict[str, OwnSplit]:

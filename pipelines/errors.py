@@ -1,6 +1,8 @@
 """The end of every stage: with its work done, or with one clear line and exit code 2; and the errors of several checks as one."""
 
+import codecs
 import contextlib
+import locale
 import os
 import shutil
 import sys
@@ -26,6 +28,7 @@ def run(main: Callable[[], None]) -> None:
     with its type. The traceback goes to ``work/last_error.txt``.
     """
     try:
+        _speak_utf8()
         launch.begin_rank()
         if "DVC_STAGE" in os.environ and not launch.is_rank():
             lockfile.keep()  # DVC writes it when the stage has ended
@@ -50,6 +53,13 @@ def run(main: Callable[[], None]) -> None:
             time.sleep(_RANK_PATIENCE_S * (os.environ.get("RANK", "0") != "0"))  # torchrun ends it, once another has said it
             print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def _speak_utf8() -> None:
+    """Start the process over where the locale's encoding is another: libraries read and write text in it."""
+    if codecs.lookup(locale.getpreferredencoding(do_setlocale=False)).name != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        sys.stdout.flush()
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606 (itself)
 
 
 def all_of(calls: Iterable[Callable[[], Result]]) -> list[Result]:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ _ASK_LOCK_EVERY_S = 0.2
 
 def downloads() -> Path:
     """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
-    return Path(os.environ.get("KD_DOWNLOADS", layout.DOWNLOADS)).expanduser()
+    return layout.downloads()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
+from benchmarks.paths import user_path
+
 # Before mlflow is imported: no telemetry, and an unreachable server is noticed in seconds, not minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -31,7 +33,12 @@ _SYSTEM_METRICS_S = 10  # seconds between two samples of processor, memory and G
 
 def tracking_uri() -> str:
     """Return the tracking store: the environment's, or this project's SQLite file by absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    scheme = next((one for one in ("sqlite:///", "file://") if given.startswith(one)), "")
+    path = given.removeprefix(scheme).removeprefix("/")
+    if path.startswith(("~", "$")):  # as a shell would have read it outside quotes
+        return f"{scheme}{user_path(path, 'MLFLOW_TRACKING_URI')}"
+    return given or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
 
 
 @contextmanager
