@@ -22,6 +22,7 @@ from benchmarks.faults import fault
 from benchmarks.images import Facts, Seen, of_image, of_label_map, vanishes
 from benchmarks.label_maps import IGNORED, label_map_faults, pixels_by_value
 from benchmarks.manifest import Checked, checked, listing
+from benchmarks.paths import user_path
 from benchmarks.schema import Text
 
 _TASKS = {"coco": ("detection", "instance"), "label_maps": ("segmentation",)}
@@ -92,12 +93,12 @@ class OwnData(BaseModel):
     @property
     def folder(self) -> Path:
         """The root as a path."""
-        return Path(self.root).expanduser()
+        return user_path(self.root, "params.yaml: own.root")
 
     @property
     def teacher_file(self) -> Path | None:
-        """The teacher's checkpoint as a path; None where the teacher is trained."""
-        return None if self.teacher is None else Path(self.teacher).expanduser()
+        """The teacher's checkpoint as a path; None where it is trained here."""
+        return None if self.teacher is None else user_path(self.teacher, "params.yaml: own.teacher")
 
     @property
     def splits(self) -> dict[str, OwnSplit]:

@@ -17,6 +17,7 @@ from benchmarks.faults import fault
 from benchmarks.label_maps import read_label_maps
 from benchmarks.manifest import Checked, checked, compare_with_earlier, identity, listing, write_manifest
 from benchmarks.own import Needs, OwnData, OwnSplit, check_own, image_suffix
+from benchmarks.paths import user_path
 
 __all__ = [
     "Checked",
@@ -49,7 +50,8 @@ def data_root(name: str, grid_data: Mapping[Any, str], *, test_only: bool = Fals
     if name not in checkable():
         raise ValueError(f"data set '{name}' is not one that can be checked here; there are: {', '.join(checkable())}")
     published = datasets()[name]
-    folder = os.environ.get(published.variable) or grid_data.get(name)
+    given = os.environ.get(published.variable)
+    folder = given or grid_data.get(name)
     if not folder:
         splits = _splits(published, test_only=test_only).values()
         paths = [split.images for split in splits] + [split.annotations for split in splits]
@@ -58,7 +60,7 @@ def data_root(name: str, grid_data: Mapping[Any, str], *, test_only: bool = Fals
             f"export {published.variable}=/path/to/it, or data: {{{name}: /path/to/it}} in params.yaml; "
             f"if you do not have it, name an empty folder and {published.where(paths, test_only=test_only)}"
         )
-    return Path(folder).expanduser()
+    return user_path(folder, published.variable if given else f"params.yaml: data.{name}")
 
 
 def _splits(record: Dataset, *, test_only: bool) -> dict[str, Split]:

@@ -18,6 +18,7 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.metrics",  # a pair's own record is resolved
     "benchmarks.own",
     "benchmarks.published_data",
+    "benchmarks.paths",  # of users' files
     "benchmarks.pair",  # schemas; their values are resolved
     "benchmarks.tier",
     "benchmarks.whole_file",  # how files are written

@@ -1,7 +1,9 @@
 """The end of every stage: with its work done, or with one clear line and exit code 2; and the errors of several checks as one."""
 
+import codecs
 import contextlib
 import dis
+import locale
 import os
 import shutil
 import signal
@@ -31,6 +33,7 @@ def run(main: Callable[[], None]) -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, interrupt_once)
     try:
+        _speak_utf8()
         launch.begin_rank()
         if "DVC_STAGE" in os.environ and not launch.is_rank():
             lockfile.keep()  # DVC writes it when the stage has ended
@@ -96,6 +99,13 @@ def _is_ours(error: BaseException) -> bool:
         and not file.is_relative_to(_ROOT / ".venv")
         and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
     )
+
+
+def _speak_utf8() -> None:
+    """Start the process over where the locale's encoding is another: libraries read and write text in it."""
+    if codecs.lookup(locale.getpreferredencoding(do_setlocale=False)).name != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        sys.stdout.flush()
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606 (itself)
 
 
 def all_of(calls: Iterable[Callable[[], Result]]) -> list[Result]:

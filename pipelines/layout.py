@@ -1,7 +1,10 @@
 """Every path that stages write, and every stage's name, once; dvc.yaml repeats them and a test compares the two."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.paths import user_path
 
 RUNS = Path("runs")  # what stages write, recorded by DVC
 WORK = Path("work")  # what they leave behind: checkpoints, logs, notes of failures
@@ -33,6 +36,12 @@ BEST = "best.yaml"
 
 BACKBONES, TEACHER = "backbones", "teacher"
 _TUNED = "tuned"
+
+
+def downloads() -> Path:
+    """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
+    given = os.environ.get("KD_DOWNLOADS")
+    return user_path(given, "KD_DOWNLOADS") if given else DOWNLOADS
 
 
 @dataclass(frozen=True)

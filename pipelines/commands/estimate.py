@@ -1,7 +1,6 @@
 """Verb ``estimate``: the cost of a grid before anything of it runs."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from benchmarks.whole_file import write_whole
+from pipelines import layout
 from pipelines.commands.names import all_methods, all_pairs, known
 from pipelines.commands.terminal import Switch, console
 from pipelines.estimation.completed import find_completed
@@ -126,7 +126,7 @@ def estimate(
             raise ValueError(f"{option} is {value}; give a number {'of 0 or more' if option == '--price' else 'above 0'}")
     default = load_grid()
     grid = requested_grid(default, tier=tier, everything=everything, pairs=pairs or [], methods=methods or [], seeds=seeds or [])
-    downloads = Path(os.environ.get("KD_DOWNLOADS", "data/weights"))  # as in stage teachers, which takes seconds to import
+    downloads = layout.downloads()
     found = make_estimate(grid, find_completed(grid, default), device=device or "", tflops=tflops, downloads=downloads)
     show(found, console(_PIPE_COLUMNS), gpus=gpus, price=price, currency=currency, tflops=tflops)
     if json_file:

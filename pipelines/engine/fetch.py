@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import re
 import threading
 import time
@@ -36,7 +35,7 @@ _SILENT_S = 600.0  # without a byte, after which whoever holds a target is waite
 
 def downloads() -> Path:
     """Folder of downloaded weights: ``KD_DOWNLOADS``, or ``data/weights``."""
-    return Path(os.environ.get("KD_DOWNLOADS", layout.DOWNLOADS)).expanduser()
+    return layout.downloads()
 
 
 @dataclass(frozen=True)

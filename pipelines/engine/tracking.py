@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from mmengine.dist import is_main_process
 
+from benchmarks.paths import user_path
 from pipelines.runner import locks
 
 # Before mlflow is imported: no telemetry, and an unreachable server is noticed in seconds, not minutes.
@@ -37,7 +38,12 @@ _SYSTEM_METRICS_S = 10  # seconds between two samples of processor, memory and G
 
 def tracking_uri() -> str:
     """Return the tracking store: the environment's, or this project's SQLite file by absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    scheme = next((one for one in ("sqlite:///", "file://") if given.startswith(one)), "")
+    path = given.removeprefix(scheme).removeprefix("/")
+    if path.startswith(("~", "$")):  # as a shell would have read it outside quotes
+        return f"{scheme}{user_path(path, 'MLFLOW_TRACKING_URI')}"
+    return given or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
 
 
 def artifacts_of(experiment: str) -> str:

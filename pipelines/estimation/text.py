@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.dataset import datasets
+from benchmarks.paths import user_path
 from pipelines.estimation.cost_text import cost_rules, new_table, remaining_runs, totals, wall_time
 from pipelines.estimation.estimate import Estimate
 from pipelines.estimation.lengths import num_images, published_images
@@ -96,11 +97,10 @@ def _data(estimate: Estimate) -> Iterable[str | Text | Padding]:
     for name in dict.fromkeys(estimate.pairs[work.pair].dataset for work in estimate.work):
         known = datasets()[name]
         folder = os.environ.get(known.variable) or {**estimate.grid.data}.get(name)
-        where = (
-            f"in {folder}, which is {'' if Path(folder).expanduser().is_dir() else 'not '}there"
-            if folder
-            else "folder not named yet"
-        )
+        where = "folder not named yet"
+        if folder:
+            is_there = user_path(folder, f"data set {name}").is_dir()
+            where = f"in {folder}, which is {'' if is_there else 'not '}there"
         download, unpacked = (sum(getattr(one, what) for one in known.archives) for what in ("size", "unpacked"))
         disk = f"{_size(download)} to download, {_size(unpacked)} unpacked" if known.archives else "size on disk unknown"
         yield f"{name}: {published_images(name).train} training images; {disk}; {where}"

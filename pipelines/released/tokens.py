@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmarks.artefacts import ReleasedTokens
 from benchmarks.digest import file_sha256
+from benchmarks.paths import user_path
 from pipelines.engine.containers import extract
 from pipelines.engine.state_dicts import State, with_versions
 from pipelines.engine.weights import read_weights
@@ -36,7 +37,7 @@ def find(given: str, pair: str, method: str) -> tuple[Path, str]:
     """Return the file that params.yaml gives for a pair, and its sha256; ValueError where it cannot be had."""
     if given == RELEASED:
         return files.get(tokens_of(pair, method))
-    path = Path(given).expanduser()
+    path = user_path(given, f"params.yaml: tokens.{pair}")
     if not path.is_file():
         raise ValueError(
             f"params.yaml: tokens.{pair}: there is no file {given}; correct the path, or remove it to learn them here"
