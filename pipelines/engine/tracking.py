@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mmengine.dist import is_main_process
 
@@ -37,8 +38,9 @@ def tracking_uri() -> str:
     scheme = next((one for one in ("sqlite:///", "file://") if given.startswith(one)), "")
     path = given.removeprefix(scheme).removeprefix("/")
     if path.startswith(("~", "$")):  # as a shell would have read it outside quotes
-        return f"{scheme}{user_path(path, 'MLFLOW_TRACKING_URI')}"
-    return given or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
+        found = str(user_path(path, "MLFLOW_TRACKING_URI"))
+        return f"{scheme}{quote(found)}" if scheme else found
+    return given or f"sqlite:///{quote(str((STORE / 'mlflow.db').resolve()))}"
 
 
 @contextmanager
