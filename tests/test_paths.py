@@ -93,6 +93,18 @@ def test_every_path_of_params_and_environment_is_read_so(monkeypatch, tmp_path):
         assert tracking.tracking_uri() == expected
 
 
+def test_the_store_of_a_checkout_with_any_name(monkeypatch, tmp_path):
+    """Blanks, and signs that addresses use: SQLAlchemy reads the file's own path from the address."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415
+
+    folder = tmp_path / "a b#c%20\u00e9?&=+;d"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    assert make_url(tracking.tracking_uri()).database == str(folder.resolve() / "mlflow/mlflow.db")
+
+
 def coco(root):
     """Two images per split with a box each."""
     for number, split in enumerate(("train", "tune", "test")):

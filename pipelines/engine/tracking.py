@@ -42,8 +42,9 @@ def tracking_uri() -> str:
     scheme = next((one for one in ("sqlite:///", "file://") if given.startswith(one)), "")
     path = given.removeprefix(scheme).removeprefix("/")
     if path.startswith(("~", "$")):  # as a shell would have read it outside quotes
-        return f"{scheme}{user_path(path, 'MLFLOW_TRACKING_URI')}"
-    return given or f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
+        found = str(user_path(path, "MLFLOW_TRACKING_URI"))
+        return f"{scheme}{quote(found)}" if scheme else found
+    return given or f"sqlite:///{quote(str((STORE / 'mlflow.db').resolve()))}"
 
 
 def artifacts_of(experiment: str) -> str:
