@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 MARK = "KD_CAMPAIGN"  # in the environment of every process of a run: its descendants are known by it
+_PATIENCE_S = 240.0  # for a process to appear on a busy machine
 _ROOM = 560 * 2**20  # bytes beside its contents on a small disk: more than a run asks for before it starts
 # Files that each kind of damage is done to.
 FILES = {
@@ -92,7 +93,7 @@ def kill(role: str) -> Callable[[Path, subprocess.Popen, random.Random], None]:
     """Return an accident that kills a process of a role soon after it has begun."""
 
     def strike(folder: Path, run: subprocess.Popen, rng: random.Random) -> None:
-        if wait_for(folder, run, role, 60.0) is None:
+        if wait_for(folder, run, role, _PATIENCE_S) is None:
             raise Skipped(f"no {role} was at work")
         time.sleep(rng.triangular(0.0, 4.0, 0.5))
         if (process := find(folder, run.pid, role)) is not None:
@@ -136,7 +137,7 @@ def suspend(role: str, *, then: signal.Signals) -> Callable[[Path, subprocess.Po
     """Return an accident that suspends a process, and lets it go on or kills it."""
 
     def strike(folder: Path, run: subprocess.Popen, rng: random.Random) -> None:
-        if wait_for(folder, run, role, 60.0) is None:
+        if wait_for(folder, run, role, _PATIENCE_S) is None:
             raise Skipped(f"no {role} was at work")
         time.sleep(rng.triangular(0.0, 4.0, 0.5))
         if (process := find(folder, run.pid, role)) is not None:
