@@ -12,11 +12,12 @@ from pathlib import Path
 
 # Their results are in the resolved settings, or are no part of a run's or an evaluation's numbers.
 _WITHOUT_EFFECT = frozenset({
-    "benchmarks.content",  # this and the next: which files a data set has; their digest is in its manifest
+    "benchmarks.images",  # this and the next three: what is wrong with files, and which ones a data set has; their digest is in its manifest
+    "benchmarks.label_maps",
+    "benchmarks.faults",
     "benchmarks.dataset",  # of a record what reaches a config is resolved
     "benchmarks.manifest",
     "benchmarks.metrics",  # a pair's own record is resolved
-    "benchmarks.own",
     "benchmarks.published_data",
     "benchmarks.paths",  # of users' files
     "benchmarks.pair",  # schemas; their values are resolved

@@ -94,15 +94,24 @@ def test_every_path_of_params_and_environment_is_read_so(monkeypatch, tmp_path):
 
 
 def test_the_store_of_a_checkout_with_any_name(monkeypatch, tmp_path):
-    """Blanks, and signs that addresses use: SQLAlchemy reads the file's own path from the address."""
-    from sqlalchemy.engine import make_url  # noqa: PLC0415
+    """Blanks, and signs that addresses use: a run is entered in the file of this folder, and nothing is left in another."""
+    from mlflow import MlflowClient  # noqa: PLC0415
 
     folder = tmp_path / "a b#c%20\u00e9?&=+;d"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    assert make_url(tracking.tracking_uri()).database == str(folder.resolve() / "mlflow/mlflow.db")
+    tracker = tracking.Tracker("kd-test", "a/run")
+    Path("note.txt").write_text("kept")
+    tracker.artifact(Path("note.txt"))
+    tracker.metrics({"a": 1.0}, 1)
+    tracker.finish()
+
+    assert MlflowClient(tracking.open_store()).get_run(tracker.run_id).data.metrics == {"a": 1.0}
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == ["mlflow", "note.txt"]
+    assert [path.read_text() for path in folder.rglob("artifacts/**/note.txt")] == ["kept"]
 
 
 def coco(root):
@@ -141,8 +150,8 @@ def test_a_stage_in_another_locale(tmp_path, locale):
     command = [
         sys.executable, "-c",
         (
-            "import sys; from pipelines import errors; from pipelines.params import load_grid; from benchmarks.own import check_own;"
-            "errors.run(lambda: print(ascii(str(check_own(load_grid().own, 'detection').root)), sys.flags.utf8_mode))"
+            "import sys; from pipelines import errors; from pipelines.params import load_grid; from benchmarks.own import Needs, check_own;"
+            "errors.run(lambda: print(ascii(str(check_own(load_grid().own, Needs(('detection',))).root)), sys.flags.utf8_mode))"
         ),
     ]  # fmt: skip
     done = subprocess.run(

@@ -44,7 +44,13 @@ def tracking_uri() -> str:
     if path.startswith(("~", "$")):  # as a shell would have read it outside quotes
         found = str(user_path(path, "MLFLOW_TRACKING_URI"))
         return f"{scheme}{quote(found)}" if scheme else found
-    return given or f"sqlite:///{quote(str((STORE / 'mlflow.db').resolve()))}"
+    return given or _own_store()
+
+
+def _own_store() -> str:
+    """Return the address of this project's SQLite file; a relative one where the path has signs that addresses use."""
+    path = (STORE / "mlflow.db").resolve()
+    return f"sqlite:///{STORE / 'mlflow.db' if set('%?#') & set(str(path)) else path}"
 
 
 def artifacts_of(experiment: str) -> str:
@@ -56,7 +62,7 @@ def open_store() -> str:
     """Return the tracking store once it names its files where they are: MLflow writes a place down whole, and a checkout moves."""
     uri = tracking_uri()
     database = STORE / "mlflow.db"
-    if uri != f"sqlite:///{database.resolve()}" or not database.is_file():
+    if uri != _own_store() or not database.is_file():
         return uri
     with _alone():
         if _set_damaged_aside(database):
