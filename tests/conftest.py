@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.small_grid import init_dvc, scratch  # noqa: F401 (scratch: a fixture of several files)
+from tests.small_grid import init_dvc, scratch, without_git_warning  # noqa: F401 (scratch: a fixture of several files)
 
 ROOT = Path(__file__).parents[1]
 PAIR = "gfl_r101_r50"
@@ -68,7 +68,7 @@ def git(*arguments: str, at: Path = ROOT) -> str:
 
 def run_stage(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Run ``python -m ...`` in a project as a user would, output captured."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=project,
         capture_output=True,
@@ -76,6 +76,8 @@ def run_stage(project: Path, *arguments: str, **environment: str) -> subprocess.
         check=False,
         env={**os.environ, "CI": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
     )
+    done.stderr = without_git_warning(done.stderr)
+    return done
 
 
 def run_here(project: Path, module: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -96,7 +98,7 @@ def run_here(project: Path, module: str, *arguments: str) -> subprocess.Complete
         finally:  # MLflow notes its store in the environment, which later tests hand to their processes
             os.environ.clear()
             os.environ.update(before)
-    return subprocess.CompletedProcess([module, *arguments], code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess([module, *arguments], code, out.getvalue(), without_git_warning(err.getvalue()))
 
 
 def copy_project(target: Path) -> Path:
