@@ -17,7 +17,7 @@ import yaml
 
 from pipelines.runner import lockfile
 from pipelines.runner.unit import Unit
-from tests.small_grid import CELL, KEYS, ONCE, PYTHON, RUNNER, dvc, ran, repro, stages, started, wait_for
+from tests.small_grid import CELL, KEYS, ONCE, PYTHON, RUNNER, dvc, ran, repro, stages, started, wait_for, without_git_warning
 
 pytestmark = pytest.mark.slow
 
@@ -166,7 +166,7 @@ def test_an_interrupted_coordinator_ends_its_units(scratch, number):
     assert re.search(r"running +x +\d+ s, process \d+ on", status.stdout), status.stdout
     if number != signal.SIGKILL:
         assert runner.returncode == 130
-        assert re.fullmatch(r"stopped; .*\n", err), err
+        assert re.fullmatch(r"stopped; .*\n", without_git_warning(err)), err
     assert all(is_gone(int(Path(f"{name}.pid").read_text())) for name in "xy")
     after = repro("--status").stdout
     assert "2 stopped" in after or "2 failed" in after, after
