@@ -100,7 +100,7 @@ def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
 
 
 class Seen:
-    """What earlier looks at files found, in a JSON file.
+    """Record of earlier looks at files, in a JSON file.
 
     Args:
         path: of that file; None keeps nothing.

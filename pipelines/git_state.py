@@ -43,7 +43,7 @@ def _state() -> Git:
 
 
 def _is_pushed(commit: str) -> bool | None:
-    """Whether a branch of a remote has the commit, as far as was fetched; of a shallow clone, which may have none, also a tag."""
+    """Return True if a branch of a remote has the commit, as far as was fetched; of a shallow clone, which may have none, also a tag."""
     refs = ["refs/remotes", *(["refs/tags"] if _git("rev-parse", "--is-shallow-repository") == "true" else [])]
     try:
         return bool(_git("for-each-ref", "--count=1", "--contains", commit, *refs))

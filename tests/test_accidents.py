@@ -136,7 +136,7 @@ def test_a_circumstance_is_not_noted_as_a_failure(tmp_path, monkeypatch, error, 
     ("code", "expected"), [(-9, True), (-15, True), (130, True), (143, True), (-11, False), (2, False), (0, False)]
 )
 def test_an_end_by_a_signal_is_known_by_its_code(code, expected):
-    """Of a process and of a shell; a fault of its own (SIGSEGV) is none."""
+    """Ends of a process and of a shell are told apart; a fault of its own (SIGSEGV) is none."""
     assert is_by_signal(code) == expected
 
 

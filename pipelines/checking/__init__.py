@@ -1,1 +1,1 @@
-"""What stage check compares beyond the schemas: recipes with the code, names with the models."""
+"""Comparisons of stage check beyond the schemas: recipes with the code, names with the models."""

@@ -25,7 +25,7 @@ SIDES: tuple[Side, ...] = ("teacher", "student")
 
 @dataclass(frozen=True)
 class Named:
-    """What a recipe names on a pair.
+    """Names of a recipe on a pair.
 
     Args:
         recipe: name of its file.
