@@ -16,7 +16,8 @@ from benchmarks.yaml_files import read_yaml
 
 Schema = TypeVar("Schema")
 
-Text = Annotated[str, Field(pattern=r"\S", max_length=5000)]
+_NOT_BLANK = r"\S"
+Text = Annotated[str, Field(pattern=_NOT_BLANK, max_length=5000)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100, description="of a tier or pair: the name of its file")]
 ModulePath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.\w+)*$", max_length=200)]
 # MMEngine seeds NumPy, which takes 32 bits, with the seed plus a rank; the suite's other generators take more.
@@ -115,7 +116,7 @@ def _problem(problem: Any, schema: Any, above: tuple[str, ...] = ()) -> str:
     if kind == "missing":
         return f"key '{where}' is missing"
     bounds = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in problem.get("ctx", {}).items()}
-    if kind == "too_short" and bounds["min_length"] == 1:
+    if (kind == "too_short" and bounds["min_length"] == 1) or bounds.get("pattern") == _NOT_BLANK:
         kind = "string_too_short"
     said = _MUST[kind].format(**bounds) if kind in _MUST else problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) or kind == "value_error" else f", got {_short(given)}"

@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from benchmarks.synthetic import CLASSES, SceneSpec, write_scenes
+from pipelines.engine import evaluation
 from pipelines.engine.compose import compose_test, compose_training
 from pipelines.engine.data_configs import data_source
 from pipelines.engine.evaluation import measure
@@ -112,7 +113,8 @@ def one_object(path, area_px2, **extra):
     mask[10:30, 5:55] = 1
     annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 10, 50, 20], "area": area_px2, **extra}
     annotation["segmentation"] = {"size": [64, 64], "counts": rle.encode(mask)["counts"].decode()}
-    images, categories = [{"id": 1, "width": 64, "height": 64}], [{"id": 1, "name": "block"}, {"id": 2, "name": "ball"}]
+    images = [{"id": 1, "file_name": "1.png", "width": 64, "height": 64}]
+    categories = [{"id": 1, "name": "block"}, {"id": 2, "name": "ball"}]
     path.write_text(json.dumps({"images": images, "categories": categories, "annotations": [annotation]}))
     return mask
 
@@ -255,7 +257,6 @@ def _order(setting_and_weights):
 def test_voc_at_full_size_is_what_vocmetric_says(tmp_path, monkeypatch):
     """One of two objects is found, with a false alarm behind it: precision 1 up to recall 0.5, six of eleven points."""
     from mmdet.evaluation.metrics import VOCMetric  # noqa: PLC0415 (seconds)
-    from mmengine.runner import Runner  # noqa: PLC0415
 
     boxes, none = np.array([[0.0, 0, 9, 9], [20, 20, 39, 39]]), np.zeros((0, 4))
     truth = {"bboxes": boxes, "labels": np.zeros(2, int), "bboxes_ignore": none, "labels_ignore": np.zeros(0, int)}
@@ -264,8 +265,8 @@ def test_voc_at_full_size_is_what_vocmetric_says(tmp_path, monkeypatch):
     metric.results = [(truth, [np.array([[0.0, 0, 9, 9, 0.9], [50, 50, 59, 59, 0.8]])])]
     with quiet():
         said = metric.evaluate(size=1)
-    runner = SimpleNamespace(test=lambda: said, test_dataloader=SimpleNamespace(dataset=[None]))
-    monkeypatch.setattr(Runner, "from_cfg", lambda _: runner)
+    runner = SimpleNamespace(test=lambda: said, test_dataloader=SimpleNamespace(dataset=[None]), register_hook=lambda _: None)
+    monkeypatch.setattr(evaluation.CheckedRunner, "from_cfg", lambda _: runner)
     setting, weights = student("faster_rcnn_r101_r50_voc", tmp_path)
 
     metrics = measure(setting, "student", weights, tmp_path / "test")

@@ -72,12 +72,15 @@ def test_a_record_names_the_function_that_computes_it(pair, tmp_path, monkeypatc
             cls.path = config.test_evaluator.outfile_prefix
             return cls()
 
+        def register_hook(self, hook):
+            """Take it."""
+
         def test(self):
             """Write predictions."""
             (tmp_path / "predictions.bbox.json").write_text(json.dumps(boxes))
             return {}
 
-    monkeypatch.setattr(evaluation, "Runner", Runner)
+    monkeypatch.setattr(evaluation, "CheckedRunner", Runner)
     setting = Setting(pair, tier, data_source(pair, tier, tmp_path))
     found = evaluation.measure(setting, "student", tmp_path / "w.pth", tmp_path)
 

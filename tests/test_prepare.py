@@ -140,6 +140,9 @@ def test_a_users_own_data(grid, monkeypatch, tmp_path):
 
     own = trees.own_coco(tmp_path / "own")
     edit_yaml(grid / "params.yaml", own=own.model_dump())
+    assert re.match("pair on_coco with batches of 16 .* the 3 of own.train", refused(run, monkeypatch, "paper"))
+
+    edit_yaml(grid / "params.yaml", batch_size=2)
     run(monkeypatch, "paper")
     first = read(grid / "data/paper/manifest.json")["sets"]["own"]
     trees.edit(own.folder / "test.json", lambda coco: coco["annotations"].pop())
@@ -154,6 +157,6 @@ def test_a_users_own_data_and_a_pair_of_another_task(grid, monkeypatch, tmp_path
     """Boxes cannot train a segmenter."""
     edit_yaml(grid / "benchmarks/tiers/paper.yaml", data="own")
     edit_yaml(grid / "params.yaml", own=trees.own_coco(tmp_path / "own").model_dump())
-    pair(grid, "segmenter", task="segmentation", metric="mIoU")
+    pair(grid, "segmenter", task="segmentation", metric="mIoU", dataset="cityscapes")
 
     assert re.search(r"own\.format coco .*segmentation", refused(run, monkeypatch, "paper"))

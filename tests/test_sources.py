@@ -162,7 +162,7 @@ def test_own_boxes_under_the_published_augmentation(pair_name, tmp_path):
     assert steps(config.test_dataloader) == steps(config.val_dataloader) == steps(as_published.test_dataloader)
     for key, split in zip(KEYS, ("train", "tune", "test"), strict=True):
         dataset = config[key].dataset
-        assert (dataset.type, dataset.data_root, dataset.ann_file) == ("CocoDataset", f"{tmp_path}/", f"{split}.json")
+        assert (dataset.type, dataset.data_root, dataset.ann_file) == ("UserCocoDataset", f"{tmp_path}/", f"{split}.json")
         assert dataset.metainfo.classes == ("cat", "dog")
     assert config.train_dataloader.batch_size == at.pair.batch_size
     assert {part["num_classes"] for part in dicts(config.model) if "num_classes" in part} == {2}
