@@ -173,7 +173,7 @@ def test_many_gains_are_adjusted_together():
     assert 0.025 < rows[1].gain_p < 0.05 < rows[1].gain_p_holm == pytest.approx(2 * rows[1].gain_p)
     assert [wording.verdict(row, found) for row in rows] == [
         "significant gain",
-        "gain significant before correction only",
+        "gain not significant after correction",
         "not significant",
     ]
     assert "Of 3 such tests, 0.1 would" in wording.question(found) or "Of 3 such tests, 0.2 would" in wording.question(found)

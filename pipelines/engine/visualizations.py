@@ -1,6 +1,7 @@
-"""Visualizations: a model's predictions and its method's maps on the first images of the test split.
+"""Visualizations: a model's predictions and its method's maps on a few images of the test split.
 
-The first ones, so that nobody chose them.  One ``samples.npz`` per model; arrays, where N images are shown:
+A rule chooses them from the data alone, the same for every model: for a detector the images with the most labelled objects, the first
+of equals; for a segmenter evenly spaced ones.  One ``samples.npz`` per model; arrays, where N images are shown:
 ``paths`` (N,) file names; ``classes`` (K,) names; ``boxes`` (D, 6) of image number, xyxy in pixels of the image
 file and score, ``box_labels`` (D,) class indices; ``labels_<n>`` (H, W) predicted class of each pixel, or for
 instance masks the number of the instance from 1, the surest first; ``map/<picture>/<column>/<level>`` (N, H, W) a map
@@ -35,7 +36,8 @@ from pipelines.recipes import cell_parts, load_parts, with_hparams
 from reports.schemas.run import Run
 
 Arrays = dict[str, npt.NDArray[Any]]
-NUM_IMAGES = 4
+NUM_IMAGES = 12
+NUM_MAPS = 2  # images, the first of them, that a method's maps are of
 LEAST_SCORE = 0.05  # of a box; a figure shows the surest of them
 _LEAST_MASK_SCORE = 0.3  # masks would hide each other
 
@@ -49,7 +51,7 @@ def write_samples(path: Path, arrays: Arrays) -> None:
 def predicted(setting: Setting, side: Side, predictions: Path, changes: dict[str, Any]) -> Arrays:
     """Return one side's predictions on the shown images, from the files that :func:`pipelines.engine.evaluation.measure` left."""
     dataset = _dataset(setting, side, changes)
-    infos = [dataset.get_data_info(index) for index in range(min(NUM_IMAGES, len(dataset)))]
+    infos = [dataset.get_data_info(index) for index in shown(dataset)]
     arrays: Arrays = {
         "paths": np.array([Path(info["img_path"]).name for info in infos]),
         "classes": np.array(dataset.metainfo["classes"]),
@@ -96,7 +98,7 @@ def method_visualizations(setting: Setting, run: Run, folder: Path, teacher: Pat
     model.student.load_state_dict(read_weights(folder / layout.STUDENT_WEIGHTS, str(run.weights_sha256)))
     model.distiller.method.load_state_dict(read_weights(folder / layout.METHOD_WEIGHTS, str(run.method_sha256)))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    batch = pseudo_collate([dataset[index] for index in range(min(NUM_IMAGES, len(dataset)))])
+    batch = pseudo_collate([dataset[index] for index in shown(dataset)[:NUM_MAPS]])
     data = model.student.data_preprocessor(batch, training=False)
     height, width = data["inputs"].shape[2:]
     covered = [(sample.img_shape[0] / height, sample.img_shape[1] / width) for sample in data["data_samples"]]
@@ -115,6 +117,18 @@ def map_arrays(pictures: dict[str, Picture]) -> Arrays:
             for level, values in enumerate(levels)
         }
     return arrays
+
+
+def shown(dataset: Any) -> list[int]:
+    """Return the indices of the images that are shown, at most :data:`NUM_IMAGES`."""
+    number = min(NUM_IMAGES, len(dataset))
+    if number and "instances" not in dataset.get_data_info(0):
+        return [index * len(dataset) // number for index in range(number)]
+    counts = [
+        sum(not instance.get("ignore_flag") for instance in dataset.get_data_info(index)["instances"])
+        for index in range(len(dataset))
+    ]
+    return sorted(range(len(dataset)), key=lambda index: -counts[index])[:number]
 
 
 def _dataset(setting: Setting, side: Side, changes: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from pipelines.reporting.comparability import run_differences
 from pipelines.reporting.ledger import ledger
 from pipelines.reporting.margins import margins
 from pipelines.reporting.records import released_records
-from pipelines.reporting.registry import pair_notes, recipe_of, reported_results, stated_differences
+from pipelines.reporting.registry import conflicts, pair_notes, recipe_of, reported_results, stated_differences
 from pipelines.reporting.runs import Collected
 from pipelines.stage_list import backbones_needed, seeds_of
 from reports.schemas.evidence import ReleasedStudent
@@ -110,7 +110,8 @@ def _table(
         dataset=datasets()[pair.dataset].title,
         schedule=pair.schedule,
         teacher_name=pair.teacher.name,
-        notes=pair_notes(pair, figures),
+        notes=pair_notes(pair),
+        conflicts=conflicts(figures),
         repeats=pair.repeats,
         curve_key=METRICS[pair.metric].curve_key,
     )

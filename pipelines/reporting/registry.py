@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.pair import Pair
 from benchmarks.reported import RegistryEntry
-from pipelines.recipes import load_parts
-from reports.schemas.leaderboard import RecipeSummary
+from pipelines.recipes import load_parts, method_title
+from reports.schemas.leaderboard import Conflict, RecipeSummary
 from reports.schemas.reported import ReportedResult
 
 
@@ -54,8 +54,8 @@ def reported_results(
     return {method: list(entries.values()) for method, entries in found.items()}
 
 
-def pair_notes(pair: Pair, figures: Sequence[RegistryEntry]) -> list[str]:
-    """Return changes of the published models that apply to every method, and conflicting sources."""
+def pair_notes(pair: Pair) -> list[str]:
+    """Return changes of the published models that apply to every method."""
     notes = []
     for side, model in (("teacher", pair.teacher), ("student", pair.student)):
         if model.changes:
@@ -65,20 +65,28 @@ def pair_notes(pair: Pair, figures: Sequence[RegistryEntry]) -> list[str]:
         notes.append(f"the teacher is inferred: {' '.join(pair.teacher.inferred.split())}")
     if pair.teacher.no_checkpoint:
         notes.append(f"no published teacher to download: {pair.teacher.no_checkpoint}")
-    by_id = {figure.id: figure for figure in figures}
-    for figure in figures:
-        conflicting = [by_id[name] for name in figure.disagrees_with if name in by_id and name > figure.id]
-        notes += [
-            f"sources disagree on {'the teacher' if figure.what == 'teacher' else figure.shown_method}: "
-            f"{_value(figure)} against {_value(other)}" + (f" ({figure.note})" if figure.note else "")
-            for other in conflicting
-        ]
     return notes
 
 
-def _value(figure: RegistryEntry) -> str:
-    over = "" if figure.baseline is None else f" over {figure.baseline}"
-    return f"{figure.value}{over} in {figure.source}"
+def conflicts(figures: Sequence[RegistryEntry]) -> list[Conflict]:
+    """Return the results that contradict each other, those of one teacher or method together, the highest first."""
+    ids = {figure.id for figure in figures}
+    found = [figure for figure in figures if ids.intersection(figure.disagrees_with)]
+    return [
+        Conflict(
+            what="teacher" if figure.what == "teacher" else _shown_title(figure),
+            value=figure.value,
+            baseline=figure.baseline,
+            source=figure.source,
+            note=figure.note,
+        )
+        for figure in sorted(found, key=lambda figure: (figure.what != "teacher", _shown_title(figure), -figure.value))
+    ]
+
+
+def _shown_title(figure: RegistryEntry) -> str:
+    """Return a method's title; the name there of one that the suite has not."""
+    return method_title(figure.place[1]) if figure.place[1] else figure.printed_method
 
 
 def recipe_of(name: str) -> RecipeSummary:
@@ -87,8 +95,12 @@ def recipe_of(name: str) -> RecipeSummary:
     paper, source = recipe.paper, recipe.source
     return RecipeSummary(
         title=recipe.title,
+        is_control=(recipe.code or name) == "none" or recipe.teacher == "untrained",
         paper=f"{paper.title}, {paper.venue}, arXiv:{paper.arxiv}" if paper else None,
+        arxiv=paper.arxiv if paper else None,
         source=f"{source.repo} at {source.commit}, {source.path} ({source.licence})" if source else None,
+        source_url=f"https://github.com/{source.repo}/tree/{source.commit}" if source else None,
+        file=f"methods/{name}.yaml",
         notes=[" ".join(note.split()) for note in recipe.notes],
         deviations=[f"{one.what}: {' '.join(one.why.split())}" for one in recipe.deviations],
     )

@@ -4,6 +4,7 @@ It can be made at any moment: what is missing, failed or unreadable is shown as 
 """
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
     with TemporaryDirectory() as scratch:
         figures = draw(board, sample_files(board, runs), Path(scratch) / "figures", prefix="figures/")
         board = board.model_copy(update={"figures": figures})
-        write_whole(out / "leaderboard.html", page([board, *others], Path(scratch)))
+        write_whole(out / "leaderboard.html", page([board, *others], Path(scratch), os.path.relpath(Path.cwd(), out)))
         with replacing(out / "leaderboard.pdf") as partial:
             write_pdf(board, Path(scratch), partial)
         board = keep_figures(board, Path(scratch), out)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from reports.formats import wording
+from reports.formats import headlines, wording
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
 Form = Literal["markdown", "html", "pdf", "csv"]
@@ -39,6 +39,7 @@ class Column:
         text: as printed; where it is not given, the value, to ``digits`` after the point.
         digits: see ``text``.
         forms: that have the column.
+        when: the printed forms have it, by leaderboard; CSV has it always.
         group: ``result`` is empty where nothing ran, ``cost`` differs from machine to machine and is not in README's table.
         words: whether it is of words, left-aligned and sorted as such.
         tooltip: explanation; ``{once}`` is replaced by the items that are paid once for all seeds.
@@ -54,6 +55,7 @@ class Column:
     text: Callable[[Line], str] | None = None
     digits: int = 0
     forms: tuple[Form, ...] = _ALL
+    when: Callable[[Leaderboard], bool] = lambda _: True
     group: Literal["id", "result", "reported", "cost"] = "result"
     words: bool = False
     tooltip: str = ""
@@ -73,6 +75,21 @@ class Column:
     def heading(self, metric: str) -> str:
         """Header for a pair's metric."""
         return self.header.format(metric=metric)
+
+
+def _is_paper_scale(board: Leaderboard) -> bool:
+    return board.paper_scale
+
+
+def _is_on_gpu(board: Leaderboard) -> bool:
+    return board.is_on_gpu
+
+
+def _interval(low: float | None, high: float | None, digits: int = 1, times: int = 1) -> str:
+    """``[+3.2, +8.3]``, of percentages without the sign; empty without an interval."""
+    if low is None or high is None:
+        return ""
+    return f"[{times * low:+.{digits}f}, {times * high:+.{digits}f}]" if digits else f"[{times * low:.0f}, {times * high:.0f}]"
 
 
 def _next_run(line: Line) -> str:
@@ -120,11 +137,11 @@ _RECOGNITION = (
     "objects that a box finds (IoU above 0.5), and the percentage of those whose highest-scoring such box has the right class; of "
     "a segmenter the IoU of all that is no background"
 )
-_COSTS = "in training iterations, mean of the seeds; after a plus, once for all seeds: {once}"
+_COSTS = "in training iterations by the clock, mean of the seeds, among which runs that share a machine slow each other; after a plus, once for all seeds: {once}"
 
 COLUMNS: list[Column] = [
     Column("tier", lambda line: line.board.tier, "tier", forms=("html", "csv"), group="id", words=True),
-    Column("pair", lambda line: line.table.title, "pair", forms=("html", "csv"), group="id", words=True, data=lambda line: line.table.pair),
+    Column("pair", lambda line: line.table.title, "pair", forms=("csv",), group="id", words=True, data=lambda line: line.table.pair),
     Column("dataset", lambda line: line.table.dataset if line.board.paper_scale else line.board.tier_title, forms=("csv",), group="id"),
     Column("metric", lambda line: line.table.metric, forms=("csv",), group="id"),
     Column("method", lambda line: line.row.title, "method", group="id", words=True, data=lambda line: line.row.method, width="1fr"),
@@ -148,23 +165,39 @@ COLUMNS: list[Column] = [
     ),
     _field("found"), _field("right"), _field("foreground"),
     Column(
-        "gain", lambda line: line.row.gain, "gain [95 %]", lambda line: wording.gain(line.row), width="21mm",
+        "gain", lambda line: line.row.gain, "gain", lambda line: "" if line.row.gain is None else f"{line.row.gain:+.1f}",
+        width="21mm", below=lambda line: _interval(line.row.gain_low, line.row.gain_high), below_header="[95 %]",
         tooltip="over the baseline (the student alone, same schedule) trained here, with Welch's 95 % interval",
+    ),
+    Column(
+        "gain_interval", lambda line: line.row.gain_low, "gain, 95 %", lambda line: _interval(line.row.gain_low, line.row.gain_high),
+        forms=("markdown", "html"),
     ),
     _field("gain_low"), _field("gain_high"), _field("gain_p"), _field("gain_p_holm"),
     Column(
-        "gap_closed", lambda line: line.row.gap_closed, "gap closed [95 %]", lambda line: wording.gap(line.row), width="16mm",
+        "gap_closed", lambda line: line.row.gap_closed, "gap closed",
+        lambda line: "" if line.row.gap_closed is None else f"{100 * line.row.gap_closed:.0f} %", width="16mm",
+        below=lambda line: _interval(line.row.gap_low, line.row.gap_high, 0, 100), below_header="[95 %]",
         tooltip="gain over the distance from baseline to teacher, with a 95 % bootstrap interval over the seeds, from five per side "
         "on; the teacher is one run",
     ),
+    Column(
+        "gap_interval", lambda line: line.row.gap_low, "gap, 95 %", lambda line: _interval(line.row.gap_low, line.row.gap_high, 0, 100),
+        forms=("markdown", "html"),
+    ),
     _field("gap_low"), _field("gap_high"),
     Column(
-        "reported", lambda line: _highest(line, "value"), "reported {metric}", _reported(wording.reported_scores), group="reported",
+        "reported", lambda line: _highest(line, "value"), "reported {metric}", _reported(wording.reported_scores), group="reported", when=_is_paper_scale,
         data=lambda line: _joined(line, "value"), break_at="", tooltip="as printed by each source, at paper scale; sorted by the highest",
     ),
     Column(
         "reported_gain", lambda line: _highest(line, "gain"), "reported gain", _reported(wording.reported_gains), group="reported",
         data=lambda line: _joined(line, "gain"), break_at="",
+        tooltip="as printed by each source, at paper scale on the published data; sorted by the highest",
+    ),
+    Column(
+        "rung", lambda line: headlines.rung(line.row, line.table, line.board), "evidence", group="reported", words=True,
+        when=_is_paper_scale, forms=_PRINTED, break_at="", tooltip="highest rung that the row's reported results have reached",
     ),
     Column("reported_source", lambda line: _joined(line, "source"), forms=("csv",), group="reported"),
     Column(
@@ -177,9 +210,9 @@ COLUMNS: list[Column] = [
         "division", lambda line: line.row.division, "batch", lambda line: line.row.division or "", forms=("html", "csv"), group="cost",
         words=True, tooltip="processes x images of a step, with a GPU for each process where there are GPUs; number format and settings of speed",
     ),
-    Column("peak_memory_mib", lambda line: line.row.peak_memory_mib, "MiB", group="cost", width="10mm", tooltip="peak memory of one run"),
+    Column("peak_memory_mib", lambda line: line.row.peak_memory_mib, "MiB", group="cost", width="10mm", when=_is_on_gpu, tooltip="peak memory of one run"),
     Column(
-        "images_per_s", lambda line: line.row.images_per_s, "images/s", forms=("markdown", "html", "csv"), group="cost",
+        "images_per_s", lambda line: line.row.images_per_s, "images/s", forms=("markdown", "html", "csv"), group="cost", when=_is_on_gpu,
         tooltip="training images per second",
     ),
     _field("energy_kj"), _field("command"),
@@ -190,9 +223,9 @@ COLUMNS: list[Column] = [
 ]  # fmt: skip
 
 
-def columns_of(form: Form) -> list[Column]:
-    """Columns of one form, in order."""
-    return [column for column in COLUMNS if form in column.forms]
+def columns_of(form: Form, *boards: Leaderboard) -> list[Column]:
+    """Columns of one form, in order; of leaderboards, those that say something of one of them."""
+    return [column for column in COLUMNS if form in column.forms and (not boards or any(map(column.when, boards)))]
 
 
 def line_frame(board: Leaderboard, tables: Sequence[Table] | None = None) -> pd.DataFrame:
@@ -209,7 +242,7 @@ def line_frame(board: Leaderboard, tables: Sequence[Table] | None = None) -> pd.
     lines = {
         (number, position): Line(board, table, row)
         for number, table in enumerate(board.tables if tables is None else tables)
-        for position, row in enumerate([teacher_row(table), *table.rows])
+        for position, row in enumerate([teacher_row(table), *headlines.ranked(table.rows)])
     }
     if not lines:
         return pd.DataFrame()

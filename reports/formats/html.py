@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports.formats import answers, studies, wording
+from reports.formats import answers, headlines, studies, wording
 from reports.formats.columns import TEACHER, Column, Line, columns_of, glossary, line_frame
+from reports.formats.html_charts import Axis, Gain, axis, gains, multiples
 from reports.formats.html_curves import Panel, panels
 from reports.formats.html_images import data_uri
 from reports.formats.printable import with_texts
@@ -33,6 +34,7 @@ _TONES = {  # how a verdict begins -> its colour; the first that fits
     "unsupported": "absent",
     "failed": "bad",
 }
+_DRAWN_HERE = {"scores", "forest", "gap", "cost", "curves"}  # the page has charts of its own in their place
 _MIN_A_DAY = 600  # minutes from which hours read better
 
 
@@ -67,15 +69,50 @@ class PageLine:
     pills: list[Pill]
     cells: list[Cell]
     panels: list[Panel]
+    is_best: bool = False
     search: studies.Search | None = None
 
+    @property
+    def words(self) -> str:
+        """Text that a search looks through."""
+        row = self.row
+        own = [row.title, *row.parts] if row else ["teacher", self.table.teacher.name if self.table.teacher else ""]
+        return " ".join([*own, self.table.title, self.table.pair, *(pill.text for pill in self.pills)]).lower()
 
-def page(boards: Sequence[Leaderboard], folder: Path) -> str:
+
+@dataclass(frozen=True)
+class Group:
+    """One pair of one leaderboard: its lines, its answer and its charts."""
+
+    key: str
+    tier: str
+    board: Leaderboard
+    table: Table
+    lines: list[PageLine]
+    headline: str
+    gains: list[Gain]
+    multiples: list[tuple[Row, Panel]]
+
+    @property
+    def summary(self) -> str:
+        """``box AP; teacher 48.3, baseline 33.1 ± 0.5``."""
+        teacher, baseline = self.table.teacher, self.table.baseline
+        known = [f"teacher {teacher.score:.1f}"] if teacher else ["teacher not run"]
+        known += [f"baseline {wording.mean(baseline)}"] if baseline else ["baseline not run"]
+        return f"{wording.short(self.table.metric)}: {', '.join(known)}"
+
+    def key_of(self, row: Row) -> str:
+        """Key of a row's line."""
+        return next(line.key for line in self.lines if line.row is row)
+
+
+def page(boards: Sequence[Leaderboard], folder: Path, root: str | None = None) -> str:
     """One self-contained HTML file; the same leaderboards and figures give the same text.
 
     Args:
         boards: this grid's first; the rows of others (another tier, another machine) join its table.
         folder: of the first board's figures; one that is missing, or of another kind than SVG and PNG, is excluded.
+        root: the project, relative to the page, for links to its files; without links if None.
     """
     boards = [with_texts(board) for board in boards]
     loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
@@ -85,27 +122,37 @@ def page(boards: Sequence[Leaderboard], folder: Path) -> str:
     # Records of before it was noted have no division; a column of nothing says nothing.
     is_divided = any(row.division for board in boards for table in board.tables for row in table.rows)
     wanted = {"tier": len(boards) > 1, "division": is_divided}
-    columns = [column for column in columns_of("html") if wanted.get(column.key, True)]
-    lines = [line for index, (label, board) in enumerate(combined) for line in _lines(index, label, board, columns)]
+    columns = [column for column in columns_of("html", *boards) if wanted.get(column.key, True)]
+    scale = axis(boards)
+    groups = [group for index, (label, board) in enumerate(combined) for group in _groups(index, label, board, columns, scale)]
+    lines = [line for group in groups for line in group.lines]
     recipes = {name: recipe for board in reversed(boards) for name, recipe in board.recipes.items()}
     text = environment.get_template("page.html.j2").render(
         board=boards[0],
         combined=combined,
-        lines=lines,
+        groups=groups,
+        axis=scale[0] if scale else None,
+        root=root,
         headings={column: _capitalised(column.heading("score")) for column in columns},
         glossary=[(_capitalised(name), text) for name, text in glossary(boards[0], columns)],
         pairs={line.table.pair: line.table.title for line in lines},
         methods=_methods(lines, {name: recipe.title for name, recipe in recipes.items()}),
-        verdicts=list(dict.fromkeys(pill.kind for line in lines for pill in line.pills)),
+        verdicts={pill.kind: (pill.tone, wording.verdict_meaning(pill.kind)) for line in lines for pill in line.pills},
         tally=_tally(lines),
         recipes=recipes,
         absent=[(label, *cells) for label, board in combined for cells in _absent(board)],
         elsewhere=_elsewhere(boards),
         notes=_notes(boards),
-        figures=[(figure, data) for figure in boards[0].figures if (data := data_uri(folder / figure.file))],
+        conflicts={group.table.title: group.table.conflicts for group in groups if group.table.conflicts},
+        figures=[
+            (figure, data)
+            for figure in boards[0].figures
+            if figure.name.partition("-")[0] not in _DRAWN_HERE and (data := data_uri(folder / figure.file))
+        ],
         wording=wording,
         searches=studies,
         answers=answers,
+        headlines=headlines,
     )
     return re.sub(r"\s*\n\s*", "\n", text.strip()) + "\n"
 
@@ -127,8 +174,29 @@ def _labels(boards: Sequence[Leaderboard]) -> list[str]:
     return labels
 
 
+def _groups(
+    index: int, label: str, board: Leaderboard, columns: Sequence[Column], scale: tuple[Axis, float, float] | None
+) -> Iterator[Group]:
+    """Every pair, in the grid's order."""
+    prefix = "" if index == 0 else f"{index}-"
+    of_pair = groupby(_lines(index, label, board, columns), key=lambda line: line.table.pair)
+    for pair, found in of_pair:
+        lines = list(found)
+        table, rows = lines[0].table, [line.row for line in lines if line.row]
+        yield Group(
+            f"{prefix}{pair}",
+            label,
+            board,
+            table,
+            lines,
+            headlines.headline(table, board),
+            gains(board, table, rows, scale[1:]) if scale else [],
+            multiples(table, rows),
+        )
+
+
 def _lines(index: int, label: str, board: Leaderboard, columns: Sequence[Column]) -> Iterator[PageLine]:
-    """Every pair's teacher and methods, in the grid's order."""
+    """Every pair's teacher, then its methods in order."""
     prefix = "" if index == 0 else f"{index}-"
     found = {(table.pair, one.study.method): one for table in board.tables for one in studies.searches(table, board)}
     for _, cells in line_frame(board).iterrows():
@@ -141,7 +209,7 @@ def _lines(index: int, label: str, board: Leaderboard, columns: Sequence[Column]
             curves, slug, pills = [seed.curve for seed in row.seeds], row.slug, _pills(row, board)
         yield PageLine(
             f"{prefix}{table.pair}-{slug}", label, board, table, row, pills, _cells(cells, columns, label),
-            _panels(curves, baseline, table, row) if curves else [],
+            _panels(curves, baseline, table, row) if curves else [], row is not None and row is headlines.best(table, board),
             found.get((table.pair, row.method)) if row and row.tuned else None,
         )  # fmt: skip
 

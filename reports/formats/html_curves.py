@@ -52,8 +52,18 @@ def _panel(
     points = [point for _, series in thinned for point in series]
     if not any(series for who, series in thinned if who == "own"):
         return None
-    x_ticks = _ticks(0, max(x for x, _ in points))
-    y_ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
+    return draw(title, thinned, (max(x for x, _ in points), min(y for _, y in points), max(y for _, y in points)))
+
+
+def draw(title: str, series: Sequence[tuple[str, list[tuple[int, float]]]], scale: tuple[float, float, float]) -> Panel:
+    """Return a diagram.
+
+    Args:
+        title: above it.
+        series: whose, and its points; the first is drawn below the others.
+        scale: highest iteration, lowest and highest value.
+    """
+    x_ticks, y_ticks = ticks(0, scale[0]), ticks(scale[1], scale[2])
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
@@ -65,8 +75,17 @@ def _panel(
         title,
         [(place(x, 0)[0], f"{x / 1000:g}k" if x_ticks[-1] >= _THOUSANDS and x else f"{x:g}") for x in x_ticks],
         [(place(0, y)[1], f"{y:g}") for y in y_ticks],
-        [(who, [place(*point) for point in series]) for who, series in thinned],
+        [(who, [place(*point) for point in points]) for who, points in series],
     )
+
+
+def mean_curve(curves: Sequence[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+    """Return the mean at the iterations that all curves have."""
+    if not curves:
+        return []
+    values = [dict(curve) for curve in curves]
+    common = sorted(set.intersection(*(set(one) for one in values)))
+    return [(at, sum(one[at] for one in values) / len(values)) for at in common]
 
 
 def _thinned(series: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -75,7 +94,7 @@ def _thinned(series: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return series[:-1:step] + series[-1:]
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Two to six round numbers that enclose both."""
     span = high - low or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / 3))

@@ -26,7 +26,7 @@ def markdown(board: Leaderboard) -> str:
         by_seed=by_seed,
         searched=searched,
         sections=answers.sections(board),
-        glossary=glossary(board, columns_of("markdown")),
+        glossary=glossary(board, columns_of("markdown", board)),
         teacher_row=teacher_row,
     )
     return text.rstrip() + "\n"
@@ -50,7 +50,7 @@ def _teacher(table: Table) -> str:
 
 def results(table: Table, board: Leaderboard, *, with_costs: bool = True) -> Markdown:
     """Return the main table of a pair; costs differ from machine to machine."""
-    columns = [column for column in columns_of("markdown") if with_costs or column.group != "cost"]
+    columns = [column for column in columns_of("markdown", board) if with_costs or column.group != "cost"]
     cells = methods_of(line_frame(board, [table]))["text"][[column.key for column in columns]]
     return markdown_table([column.heading(short(table.metric)) for column in columns], cells.to_numpy().tolist())
 

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,16 +12,17 @@ import pandas as pd
 import typst
 from PIL import Image
 
-from reports.formats import answers, studies, wording
+from reports.formats import answers, headlines, studies, wording
 from reports.formats.columns import Column, Line, columns_of, glossary, line_frame, lines_of
 from reports.formats.printable import with_texts
 from reports.formats.typst_text import duration, minute, source, typeset, words
 from reports.plots.fonts import folders, legible
-from reports.schemas.leaderboard import Leaderboard, MissingRun, RecipeSummary, Row, SeedResult, Table, TeacherResult
+from reports.schemas.leaderboard import Leaderboard, MissingRun, RecipeSummary, Row, Table
 from reports.schemas.reported import ReportedResult
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
-_HEX = 12  # digits of a digest that are printed
+# Details that only the page has room for.
+_ON_PAGE_ALONE = {"scores", "gap", "history", "slices", "importance", "front"}
 _QUALITY = 60  # of JPEG
 _LONGEST_WORD = 80  # letters
 
@@ -58,9 +57,11 @@ def prepare(board: Leaderboard, folder: Path, target: Path) -> Path:
         shutil.copyfile(template, target / template.name)
     figures: list[dict[str, Any]] = []
     for figure in board.figures:
-        if (folder / figure.file).is_file():
+        if figure.name.partition("-")[0] not in _ON_PAGE_ALONE and (folder / figure.file).is_file():
             name = _copy_figure(folder / figure.file, target, f"figure{len(figures)}")
-            figures.append({"title": figure.title, "caption": words(figure.caption), "file": name})
+            figures.append(
+                {"name": figure.name.partition("-")[0], "title": figure.title, "caption": words(figure.caption), "file": name}
+            )
     (target / "leaderboard.json").write_text(json.dumps({**_contents(board), "figures": figures}))
     return target / "leaderboard.typ"
 
@@ -89,9 +90,10 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "paper_scale": board.paper_scale,
         "datasets": wording.datasets(board),
         "warning": typeset(warning) if warning else None,
+        "scale": headlines.scale(board),
         "question": typeset(wording.question(board)),
         "sections": [[title, [typeset(words) for words in paragraphs]] for title, paragraphs in answers.sections(board)],
-        "glossary": glossary(board, columns_of("pdf")),
+        "glossary": glossary(board, columns_of("pdf", board)),
         "when": [minute(board.first_finished), minute(board.last_finished)],
         "duration": duration(board.train_s),
         "energy": None if board.energy_kj is None else wording.energy(board.energy_kj),
@@ -112,21 +114,32 @@ def _table(table: Table, board: Leaderboard, frame: pd.DataFrame) -> dict[str, A
     return {
         **table.model_dump(include={"pair", "title", "task", "dataset", "schedule"}),
         "metric": wording.short(table.metric),
-        "columns": [_column(column, table) for column in columns_of("pdf")],
+        "headline": typeset(headlines.headline(table, board)),
+        "columns": [_column(column, table) for column in columns_of("pdf", board)],
         "teacher": _teacher(table, lines[0]),
         "rows": [_row(line) for line in lines[1:]],
-        "outcomes": _outcomes(table, board),
         "num_done": sum(row.num_seeds for row in table.rows),
         "num_requested": sum(row.num_seeds + len(row.missing) for row in table.rows),
         "readings": _readings(table) if board.paper_scale else [],
         "missing": [line for row in table.rows for line in _missing(row)],
-        "runs": _runs(table),
-        "searches": [_search(search, board) for search in studies.searches(table, board)],
+        "searches": [
+            typeset(said)
+            for search in studies.searches(table, board)
+            for said in (studies.division(search, board), studies.account(search))
+            if said
+        ],
         "reported": [_reported(title, result) for title, results in in_grid for result in results],
-        "elsewhere": [_reported(name, result) for name, results in table.reported_elsewhere.items() for result in results],
+        "conflicts": [
+            {
+                "what": one.what,
+                "value": wording.printed(one.value),
+                "baseline": "" if one.baseline is None else wording.printed(one.baseline),
+                "source": source(one.source),
+                "note": words(one.note or ""),
+            }
+            for one in table.conflicts
+        ],
         "notes": [words(note) for note in table.notes],
-        "settings": [_settings(row) for row in table.rows if row.status == "done"],
-        "commands": [[row.title, row.command] for row in table.rows if row.command],
     }
 
 
@@ -149,7 +162,7 @@ def _cell(column: Column, line: Line) -> list[str]:
 
 def _row(line: Line) -> dict[str, Any]:
     """Cells of a row; where nothing ran, its status and reason in place of its results."""
-    row, columns = line.row, columns_of("pdf")
+    row, columns = line.row, columns_of("pdf", line.board)
     cells = {column.key: _cell(column, line) for column in columns}
     if row.status == "done":
         return {"cells": list(cells.values()), "span": 0}
@@ -167,17 +180,8 @@ def _teacher(table: Table, line: Line) -> dict[str, Any]:
     if teacher is None:
         return _row(line)
     named = [teacher.name, f"weights of {teacher.origin}" if teacher.origin else "one run"]
-    cells = [named if column.key == "verdict" else _cell(column, line) for column in columns_of("pdf")]
+    cells = [named if column.key == "verdict" else _cell(column, line) for column in columns_of("pdf", line.board)]
     return {"cells": cells, "span": 0}
-
-
-def _outcomes(table: Table, board: Leaderboard) -> list[list[str]]:
-    """Verdicts on the pair, each with its methods."""
-    methods: dict[str, list[str]] = {}
-    for row in table.rows:
-        if not row.is_baseline:
-            methods.setdefault(wording.verdict(row, board), []).append(row.title)
-    return [[verdict, ", ".join(titles)] for verdict, titles in methods.items()]
 
 
 def _readings(table: Table) -> list[dict[str, Any]]:
@@ -208,42 +212,6 @@ def _missing(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _runs(table: Table) -> dict[str, Any]:
-    """Every finished run, the teacher first."""
-    found: list[tuple[str, SeedResult | TeacherResult]] = [("teacher", table.teacher)] if table.teacher else []
-    found += [(row.title, seed) for row in table.rows for seed in row.seeds]
-    names = list(dict.fromkeys(name for _, result in found for name in result.metrics))
-    return {"metrics": names, "rows": [_run(title, result, names) for title, result in found]}
-
-
-def _run(title: str, result: SeedResult | TeacherResult, names: Iterable[str]) -> dict[str, Any]:
-    seed = result if isinstance(result, SeedResult) else None
-    digests = (seed.config_sha256 if seed else "", result.weights_sha256, result.run_sha256, result.metrics_sha256)
-    return {
-        "title": title,
-        "seed": str(seed.seed) if seed else "",
-        "metrics": ["" if (value := result.metrics.get(name)) is None else f"{value:.1f}" for name in names],
-        "images_per_s": f"{result.cost.images_per_s:.0f}" if result.cost else "",
-        "commit": (seed.git.commit or "")[:8] if seed else "",
-        "dirty": bool(seed and seed.git.dirty),
-        "mlflow": (result.mlflow_run_id or "")[:8],
-        "finished": minute(seed.finished_at) if seed else None,
-        "target": result.target,
-        "digests": [digest[:_HEX] for digest in digests],
-    }
-
-
-def _search(search: studies.Search, board: Leaderboard) -> dict[str, Any]:
-    paragraphs = [words for words in (studies.division(search, board), studies.account(search)) if words]
-    return {
-        "title": search.title,
-        "paragraphs": [typeset(words) for words in paragraphs],
-        "metric": search.metric,
-        "searched": [asdict(one) for one in studies.searched(search.study)],
-        "tried": [asdict(one) for one in studies.tried(search.study)],
-    }
-
-
 def _reported(title: str, result: ReportedResult) -> dict[str, Any]:
     return {
         "title": title,
@@ -262,15 +230,5 @@ def _recipe(recipe: RecipeSummary) -> dict[str, Any]:
         "title": recipe.title,
         "paper": words(recipe.paper) if recipe.paper else None,
         "source": source(recipe.source) if recipe.source else None,
-        "notes": [words(note) for note in recipe.notes],
         "deviations": [words(deviation) for deviation in recipe.deviations],
-    }
-
-
-def _settings(row: Row) -> dict[str, Any]:
-    return {
-        "title": row.title,
-        "hparams": [f"{key} = {wording.setting(value)}" for key, value in row.hparams.items()],
-        "config_changes": [f"{key} = {value}" for key, value in row.config_changes.items()],
-        "origin": words(row.hparams_origin or ""),
     }

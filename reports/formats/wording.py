@@ -25,7 +25,7 @@ def scale_warning(board: Leaderboard) -> str | None:
         return None
     return (
         f"Scale: {board.tier_title}. These are not {datasets(board)} results and say nothing about any reported one. "
-        f"The columns headed reported quote the authors at paper scale on {datasets(board)}, for orientation."
+        f"Reported gains quote the authors at paper scale on {datasets(board)}, for orientation."
     )
 
 
@@ -110,13 +110,47 @@ def verdict(row: Row, board: Leaderboard) -> str:
         return _gain_verdict(row)
     if row.tuned:
         return "tuned: no reported result"
-    words = [comparison.verdict for result in row.reported for comparison in (_decisive(result),) if comparison]
+    words = [comparison.verdict for result in row.reported for comparison in (decisive(result),) if comparison]
     if not words:
         return "not comparable" if row.reported else "no reported result"
     return ", ".join(f"{word} ({words.count(word)} of {len(words)})" if len(words) > 1 else word for word in dict.fromkeys(words))
 
 
-def _decisive(result: ReportedResult) -> ReportedComparison | None:
+VERDICTS = {  # how a verdict begins -> its meaning
+    "significant gain": "the interval excludes zero, also after Holm's correction for all tests of this leaderboard (p < 0.05)",
+    "significant loss": "worse than the baseline, also after Holm's correction for all tests of this leaderboard (p < 0.05)",
+    "gain not significant after correction": "p < 0.05 on its own, and not once all tests of this leaderboard are counted (Holm)",
+    "loss not significant after correction": "p < 0.05 on its own, and not once all tests of this leaderboard are counted (Holm)",
+    "not significant": "these seeds do not tell it from no gain at all; that is not the same as no gain",
+    "inconclusive": "too few seeds, or too wide an interval, to decide",
+    "reproduced": "our mean is within the margin of the reported value (two one-sided tests)",
+    "not reproduced": "our mean is beyond the margin of the reported value",
+    "not comparable": "the reported result was obtained under other settings, which the row lists",
+    "no reported result": "no source reports this method on this pair",
+    "tuned": "its hyper-parameters were searched for here, so no reported result is of the same settings",
+    "baseline": "the student alone, same schedule",
+    "teacher": "the pair's teacher, one run",
+    "unsupported": "the method needs inputs that this pair's models do not have",
+    "not run": "requested, and no run has finished",
+    "failed": "no run finished; the reason is in the row",
+}
+
+
+def verdict_meaning(kind: str) -> str:
+    """Explanation of a verdict for the legend; empty for one without."""
+    return next((meaning for begins, meaning in VERDICTS.items() if kind.startswith(begins)), "")
+
+
+def tested(row: Row) -> str:
+    """``p 0.01; after Holm's correction p 0.04``; the reason where there is no test."""
+    if row.gain_p is None:
+        return f"untested: {row.untested}" if row.untested else ""
+    return f"p {p_value(row.gain_p)}" + (
+        "" if row.gain_p_holm is None else f"; after Holm's correction p {p_value(row.gain_p_holm)}"
+    )
+
+
+def decisive(result: ReportedResult) -> ReportedComparison | None:
     """Comparison of the gain, which includes the source's own baseline; of the score where no gain is printed."""
     return result.gain_verdict or result.score_verdict
 
@@ -132,7 +166,7 @@ def _gain_verdict(row: Row) -> str:
         return "not significant"
     word = "gain" if row.gain > 0 else "loss"
     holds = row.gain_p_holm is not None and row.gain_p_holm <= LEVEL
-    return f"significant {word}" if holds else f"{word} significant before correction only"
+    return f"significant {word}" if holds else f"{word} not significant after correction"
 
 
 def reading(result: ReportedResult, table: Table) -> list[str]:

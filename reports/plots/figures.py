@@ -65,4 +65,4 @@ def _all(board: Leaderboard, samples: Mapping[str, Mapping[str, visualizations.A
         yield from chart(board)
     for kind in (visualizations.maps, predictions.found):
         for table in board.tables:
-            yield from kind(board, table, samples[table.pair])
+            yield from kind(table, samples[table.pair])

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from reports.plots.style import CLEAR, TALLEST_INCHES, WIDTH_INCHES, Drawn, legend_columns, scale_note
+from reports.plots.style import CLEAR, TALLEST_INCHES, WIDTH_INCHES, Drawn, legend_columns
 from reports.plots.visualizations import Arrays
-from reports.schemas.leaderboard import Leaderboard, Table
+from reports.schemas.leaderboard import Table
 
 Kind = Literal["boxes", "regions", "instances"]
 # Okabe and Ito's, then Tol's muted; names are written beside them, so that colours alone are not needed.
@@ -32,6 +32,7 @@ _OPACITY = 0.65  # of a label over its image in grey
 _MOST_PX = 700  # of a label map's width that are drawn, or up to twice as many
 _MOST_NAMED = 4  # boxes or classes of an image whose names have room
 _LEAST_NAMED = 0.04  # of the image, that a region takes whose name has room
+_IGNORED, _RIGHT = 255, 0.5  # label of pixels that do not count; IoU of a box that is right
 _UNSURE = "where there is none, no score was above the threshold."
 _CAPTIONS = {
     "boxes": "Boxes in their class's colour, with class and score: those with the highest scores, no more than the image has labelled "
@@ -43,7 +44,7 @@ _CAPTIONS = {
 }
 
 
-def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
+def found(table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
     """Truth, teacher, baseline and methods on the same images; nothing before the teacher has run."""
     truth = samples.get("teacher", {})
     kind: Kind = "regions" if "true_labels_0" in truth else "instances" if table.metric.startswith("mask") else "boxes"
@@ -53,9 +54,10 @@ def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> It
     if "image_0" not in truth or not models:
         return
     cells = [("truth", _labelled(truth)), *models]
-    figure, images = _sheet(truth, len(cells))
+    chosen = _chosen(kind, truth, samples.get("none") or samples["teacher"])
+    figure, images = _sheet(truth, len(cells), len(chosen))
     used: dict[int, str] = {}
-    for n, axes in enumerate(images):
+    for n, axes in zip(chosen, images, strict=False):
         for axis, (title, arrays) in zip(axes, cells, strict=False):
             used |= _paint(axis, kind, n, arrays, truth)
             axis.set_title(fill(title, _MOST_LETTERS), fontsize=8, pad=3)
@@ -64,12 +66,11 @@ def found(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> It
         figure.set_figheight(figure.get_figheight() + 0.2 * (len(handles) // legend_columns(handles)))
         figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles), handlelength=1)
     again = f"Colours repeat after {len(_PALETTE)} classes. " if len(used) > len(_PALETTE) else ""
-    images_words = f"The first {len(images)} images" if len(images) > 1 else "The first image"
     yield Drawn(
         f"detections-{table.pair}",
         f"Predictions of the models, {table.title}",
-        f"{images_words} of the test split as labelled (truth) and as each model predicts them, a method's first seed. {_CAPTIONS[kind]} "
-        f"{again}{table.title}. {scale_note(board)}",
+        f"{_chosen_words(truth, len(images))}, as labelled (truth) and as each model predicts them, a method's first seed. {_CAPTIONS[kind]} "
+        f"{again.strip()}".strip(),
         figure,
         "png",
     )
@@ -80,14 +81,67 @@ def _labelled(truth: Arrays) -> Arrays:
     return {name.removeprefix("true_"): values for name, values in truth.items() if name.startswith("true_")}
 
 
-def _sheet(truth: Arrays, num_cells: int) -> tuple[Figure, list[list[Axes]]]:
+def _chosen(kind: Kind, truth: Arrays, baseline: Arrays) -> list[int]:
+    """Return the images that are shown: the one in the middle by the baseline's error, and that of the greatest."""
+    num_images = sum(name.startswith("image_") for name in truth)
+    by_error = sorted(range(num_images), key=lambda n: error(kind, n, baseline, truth))
+    return list(dict.fromkeys((by_error[(num_images - 1) // 2], by_error[-1])))
+
+
+def _chosen_words(truth: Arrays, num_shown: int) -> str:
+    num_images = sum(name.startswith("image_") for name in truth)
+    if num_images == 1:
+        return "An image of the test split"
+    which = (
+        "evenly spaced over the test split" if "true_labels_0" in truth else "of the test split with the most labelled objects"
+    )
+    shown = "the one in the middle by the baseline's error" + (", and that of the greatest error" if num_shown > 1 else "")
+    return f"Of the {num_images} images {which}: {shown}"
+
+
+def error(kind: Kind, n: int, found: Arrays, truth: Arrays) -> float:
+    """Error of one model on one image, 0-1.
+
+    Of boxes the fraction of objects without a box of their class (IoU >= 0.5) among as many of the highest scores as there are objects,
+    less a hundredth of the right ones' mean score, which orders equals; of regions the fraction of labelled pixels of another class;
+    of instances the difference of numbers.
+    """
+    if kind == "regions":
+        true = truth[f"true_labels_{n}"]
+        counted = true != _IGNORED
+        return float((found[f"labels_{n}"] != true)[counted].mean()) if counted.any() else 0.0
+    of_truth = truth["true_boxes"][:, 0] == n
+    objects, labels = truth["true_boxes"][of_truth, 1:], truth["true_box_labels"][of_truth]
+    if not len(objects):
+        return 0.0
+    if kind == "instances":
+        numbers = found.get(f"labels_{n}")
+        return min(1.0, abs(len(objects) - (0 if numbers is None else int(numbers.max()))) / len(objects))
+    of_found = found["boxes"][:, 0] == n
+    boxes, classes = found["boxes"][of_found, 1:], found["box_labels"][of_found]
+    surest = np.argsort(-boxes[:, 4], kind="stable")[: len(objects)]
+    scores = [
+        max((float(boxes[k, 4]) for k in surest if classes[k] == label and _iou(boxes[k, :4], one) >= _RIGHT), default=0.0)
+        for one, label in zip(objects, labels, strict=True)
+    ]
+    right = [score for score in scores if score > 0]
+    return 1 - len(right) / len(scores) - (sum(right) / len(right) / 100 if right else 0.0)
+
+
+def _iou(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """IoU of two boxes, each (4,) xyxy."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    common = float(np.clip(sides, 0, None).prod())
+    return common / (float((one[2:] - one[:2]).prod()) + float((other[2:] - other[:2]).prod()) - common)
+
+
+def _sheet(truth: Arrays, num_cells: int, num_images: int) -> tuple[Figure, list[list[Axes]]]:
     """Axes by image, as many images as a page has room for."""
     height, width = truth["image_0"].shape[:2]
     most = min(_COLUMNS, math.ceil(_COLUMNS * height / width))
     lines = math.ceil(num_cells / most)
     columns = max(min(_FEWEST, most), math.ceil(num_cells / lines))
     block = lines * (WIDTH_INCHES / columns * height / width + _TITLE_INCHES)
-    num_images = sum(name.startswith("image_") for name in truth)
     num_shown = max(1, min(num_images, int((TALLEST_INCHES - 0.3) / block)))
     figure = Figure((WIDTH_INCHES, num_shown * block + 0.3), layout="constrained")
     engine = figure.get_layout_engine()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from reports.formats.headlines import ranked
 from reports.formats.wording import datasets, short
 from reports.plots.style import (
     BLACK,
@@ -115,7 +116,7 @@ def tuning(board: Leaderboard) -> Iterator[Drawn]:
 
 
 def _distilled(table: Table) -> list[Row]:
-    return [row for row in table.rows if not row.is_baseline]
+    return [row for row in ranked(table.rows) if not row.is_baseline]
 
 
 def _score_panel(axis: Axes, table: Table, style: dict[str, Look], board: Leaderboard) -> None:

@@ -135,8 +135,9 @@ def scale_note(board: Leaderboard) -> str:
 
 
 def caption(board: Leaderboard, text: str, rows: Iterable[Row]) -> str:
-    """Text, number of runs per row, and the tier."""
-    return " ".join([text, *_num_runs(rows), scale_note(board)])
+    """Text, and the number of runs per row where it is not every row's in the report; the figure itself names the tier."""
+    of_all = _num_runs(row for table in board.tables for row in table.rows)
+    return " ".join([text, *(said for said in _num_runs(rows) if said not in of_all)])
 
 
 def _num_runs(rows: Iterable[Row]) -> list[str]:

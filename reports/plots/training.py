@@ -2,43 +2,45 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
+from reports.formats.headlines import ranked
 from reports.formats.wording import short
 from reports.plots.style import BLACK, GREY, Chart, Drawn, Look, draw_chart, looks
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
-_CURVE_INCHES = 1.85
-_COST_INCHES = 2.3
-_DECADE = 10
+_FRAME_INCHES, _CURVE_INCHES, _COST_INCHES = 0.5, 1.15, 2.3
+_ACROSS = 4  # diagrams beside each other
+_TITLE_LETTERS = 24
+_BEHIND = "#B0B0B0"  # the baseline, below a method's line
 
 
 def curves(board: Leaderboard) -> Iterator[Drawn]:
-    """Own loss and validation score against iterations, one line per run."""
+    """Small diagrams of validation score against iterations, one per method over its pair's baseline."""
     style = looks(board)
     chart = Chart(
         name="curves",
-        title="Training curves",
+        title="Validation curves",
         caption=(
-            "One line per run, the baseline's in black. Left: the student's own loss, without the method's, mean since the "
-            "point before, logarithmic. Right: score on the validation split. "
-            "Dotted, where authors released a log: their own validations, over the same fraction of the training. "
-            "Teachers train for another number of iterations and are excluded."
+            "Score on the validation split against iterations, in points of each pair's metric: one line per run of the method, in grey "
+            "the runs of the baseline; the diagrams of a pair have one scale. "
+            "Dotted, where authors released a log: their own validations, over the same fraction of the training."
         ),
-        panel=lambda axes, table: _curve_panel(axes, table, style),
-        inches=lambda _: _CURVE_INCHES,
-        parts=(1.0, 1.0),
+        panel=lambda axes, table: _multiples(axes[0], table, style),
+        inches=lambda table: _FRAME_INCHES + _CURVE_INCHES * -(-len(_with_curves(table)) // _ACROSS),
         columns=1,
-        legend=style,
     )
-    yield from draw_chart(chart, [table for table in board.tables if any(_has_curve(row) for row in table.rows)], board)
+    yield from draw_chart(chart, [table for table in board.tables if _with_curves(table)], board)
 
 
 def cost(board: Leaderboard) -> Iterator[Drawn]:
-    """Gain against time of training, as a multiple of the baseline's."""
+    """Gain against time of training, as a multiple of the baseline's; nothing of a CPU, whose time is the runs' beside each other, too."""
+    if not board.is_on_gpu:
+        return
     style = looks(board)
     with_all = Line2D([], [], marker="o", linestyle="none", mfc="none", mec=BLACK, label="with one-time costs")
     chart = Chart(
@@ -57,27 +59,39 @@ def cost(board: Leaderboard) -> Iterator[Drawn]:
     yield from draw_chart(chart, [table for table in board.tables if any(_costs(table))], board)
 
 
-def _has_curve(row: Row) -> bool:
-    return any(result.curve.own_loss or result.curve.val_score for result in row.seeds)
+def _with_curves(table: Table) -> list[Row]:
+    """Rows beside the baseline that have a curve; of a pair whose baseline alone has run, that."""
+    found = [row for row in ranked(table.rows) if any(result.curve.val_score for result in row.seeds)]
+    return [row for row in found if not row.is_baseline] or found
 
 
-def _curve_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look]) -> None:
-    loss, score = axes
-    # The baseline last, on top of all others.
-    for row in sorted(table.rows, key=lambda row: row.is_baseline):
-        look = style[row.id]
+def _multiples(place: Axes, table: Table, style: dict[str, Look]) -> None:
+    """Put a grid of diagrams in the place of one."""
+    rows, spec, figure = _with_curves(table), place.get_subplotspec(), place.figure
+    place.remove()
+    if spec is None:
+        return
+    grid = spec.subgridspec(-(-len(rows) // _ACROSS), _ACROSS)
+    first: Axes | None = None
+    for number, row in enumerate(rows):
+        axis = figure.add_subplot(grid[divmod(number, _ACROSS)], sharex=first, sharey=first)
+        first = first or axis
+        if table.baseline and not row.is_baseline:
+            for result in table.baseline.seeds:
+                _plot(axis, result.curve.val_score, color=_BEHIND, linewidth=0.9)
         for result in row.seeds:
-            how = {**look.mark(3.5), "linestyle": look.line, "mew": 0.6 if look.tuned else 0}
-            how["linewidth"] = 1.6 if row.is_baseline else 1.0
-            _plot(loss, result.curve.own_loss, **how, markevery=4)
-            _plot(score, result.curve.val_score, **how)
+            _plot(axis, result.curve.val_score, color=style[row.id].colour, linewidth=0.9)
         for log in row.reported_logs:
-            _plot(score, at_iterations(log, row), color=look.colour, linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
-    _logarithmic(loss, [value for row in table.rows for result in row.seeds for _, value in result.curve.own_loss])
-    loss.set_ylabel("own loss, no unit")
-    score.set_ylabel(f"validation split,\n{short(table.metric)} points")
-    for axis in axes:
-        axis.set_xlabel("iteration")
+            _plot(axis, at_iterations(log, row), color=style[row.id].colour, linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
+        axis.set_title(fill(row.title, _TITLE_LETTERS), fontsize=8, loc="left", pad=3)
+        axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(4))
+        if number % _ACROSS == 0:
+            axis.set_ylabel(f"{short(table.metric)}, val")
+        if number + _ACROSS >= len(rows):
+            axis.set_xlabel("iteration")
+        else:
+            axis.tick_params(labelbottom=False)
 
 
 def at_iterations(log: Sequence[tuple[float, float]], row: Row) -> list[tuple[int, float]]:
@@ -88,17 +102,6 @@ def at_iterations(log: Sequence[tuple[float, float]], row: Row) -> list[tuple[in
 
 def _plot(axis: Axes, series: Sequence[tuple[int, float]], **how: object) -> None:
     axis.plot([iteration for iteration, _ in series], [value for _, value in series], **how)  # type: ignore[arg-type]
-
-
-def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
-    """Scale the axis with plain numbers at the ticks, several even within a decade."""
-    if not values or min(values) <= 0:
-        return
-    axis.set_yscale("log")
-    wide = max(values) > _DECADE * min(values)
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _costs(table: Table) -> Iterator[tuple[Row, float, float | None]]:

@@ -100,7 +100,7 @@ def _history(entries: Sequence[_Entry], note: str) -> Iterator[Drawn]:
     caption = (
         "Each trial's score on the validation split, in points, in the order of the search. Crosses: pruned trials, at "
         "their last score, of a shorter run; line: the best so far; triangles at the foot: failed trials. "
-        f"Trials that were lost with their worker are excluded. {note}"
+        "Trials that were lost with their worker are excluded."
     )
     ran = [entry for entry in entries if any(_last_score(trial) is not None for trial in entry.study.trials)]
     keys = "complete", "pruned", "failed", "best", "so far", "recipe"
@@ -140,8 +140,8 @@ def _slices(entry: _Entry, note: str, name: str) -> Iterator[Drawn]:
         axis.remove()
     _finish(figure, note, [study], ("complete", "pruned", "best", "recipe"))
     caption = (
-        f"Scores on the validation split, in points, against each value that was tried; the other values vary, too. Crosses: pruned trials, "
-        f"at their last score, of a shorter run; dashed line: the recipe's value. {note}"
+        "Scores on the validation split, in points, against each value that was tried; the other values vary, too. Crosses: pruned trials, "
+        "at their last score, of a shorter run; dashed line: the recipe's value."
     )
     yield Drawn(name, f"Values tried: {entry.title}", caption, figure)
 
@@ -176,7 +176,7 @@ def _slice_panel(axis: Axes, study: Study, hparam: str) -> None:
 def _importance(entries: Sequence[_Entry], note: str) -> Iterator[Drawn]:
     caption = (
         "Fraction of the variance of the score on the validation split that each hyper-parameter explains over the trials, by the study's "
-        f"own estimate; a few trials say little. {note}"
+        "own estimate; a few trials say little."
     )
     known = [entry for entry in entries if entry.study.importance]
     tallest = max((len(entry.study.importance or {}) for entry in known), default=0)
@@ -195,7 +195,7 @@ def _importance_panel(axis: Axes, study: Study) -> None:
 def _front(entries: Sequence[_Entry], note: str) -> Iterator[Drawn]:
     caption = (
         "Complete trials by training time and score on the validation split, in points; line: Pareto front, the trials that no other one is better than "
-        f"in both. {note}"
+        "in both."
     )
     both = [entry for entry in entries if len(entry.study.objectives) > 1 and entry.study.front]
     keys = "complete", "best", "front"

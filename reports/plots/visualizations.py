@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from reports.plots.fonts import drawn
-from reports.plots.style import WIDTH_INCHES, Drawn, scale_note
-from reports.schemas.leaderboard import Leaderboard, Row, Table
+from reports.plots.style import WIDTH_INCHES, Drawn
+from reports.schemas.leaderboard import Row, Table
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _NUM_IMAGES = 2
@@ -69,7 +69,7 @@ class _About:
     translucent: bool
 
 
-def maps(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
+def maps(table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
     """Every visualization of a method, by level and column; none of a tuned row, as its method's are there."""
     if "image_0" not in samples.get("teacher", {}):
         return
@@ -77,10 +77,10 @@ def maps(board: Leaderboard, table: Table, samples: Mapping[str, Arrays]) -> Ite
         shown = {} if row.tuned else samples.get(row.id, {})
         for key in sorted(key for key in shown if key.startswith("about/")):
             about = _About(name=key.removeprefix("about/"), **json.loads(str(shown[key])))
-            yield _maps(board, table, row, about, shown, _images(samples))
+            yield _maps(table, row, about, shown, _images(samples))
 
 
-def _maps(board: Leaderboard, table: Table, row: Row, about: _About, shown: Arrays, images: Sequence[npt.NDArray[Any]]) -> Drawn:
+def _maps(table: Table, row: Row, about: _About, shown: Arrays, images: Sequence[npt.NDArray[Any]]) -> Drawn:
     columns = about.columns[:_MOST_COLUMNS]
     num_levels = sum(key.startswith(f"map/{about.name}/0/") for key in shown)
     beside = len(columns) <= _MOST_BESIDE
@@ -111,7 +111,7 @@ def _maps(board: Leaderboard, table: Table, row: Row, about: _About, shown: Arra
         f"{about.name}-{row.method}-{table.pair}",
         f"{about.name.capitalize()} of {row.title}, {table.title}",
         f"{_which(images)}: {about.what} ({row.title}), by level{fewer}{over}. Beside each level: positions, and the least and the "
-        f"greatest value, which are the ends of its colours (dark to bright).{scales} {table.title}, first seed. {scale_note(board)}",
+        f"greatest value, which are the ends of its colours (dark to bright).{scales} First seed.",
         sheet.figure,
         "png",
     )
@@ -231,7 +231,7 @@ def _faint(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _which(images: Sequence[npt.NDArray[Any]]) -> str:
-    return f"The first {len(images)} images of the test split" if len(images) > 1 else "The first image of the test split"
+    return "Test images with the most objects (segmenter: evenly spaced)" if len(images) > 1 else "A test image"
 
 
 def _overlay(

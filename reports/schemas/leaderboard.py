@@ -168,6 +168,16 @@ class Backbone(Frozen):
     mlflow_run_id: str | None
 
 
+class Conflict(Frozen):
+    """One of several different values that sources report for the same result."""
+
+    what: str = Field(description="a method's title, or 'teacher'")
+    value: float
+    baseline: float | None = Field(description="in the same source")
+    source: str
+    note: str | None = Field(default=None, description="on this value")
+
+
 class Table(Frozen):
     """One pair."""
 
@@ -181,7 +191,8 @@ class Table(Frozen):
     reported_teacher: list[ReportedResult]
     rows: list[Row]
     reported_elsewhere: dict[str, list[ReportedResult]] = Field(description="methods that are not in this grid")
-    notes: list[str] = Field(description="where the published models were changed, and where sources disagree")
+    notes: list[str] = Field(description="where the published models were changed")
+    conflicts: list[Conflict] = Field(default_factory=list, description="results that sources report differently")
     repeats: str | None = Field(default=None, description="the pair that this one is but for its teacher's seed")
     power: SeedPower | None = None
 
@@ -195,8 +206,12 @@ class RecipeSummary(Frozen):
     """Words of a method's file."""
 
     title: str
+    is_control: bool = Field(default=False, description="whether no trained teacher is in it: the student alone, or a placebo")
     paper: str | None
+    arxiv: str | None = None
     source: str | None
+    source_url: str | None = Field(default=None, pattern="^https://", description="of the authors' repository at the commit")
+    file: str | None = Field(default=None, pattern=r"^methods/\w+\.yaml$", description="of the recipe, relative to the project")
     notes: list[str]
     deviations: list[str]
 
@@ -213,7 +228,7 @@ class FigureRecord(Frozen):
 class Leaderboard(Frozen):
     """All contents of the report."""
 
-    schema_version: Literal[7] = 7
+    schema_version: Literal[8] = 8
     tier: str
     tier_title: str
     paper_scale: bool = Field(description="whether data and models are the published ones, so that results may be compared")
@@ -245,3 +260,8 @@ class Leaderboard(Frozen):
     evidence: list[LedgerEntry] = Field(default_factory=list, description="for every reported result of the registry")
     problems: list[str] = Field(description="files that could not be used, a line each")
     figures: list[FigureRecord] = Field(default_factory=list, description="with a file of their own; page and PDF have more")
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """False where memory, speed and time are a CPU's: runs beside each other share it, so they compare no methods' costs."""
+        return self.environment is None or not self.environment.device.startswith("CPU")

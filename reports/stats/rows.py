@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.schemas.leaderboard import Curve, MissingRun, Row, SeedResult, Table, TeacherResult
+from reports.schemas.leaderboard import Conflict, Curve, MissingRun, Row, SeedResult, Table, TeacherResult
 from reports.schemas.reported import Margin, ReportedResult
 from reports.schemas.run import Git, Metrics, Run
 from reports.schemas.study import Study
@@ -66,6 +66,7 @@ class PairInfo:
     schedule: str
     teacher_name: str
     notes: list[str] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
     repeats: str | None = None
     curve_key: str = "val_mAP"  # of the metric, in a point of a run's curve
 
@@ -259,6 +260,7 @@ def table(
         rows=rows,
         reported_elsewhere={name: found for name, found in reported.items() if name not in {*methods, "teacher"}},
         notes=pair.notes,
+        conflicts=pair.conflicts,
         repeats=pair.repeats,
     )
 
