@@ -1,18 +1,20 @@
 """The page to explore: what it holds, that it asks nothing of a network, and how it behaves in a browser."""
 
 import base64
+import csv
 import re
 import shutil
 from html.parser import HTMLParser
 from io import BytesIO
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from PIL import Image
 
 from reports.formats.html import _labels, page
-from reports.formats.html_curves import _ticks, panels
+from reports.formats.html_curves import panels, ticks
 from reports.schemas.leaderboard import (
+    Conflict,
     Curve,
     FigureRecord,
     Leaderboard,
@@ -138,7 +140,7 @@ def pair(name, title, **others):
     )  # fmt: skip
 
 
-def made_up(tier="mini", *, paper_scale=False, device="CPU", **others):
+def made_up(tier="mini", *, paper_scale=False, device="GPU", **others):
     """Two pairs, one with a title that would be an element."""
     verdict = ReportedComparison(
         difference=-0.2, low=-0.3, high=-0.1, margin=0.3, verdict="not reproduced", further_seeds=None,
@@ -147,7 +149,12 @@ def made_up(tier="mini", *, paper_scale=False, device="CPU", **others):
     against = {"gain_verdict": verdict} if paper_scale else {}
     return Leaderboard(
         tier=tier, tier_title="small", paper_scale=paper_scale, tables=[pair("one", NASTY, **against), pair("two", "Second", **against)],
-        recipes={"crosskd": RecipeSummary(title="CrossKD", paper="A paper", source="code", notes=["one"], deviations=["two"])},
+        recipes={
+            "crosskd": RecipeSummary(
+                title="CrossKD", paper="A paper", arxiv="2306.11369", source="code", source_url="https://github.com/a/b/tree/c0ffee",
+                file="methods/crosskd.yaml", notes=["one"], deviations=["two"],
+            ),
+        },
         margins=[Margin(dataset="COCO", metric="box AP", margin=0.3, planning_sd=0.1, why="small")], num_tests=4,
         environment=Environment(python="3.11", platform="Linux", device=device, num_cpus=2, threads=1, packages={}, mmlab={}),
         data={"scenes": "e" * 64}, commits=["0123456789abcdef"], dirty=False, first_finished="2026-01-02T03:04:05+00:00",
@@ -176,53 +183,78 @@ def test_nothing_outside_is_asked_for(text):
 
     assert not tree.open
     assert {(tag, name) for tag, name, _ in fetched} == {("a", "href")}
-    assert {value.rpartition("/")[0] for *_, value in fetched} == {"http://127.0.0.1:5000/#/runs"}
+    assert {urlsplit(value).netloc for *_, value in fetched} == {"127.0.0.1:5000", "arxiv.org", "github.com"}
     assert "url(" not in style
     assert "@import" not in style
     assert ("html", {"lang": "en"}) in tree.elements
 
 
 def test_every_row_with_its_figures(text):
-    """A teacher and six methods a pair, in the grid's order, as the words of the report have them."""
+    """A teacher and six methods a pair, from the highest gain to the lowest; scores are not quoted at reduced scale."""
     lines = Tree(text).lines
-    figures = (
-        "verdict",
-        "score",
-        "num_seeds",
-        "recognition",
-        "gain",
-        "gap_closed",
-        "reported",
-        "reported_gain",
-        "minutes",
-        "peak_memory_mib",
+    names = (
+        "verdict", "score", "num_seeds", "recognition", "gain", "gain_interval", "gap_closed", "reported_gain", "minutes", "peak_memory_mib",
         "images_per_s",
-    )
+    )  # fmt: skip
 
     assert len(lines) == 14
     assert [line["method"].strip() for line in lines[7:]] == [
-        "Teacher R101", "none (control)", "CrossKD", "PKD", "CrossKD + PKD", "MGD", NASTY,
+        "Teacher R101", "none (control)", "CrossKD + PKD highest gain", "CrossKD", "PKD", "MGD", NASTY,
     ]  # fmt: skip
-    assert [lines[2][name].strip() for name in figures] == [
-        "significant gain", "14.0 ± 1.4", "2", "97 % found, 65 % right", "+3.0 [+1.0, +5.0]", "", "41.0", "+2.6", "1.5", "900", "30",
+    assert [lines[3][name].strip() for name in names] == [
+        "significant gain", "14.0 ± 1.4", "2", "97 % found, 65 % right", "+3.0", "[+1.0, +5.0]", "", "+2.6", "1.5", "900", "30",
     ]  # fmt: skip
-    assert [lines[0][name].strip() for name in figures] == [
-        "teacher",
-        "20.0",
-        "1",
-        "99 % found, 77 % right",
-        "",
-        "",
-        "",
-        "",
-        "1.5",
-        "900",
-        "30",
-    ]
-    assert lines[4]["gap_closed"] == "25 % [20, 30]"
+    assert [lines[0][name].strip() for name in names] == [
+        "teacher", "20.0", "1", "99 % found, 77 % right", "", "", "", "", "1.5", "900", "30",
+    ]  # fmt: skip
+    assert (lines[2]["gap_closed"], lines[2]["gap_interval"]) == ("25 %", "[20, 30]")
     assert [line["verdict"].strip() for line in lines[:7]] == [
-        "teacher", "baseline", "significant gain", "not significant", "inconclusive: one seed", "failed", "unsupported",
+        "teacher", "baseline", "inconclusive: one seed", "significant gain", "not significant", "failed", "unsupported",
     ]  # fmt: skip
+    assert "reported" not in lines[0]
+    assert "rung" not in lines[0]
+
+
+def test_the_clock_of_a_cpu_is_no_cost(tmp_path):
+    """Memory, speed and multiples of time are shown for GPUs alone."""
+    on_cpu = page([made_up(device="CPU x86_64")], tmp_path)
+
+    assert not {"peak_memory_mib", "images_per_s"} & set(Tree(on_cpu).lines[0])
+    assert "multiple of the baseline's" not in on_cpu
+    assert "multiple of the baseline's" in page([made_up()], tmp_path)
+
+
+def test_links(tmp_path):
+    """To paper, its BibTeX, the source at its commit; to files where the project is known."""
+    board = made_up()
+
+    def addresses(root):
+        return {attributes["href"] for tag, attributes in Tree(page([board], tmp_path, root)).elements if tag == "a"}
+
+    outside = {"https://arxiv.org/abs/2306.11369", "https://arxiv.org/bibtex/2306.11369", "https://github.com/a/b/tree/c0ffee"}
+    inside = {
+        "../../methods/crosskd.yaml",
+        "../../benchmarks/pairs/two.yaml",
+        "../../runs/mini/two/crosskd/",
+        "../../runs/mini/two/teacher/",
+    }
+
+    assert outside <= addresses(None)
+    assert outside | inside <= addresses("../..")
+    assert not any(address.startswith("..") for address in addresses(None))
+
+
+def test_sources_that_disagree_are_a_table(tmp_path):
+    """One line per value."""
+    values = [
+        Conflict(what="PKD", value=40.8, baseline=38.4, source="a table", note="in print"),
+        Conflict(what="PKD", value=40.3, baseline=None, source="a readme"),
+    ]
+    board = made_up()
+    tables = [board.tables[0].model_copy(update={"conflicts": values})]
+    said = " ".join(Tree(page([board.model_copy(update={"tables": tables})], tmp_path)).text.split())
+
+    assert "PKD 40.8 38.4 a table (in print) PKD 40.3 a readme" in said
 
 
 def test_words_of_records_stay_words(text):
@@ -241,12 +273,16 @@ def test_what_else_it_says(text):
     tree = Tree(text)
     said = " ".join(tree.text.split())
 
-    assert "Tier mini small" in said
+    assert "Tier mini: small" in said
+    assert "At reduced scale (small), not on COCO:" in said
+    assert (
+        "On Second, CrossKD + PKD gains +5.0 AP and closes 25 % [20, 30] of the gap to the teacher, the most of 3 methods" in said
+    )
     assert "These are not COCO results" in said
     assert "16 of 18 students, 2 of 2 teachers" in said
     assert "2026-01-02 03:04 UTC to 2026-01-02 05:04 UTC" in said
     assert "10 min, all runs together" in said
-    assert "Rows by verdict: significant gain 2; not significant 2; inconclusive: one seed 2; failed 2; unsupported 2" in said
+    assert "Rows by verdict: inconclusive: one seed 2; significant gain 2; not significant 2; failed 2; unsupported 2" in said
     assert "Energy not measured" in said
     assert "run.json: broken" in said
     assert "dvc repro evaluate@pair-crosskd-0" in said
@@ -261,7 +297,8 @@ def test_full_size_gives_a_verdict_against_each_source(tmp_path):
     """As the words of the report have it; no warning of a scale."""
     tree = Tree(page([made_up("paper", paper_scale=True)], tmp_path))
 
-    assert tree.lines[2]["verdict"].strip() == "not reproduced"
+    assert tree.lines[3]["verdict"].strip() == "not reproduced"
+    assert tree.lines[3]["reported"].strip() == "41.0"
     assert "gain +2.6 AP: not reproduced; ours differs by -0.20, 90 % interval -0.30 to -0.10, margin 0.3" in tree.text
     assert "Scale:" not in tree.text
 
@@ -302,7 +339,7 @@ def test_a_further_leaderboard_joins(tmp_path):
 
 def test_leaderboards_are_told_apart():
     """By tier, by device where they share it, by a number where they share both."""
-    boards = [made_up(), made_up(device="GPU"), made_up(), made_up("paper")]
+    boards = [made_up(device="CPU"), made_up(), made_up(device="CPU"), made_up("paper")]
 
     assert _labels(boards) == ["mini, CPU", "mini, GPU", "mini, CPU (2)", "paper"]
 
@@ -325,7 +362,7 @@ def test_nothing_has_run(tmp_path):
 )
 def test_ticks_are_round_and_enclose(low, high, expected):
     """By hand."""
-    assert expected == _ticks(low, high)
+    assert expected == ticks(low, high)
 
 
 def test_a_diagram_by_hand():
@@ -401,7 +438,7 @@ def test_sorts(visit):
     before = shown(tab, "score")
     head.get_by_role("button").click()
 
-    assert before == ["20.0", "11.0 ± 1.4", "14.0 ± 1.4", "9.0 ± 1.4", "16.0 ± 1.4", "", ""]
+    assert before == ["20.0", "11.0 ± 1.4", "16.0 ± 1.4", "14.0 ± 1.4", "9.0 ± 1.4", "", ""]
     assert [figure.split(".")[0] for figure in shown(tab, "score")] == ["20", "16", "14", "11", "9", "", ""]
     assert head.get_attribute("aria-sort") == "descending"
 
@@ -416,20 +453,44 @@ def test_sorts(visit):
     assert head.get_attribute("aria-sort") is None
 
 
+def test_sorts_inside_each_pair(visit):
+    """A pair stays below its heading."""
+    tab = visit("#sort=-score")
+    titles = tab.locator("#results > tbody").evaluate_all("all => all.map(one => one.dataset.key || one.dataset.group)")
+
+    assert [title for title in titles if title in {"one", "two"}] == ["one", "two"]
+    assert all(title.startswith("one") for title in titles[:8])
+    assert titles[8:11] == ["two", "two-teacher", "two-crosskd+pkd"]
+
+
+def choose(tab, *methods):
+    """Tick methods in their list."""
+    tab.locator("#methods > summary").click()
+    for method in methods:
+        tab.locator("#methods").get_by_label(method, exact=True).check()
+
+
 def test_filters_and_the_address_keeps_it(visit):
-    """A method is found in what it is joined with; the same address shows the same; reset shows all."""
+    """A method is found in what it is combined with; the same address shows the same, charts too; reset shows all."""
     tab = visit()
     tab.get_by_role("combobox", name="Pair").select_option("two")
-    tab.get_by_role("combobox", name="Method").select_option("crosskd")
+    choose(tab, "CrossKD")
 
-    assert shown(tab, "method") == ["CrossKD", "CrossKD + PKD"]
+    assert shown(tab, "method") == ["CrossKD + PKD highest gain", "CrossKD"]
     assert tab.locator("#count").inner_text() == "2 of 14 rows"
+    assert tab.locator("#chosen").inner_text().startswith("1 of ")
 
     again = visit(tab.evaluate("location.hash"))
 
-    assert shown(again, "method") == ["CrossKD", "CrossKD + PKD"]
+    assert shown(again, "method") == ["CrossKD + PKD highest gain", "CrossKD"]
+    assert again.locator(".gain .name a").filter(visible=True).all_inner_texts() == ["CrossKD + PKD", "CrossKD"]
+    assert again.locator(".group").filter(visible=True).count() == 1
 
-    again.get_by_role("combobox", name="Verdict").select_option("not significant")
+    choose(again, "pkd")
+
+    assert shown(again, "method") == ["CrossKD + PKD highest gain", "CrossKD", "PKD"]
+
+    again.get_by_role("combobox", name="Verdict").select_option("baseline")
 
     assert shown(again, "method") == []
     assert "No row fits" in again.locator("#count").inner_text()
@@ -437,6 +498,91 @@ def test_filters_and_the_address_keeps_it(visit):
     again.get_by_role("button", name="Reset").click()
 
     assert len(shown(again, "method")) == 14
+
+
+def test_searches(visit):
+    """Every word, in title, pair or verdict, whatever its case."""
+    tab = visit()
+    tab.get_by_role("searchbox", name="Search").fill("SECOND pk")
+
+    assert shown(tab, "method") == ["CrossKD + PKD highest gain", "PKD"]
+    assert shown(visit(tab.evaluate("location.hash")), "method") == ["CrossKD + PKD highest gain", "PKD"]
+
+
+def test_hides_tuned_rows(browser, tmp_path):
+    """And shows them again."""
+    board = made_up()
+    rows = [*board.tables[1].rows, row("pkd", "PKD, tuned", 9.5, tuned=True, gain=-1.5)]
+    path = tmp_path / "tuned.html"
+    path.write_text(page([board.model_copy(update={"tables": [board.tables[1].model_copy(update={"rows": rows})]})], tmp_path))
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+    tab.get_by_label("Hide tuned").check()
+
+    assert "PKD, tuned" not in shown(tab, "method")
+    assert "untuned=1" in tab.evaluate("location.hash")
+
+    tab.get_by_label("Hide tuned").uncheck()
+
+    assert "PKD, tuned" in shown(tab, "method")
+    tab.close()
+
+
+def test_downloads_what_is_shown(visit, tmp_path):
+    """Rows and columns as they are on the page, as CSV."""
+    tab = visit("#pair=two&method=pkd&hide=minutes")
+    with tab.expect_download() as started:
+        tab.get_by_role("button", name="Download CSV").click()
+    started.value.save_as(tmp_path / "shown.csv")
+    head, *lines = csv.reader((tmp_path / "shown.csv").read_text("utf-8-sig").splitlines())
+
+    assert head[:6] == ["pair", "method", "verdict", "score", "num_seeds", "recognition"]
+    assert "minutes" not in head
+    assert [line[:2] for line in lines] == [["Second", "CrossKD + PKD"], ["Second", "PKD"]]
+    assert lines[1][head.index("gain")] == "-2.0"
+
+
+def test_a_gain_opens_its_row(visit):
+    """The link of the chart."""
+    tab = visit()
+    tab.locator('[data-for="two-pkd"] a').first.click()
+
+    assert tab.locator("#row-two-pkd.open").count() == 1
+    assert tab.locator("#more-two-pkd").get_by_role("heading", name="Results on the test split").is_visible()
+
+
+def test_gains_are_where_they_belong(text):
+    """The axis goes from -20 to 10 points: -12.5, the lowest end of an interval, and 8.5, the highest, are inside it."""
+    positions = re.findall(
+        r'data-for="two-crosskd">.*?class="interval *" style="left:([\d.]+)%;width:([\d.]+)%".*?<b [^>]*left:([\d.]+)%',
+        text,
+        re.DOTALL,
+    )
+    (left, width, at) = map(float, positions[0])
+
+    assert left == pytest.approx(100 * (1 + 20) / 30, abs=0.01)
+    assert width == pytest.approx(100 * 4 / 30, abs=0.01)
+    assert at == pytest.approx(100 * (3 + 20) / 30, abs=0.01)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("address", ["", "#open=two-crosskd,two-teacher"])
+def test_axe_finds_nothing(visit, theme, address):
+    """No violation of moderate impact or worse, with rows closed and open."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    found = axe.run(visit(address, color_scheme=theme, bypass_csp=True)).response["violations"]
+
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"] == []
+
+
+def test_prints_whole(visit):
+    """On paper nothing is cut, and there are no controls."""
+    tab = visit("#open=two-crosskd")
+    tab.emulate_media(media="print")
+
+    assert not tab.locator("#controls").is_visible()
+    assert tab.locator(".picture img").evaluate("image => image.getBoundingClientRect().height") <= 165 * 96 / 25.4
+    assert tab.pdf(format="A4", landscape=True).startswith(b"%PDF")
 
 
 def test_opens_by_keyboard(visit):
@@ -457,9 +603,9 @@ def test_opens_by_keyboard(visit):
 
     assert not seeds.is_visible()
 
-    tab.get_by_role("columnheader", name="Gain [").get_by_role("button").press("Space")
+    tab.get_by_role("columnheader", name="Gain", exact=True).get_by_role("button").press("Space")
 
-    assert shown(tab, "method")[0] == "CrossKD + PKD"
+    assert shown(tab, "method")[0] == "CrossKD + PKD highest gain"
 
 
 def test_opens_all_of_what_is_shown(visit):
@@ -477,7 +623,7 @@ def test_opens_all_of_what_is_shown(visit):
 def test_hides_a_column(visit):
     """Head and cells; an address that names none that exists hides nothing."""
     tab = visit()
-    tab.get_by_text("Columns", exact=True).click()
+    tab.locator("#columns > summary").click()
     tab.get_by_label("MiB").uncheck()
 
     assert shown(tab, "peak_memory_mib") == []

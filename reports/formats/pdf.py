@@ -22,7 +22,7 @@ from reports.schemas.reported import ReportedResult
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 # Details that only the page has room for.
-_ON_PAGE_ALONE = {"scores", "gap", "history", "slices", "importance", "front"}
+_ON_PAGE_ALONE = {"scores", "gap", "size", "tuning", "history", "slices", "importance", "front"}
 _QUALITY = 60  # of JPEG
 _LONGEST_WORD = 80  # letters
 

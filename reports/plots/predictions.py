@@ -24,7 +24,7 @@ _PALETTE = (
     "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#117733",
 )  # fmt: skip
 _COLUMNS = 6  # models beside each other, at most, of square images; of wider ones as many fewer
-_FEWEST = 4  # columns, though some stay empty: no image gets larger than that
+_FEWEST = 6  # columns, though some stay empty: no image gets larger than that
 _TITLE_INCHES = 0.19
 _LETTER_INCHES = 0.065
 _MOST_LETTERS = 20  # of a model's title in a line
