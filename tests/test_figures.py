@@ -17,7 +17,7 @@ from reports.plots import predictions, scores, style, subgroups, training, visua
 from reports.plots.figures import draw
 from reports.schemas.leaderboard import Curve, Leaderboard, Row, SeedResult, Table, TeacherResult
 from reports.schemas.reported import ReportedResult
-from reports.schemas.run import Cost, Git
+from reports.schemas.run import Cost, Environment, Git
 
 pytestmark = pytest.mark.slow
 
@@ -163,7 +163,7 @@ def test_all_figures_in_the_order_of_the_report(pair, samples, tmp_path):
     assert records[-1].file == "figures/detections-pair.png"
     assert {record.file.removeprefix("figures/") for record in records} == {path.name for path in folder.iterdir()}
     for record in records:
-        assert record.caption.endswith("Tier mini: small scenes; not COCO results.")
+        assert "Tier mini" not in record.caption  # said once, above, and inside the charts
         assert "split" in record.caption
         assert record.title
         if record.file.endswith("png"):
@@ -220,7 +220,7 @@ def test_scores_say_mean_and_gain():
 
     assert {"14.0  +3.0", "11.0", "20.0", "AP, points", "MGD"} <= set(texts(drawn.figure))
     assert marks(axis, "s") == [13.0, 15.0]
-    assert "n = 2 runs per method and pair." in drawn.caption
+    assert "Tier mini: small scenes; not COCO results. n = 2 runs per method and pair." in texts(drawn.figure)
 
 
 def test_published_gains_have_an_axis_of_their_own_but_at_full_size():
@@ -318,14 +318,69 @@ def test_many_classes_stand_in_bands(num, bands, numbered):
     assert words.count("+3.0") == (num if numbered else 0)
 
 
-def test_a_line_for_every_training():
-    """Loss and tune score of two seeds of two rows; the control black and on top."""
-    loss, score = only(training.curves, board(table(control(), gaining()))).figure.findobj(mpl.axes.Axes)
+def test_a_diagram_for_every_method():
+    """Validation scores of two seeds over the baseline's in grey; the one diagram has the method's title."""
+    (axis,) = only(training.curves, board(table(control(), gaining()))).figure.findobj(mpl.axes.Axes)
 
-    assert len(loss.lines) == len(score.lines) == 4
-    assert [line.get_color() for line in loss.lines[2:]] == ["#000000", "#000000"]
-    assert list(score.lines[0].get_xdata()) == [150, 300]
-    assert (loss.get_yscale(), score.get_yscale()) == ("log", "linear")
+    assert [line.get_color() for line in axis.lines[:2]] == ["#B0B0B0"] * 2
+    assert len(axis.lines) == 4
+    assert list(axis.lines[0].get_xdata()) == [150, 300]
+    assert axis.get_title(loc="left") == "MGD"
+
+
+def test_a_cpus_time_is_no_chart():
+    """Runs beside each other share its cores."""
+    on_cpu = Environment(python="3.11", platform="Linux", device="CPU x86_64", num_cpus=2, threads=1, packages={}, mmlab={})
+
+    assert list(training.cost(board(table(control(), gaining())).model_copy(update={"environment": on_cpu}))) == []
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "expected"),
+    [
+        ([[0, 0, 0, 10, 10, 0.9], [0, 20, 20, 30, 30, 0.7]], [1, 0], -0.008),  # both right: less a hundredth of 0.8
+        ([[0, 0, 0, 10, 10, 0.9], [0, 20, 20, 30, 30, 0.7]], [1, 1], 0.5 - 0.009),  # the second of another class
+        (
+            [[0, 0, 0, 10, 10, 0.9], [0, 0, 0, 10, 10, 0.8], [0, 20, 20, 30, 30, 0.7]],
+            [1, 1, 0],
+            0.5 - 0.009,
+        ),  # the third is not looked at
+        ([[0, 6, 0, 16, 10, 0.9]], [1], 1.0),  # IoU 40 / 160
+        ([[1, 0, 0, 10, 10, 0.9]], [1], 1.0),  # on another image
+    ],
+)
+def test_error_of_boxes_by_hand(boxes, labels, expected):
+    """Two objects of classes 1 and 0."""
+    truth = {"true_boxes": np.array([[0, 0, 0, 10, 10], [0, 20, 20, 30, 30.0]]), "true_box_labels": np.array([1, 0])}
+
+    assert predictions.error(
+        "boxes", 0, {"boxes": np.array(boxes, float), "box_labels": np.array(labels)}, truth
+    ) == pytest.approx(expected)
+
+
+def test_error_of_regions_by_hand():
+    """Of three labelled pixels one is of another class; 255 does not count."""
+    found = {"labels_0": np.array([[0, 1], [1, 1]])}
+
+    assert predictions.error("regions", 0, found, {"true_labels_0": np.array([[0, 0], [1, 255]])}) == pytest.approx(1 / 3)
+
+
+def test_images_in_the_middle_and_at_the_end(tmp_path):
+    """Five images of which the baseline gets 0 to 4 of four objects wrong, in another order: those with two and four are shown."""
+    wrong = [3, 0, 4, 2, 1]
+    true = [(n, 20 * k, 0, 20 * k + 10, 10) for n in range(5) for k in range(4)]
+    said = [(*box, 0.5) for box in true]
+    found = [int(k < wrong[n]) for n in range(5) for k in range(4)]
+    shared = {"paths": ["a"], "classes": ["cat", "dog"], "boxes": np.array(said)}
+    images = {f"image_{n}": np.full((8, 80, 3), n, np.uint8) for n in range(5)}
+    files = {
+        "teacher": save(tmp_path / "t.npz", **images, **shared, true_boxes=np.array(true, float), true_box_labels=[0] * 20, box_labels=[0] * 20),
+        "none": save(tmp_path / "n.npz", **shared, box_labels=found),
+    }  # fmt: skip
+    (drawn,) = predictions.found(table(control()), visualizations.read_samples(files))
+    shown = [int(axis.images[0].get_array()[0, 0, 0]) for axis in drawn.figure.axes if axis.get_title() == "truth"]
+
+    assert shown == [3, 2]
 
 
 def test_cost_with_and_without_the_prior():
@@ -380,7 +435,7 @@ def test_many_pairs_stay_readable(chart):
 
 def test_masks_show_their_levels_and_range(pair, samples):
     """Two levels of two images; six of eight tokens, said so."""
-    drawn, _ = visualizations.maps(board(pair), pair, visualizations.read_samples(samples))
+    drawn, _ = visualizations.maps(pair, visualizations.read_samples(samples))
     words = texts(drawn.figure)
 
     assert words.count("token 6") == 1
@@ -400,7 +455,7 @@ def test_a_map_is_laid_only_over_what_it_covers(pair, tmp_path):
             tmp_path / "m.npz", covered=np.array([[0.5, 1.0]]), **pictured("masks", ["a"], ["a"], [np.ones((1, 4, 2))], translucent=True)
         ),
     }  # fmt: skip
-    (drawn,) = visualizations.maps(board(pair), pair, visualizations.read_samples(files))
+    (drawn,) = visualizations.maps(pair, visualizations.read_samples(files))
     over = next(axis for axis in drawn.figure.axes if len(axis.images) == 2)
 
     assert list(over.images[1].get_extent()) == [-0.5, 7.5, 15.5, -0.5]
@@ -409,7 +464,7 @@ def test_a_map_is_laid_only_over_what_it_covers(pair, tmp_path):
 
 def test_restored_and_teacher_share_their_colours(pair, samples):
     """The masked student has its own."""
-    _, drawn = visualizations.maps(board(pair), pair, visualizations.read_samples(samples))
+    _, drawn = visualizations.maps(pair, visualizations.read_samples(samples))
     limits = {
         axis.get_title(): axis.images[0].get_clim()
         for axis in drawn.figure.axes
@@ -425,7 +480,7 @@ def test_a_picture_of_any_name_is_drawn(pair, tmp_path):
     for number, method in enumerate(("maskd", "mgd"), start=1):
         maps = [np.full((1, 4, 4), number), np.linspace(0, 1, 16).reshape(1, 4, 4)]
         files[method] = save(tmp_path / f"{method}.npz", covered=np.ones((1, 2)), **pictured("glow", ["a", "b"], ["b"], maps))
-    drawn = list(visualizations.maps(board(pair), pair, visualizations.read_samples(files)))
+    drawn = list(visualizations.maps(pair, visualizations.read_samples(files)))
 
     assert [one.name for one in drawn] == ["glow-maskd-pair", "glow-mgd-pair"]
     assert any("a: 1 to 1" in word and "others: 0 to 1" in word for word in texts(drawn[0].figure))
@@ -435,7 +490,7 @@ def test_a_picture_of_any_name_is_drawn(pair, tmp_path):
 
 def test_boxes_with_names_and_scores(pair, samples):
     """The surest for the one object; the truth's have no score; a cell that did not run, no picture."""
-    (drawn,) = predictions.found(board(pair), pair, visualizations.read_samples(samples))
+    (drawn,) = predictions.found(pair, visualizations.read_samples(samples))
     words = texts(drawn.figure)
 
     assert [words.count(title) for title in ("truth", "teacher", "none (control)", "MasKD", "CWD")] == [2, 2, 2, 2, 0]
@@ -455,7 +510,7 @@ def test_label_maps_in_their_classes_colours(tmp_path):
         )
     }
     pair = table(control(), metric="mIoU")
-    (drawn,) = predictions.found(board(pair), pair, visualizations.read_samples(files))
+    (drawn,) = predictions.found(pair, visualizations.read_samples(files))
     shown = drawn.figure.axes[0].images[0].get_array()
 
     assert list(shown[0, 0] * 255) == pytest.approx([100, 100, 100])
@@ -474,7 +529,7 @@ def test_instances_by_number(tmp_path):
         "none": save(tmp_path / "n.npz", **shared),
     }
     pair = table(control(), metric="mask AP")
-    (drawn,) = predictions.found(board(pair), pair, visualizations.read_samples(files))
+    (drawn,) = predictions.found(pair, visualizations.read_samples(files))
     truth_axis, teacher, none = drawn.figure.axes[:3]
 
     assert [text.get_text() for text in truth_axis.texts] == ["dog"]

@@ -257,7 +257,7 @@ def test_what_a_source_repeats_is_shown_once(monkeypatch):
     [
         (None, "cannot be read"),
         ("{", "Invalid JSON"),
-        ('{"schema_version": 2}', "schema 2, and this version reads 7"),
+        ('{"schema_version": 2}', "schema 2, and this version reads 8"),
     ],
 )
 def test_a_leaderboard_that_cannot_be_read(tmp_path, content, message):

@@ -58,8 +58,8 @@ BASE = row("none", "none (baseline)", 11.0)
         ([BASE, row("pkd", "PKD", 14.0, gain=3.0, untested="one seed")], "On Second, PKD gains +3.0 AP, the only method here; untested: one seed."),
         (
             [BASE, gained("pkd", 2.0), gained("longer", 4.0), Row(method="mgd", title="MGD", parts=["mgd"], status="failed")],
-            "On Second, PKD gains +2.0 [+1.0, +3.0] AP, the only method here. "
-            "Control 'LONGER' gains +4.0 [+3.0, +5.0], more than any method. Without a result: MGD (failed).",
+            ("On Second, PKD gains +2.0 [+1.0, +3.0] AP, the only method here. "
+            "Control 'LONGER' gains +4.0 [+3.0, +5.0], more than any method. Without a result: MGD (failed)."),
         ),
         ([BASE, gained("longer", 4.0, p=0.3, holm=0.5)], "On Second, no method is in this grid; the baseline scores 11.0 AP."),
         ([BASE, Row(method="mgd", title="MGD", parts=["mgd"], status="not run")],

@@ -159,7 +159,7 @@ def test_small_tier(tmp_path):
     assert "ThesearenotCOCOresultsandsaynothingaboutanyreportedone." in found[0]
     for words in (
         "14.0 ± 1.4", "+3.0[−2.5, +8.5]", "36 %", "significant gain", "p 0.02, after Holm 0.04", "1.5 + 0.4 85 kJ", "10.0 kWh",  # noqa: RUF001
-        "Teacher 2x one run", "MGD013.030c6ffd7b467f3e7af", "alpha = 2e-05", "dvc repro evaluate@pair-mgd-0",
+        "Teacher 2x one run", "At reduced scale (small scenes), not on COCO:", "On A pair, no gain is known yet: the baseline has not finished.",
         "5 min in training iterations", "commit c6ffd7b455", "runs/pair/run.json: mean: missing",
     ):  # fmt: skip
         assert squeezed(words) in text, words
@@ -223,7 +223,7 @@ def test_what_did_not_run(tmp_path):
 @pytest.mark.parametrize("tables", [[], [table(teacher=None)], [table(mgd(status="not run", seeds=[], mean=None), teacher=None)]])
 def test_nothing_has_run(tables, tmp_path):
     """Still a report."""
-    assert "Reproductionnotes" in "".join(pages(made(board(*tables), tmp_path)))
+    assert "Environment" in "".join(pages(made(board(*tables), tmp_path)))
 
 
 def test_words_are_never_markup(tmp_path):
@@ -239,6 +239,7 @@ def test_words_are_never_markup(tmp_path):
         table(*rows, title=f"{NASTY} 5", pair=f"{NASTY} 8", notes=[f"{NASTY} 9"]),
         tier="<tier>",
         tier_title="#tier",
+        paper_scale=True,
         recipes={
             "x": RecipeSummary(title=f"{NASTY} 10", paper=f"{NASTY} 11", source=NASTY, notes=[], deviations=[f"{NASTY} 12"])
         },
@@ -247,8 +248,8 @@ def test_words_are_never_markup(tmp_path):
     (tmp_path / "p.svg").write_text(svg(10, 10))
     text = "".join(pages(made(of, tmp_path))).replace("`", "")
 
-    assert "Tier<tier>#tier" in text
-    for number in range(1, 15):
+    assert "Tier<tier>:#tier" in text
+    for number in (1, *range(4, 15)):
         assert squeezed(f"{NASTY} {number}").replace("`", "") in text, number
 
 

@@ -227,7 +227,11 @@ def _cells(cells: pd.Series, columns: Sequence[Column], label: str) -> list[Cell
     """Cells of a line; its tier is called by the board's label."""
     texts = {column.key: label if column.key == "tier" else str(cells["text", column.key]) for column in columns}
     return [
-        Cell(column, *((texts[column.key], "") if column.words else _apart(texts[column.key])), texts[column.key] if column.words else cells["value", column.key])
+        Cell(
+            column,
+            *((texts[column.key], "") if column.words else _apart(texts[column.key])),
+            texts[column.key] if column.words else cells["value", column.key],
+        )
         for column in columns
     ]
 

@@ -54,7 +54,7 @@ def found(table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
     if "image_0" not in truth or not models:
         return
     cells = [("truth", _labelled(truth)), *models]
-    chosen = _chosen(kind, truth, samples.get("none") or samples["teacher"])
+    chosen = _chosen(kind, truth, samples["none"] if ran in samples.get("none", {}) else models[0][1])
     figure, images = _sheet(truth, len(cells), len(chosen))
     used: dict[int, str] = {}
     for n, axes in zip(chosen, images, strict=False):

@@ -15,7 +15,7 @@ from reports.schemas.leaderboard import Leaderboard, Row, Table
 
 _FRAME_INCHES, _CURVE_INCHES, _COST_INCHES = 0.5, 1.15, 2.3
 _ACROSS = 4  # diagrams beside each other
-_TITLE_LETTERS = 24
+_TITLE_LETTERS = 22
 _BEHIND = "#B0B0B0"  # the baseline, below a method's line
 
 
@@ -84,7 +84,7 @@ def _multiples(place: Axes, table: Table, style: dict[str, Look]) -> None:
         for log in row.reported_logs:
             _plot(axis, at_iterations(log, row), color=style[row.id].colour, linestyle=(0, (1, 1.5)), linewidth=1.0, zorder=1)
         axis.set_title(fill(row.title, _TITLE_LETTERS), fontsize=8, loc="left", pad=3)
-        axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(3, integer=True, prune="upper"))
         axis.yaxis.set_major_locator(MaxNLocator(4))
         if number % _ACROSS == 0:
             axis.set_ylabel(f"{short(table.metric)}, val")

@@ -231,7 +231,7 @@ def _faint(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _which(images: Sequence[npt.NDArray[Any]]) -> str:
-    return "Test images with the most objects (segmenter: evenly spaced)" if len(images) > 1 else "A test image"
+    return "Images of the test split (detectors: with the most objects)" if len(images) > 1 else "An image of the test split"
 
 
 def _overlay(
