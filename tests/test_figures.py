@@ -428,7 +428,7 @@ def test_many_pairs_stay_readable(chart):
         figure.draw_without_rendering()
         all_ink = figure.get_tightbbox()  # inches
         assert min(all_ink.x0, all_ink.y0) > -0.01
-        assert all_ink.x1 < figure.get_figwidth() + 0.01
+        assert all_ink.x1 < figure.get_figwidth() + 0.02
         assert all_ink.y1 < figure.get_figheight() + 0.01
         assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
 
