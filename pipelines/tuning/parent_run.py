@@ -5,7 +5,9 @@ from pathlib import Path
 
 from benchmarks.whole_file import write_whole
 from pipelines import layout
+from pipelines.engine.provenance import git_state
 from pipelines.engine.tracking import Tracker
+from pipelines.engine.tracking_names import source_tags
 from pipelines.tuning.task import Task
 from reports.plots.tuning import draw_study
 from reports.schemas.study import Study
@@ -23,7 +25,7 @@ def open_parent(task: Task, folder: Path) -> str | None:
     known = {"stage": "tune", "tier": task.tier, "pair": task.pair, "method": task.method}
     asked = task.tuning.model_dump(include={"study", "trials", "share", "reports", "objectives", "sampler", "pruner", "seed"})
     tracker.params(known | asked)
-    tracker.tags(known)
+    tracker.tags(source_tags("tune", git_state()))
     if tracker.run_id:
         write_whole(noted, tracker.run_id)
     return tracker.run_id
