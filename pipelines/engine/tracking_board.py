@@ -17,6 +17,8 @@ from pipelines.engine.tracking import open_store
 from reports.formats import wording
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
+_DIGITS = 4  # of points, as records have them
+
 
 def enter_board(leaderboard: Path) -> int:
     """Enter what a leaderboard says of its runs; return how many of its students' runs the store has."""
@@ -163,4 +165,4 @@ class _Entry:
 def _gain(table: Table, row: Row, seed: SeedResult) -> float | None:
     """Score over the baseline's mean, so that a row's mean is the leaderboard's gain; None of the baseline itself."""
     baseline = table.baseline
-    return None if row.is_baseline or baseline is None or baseline.mean is None else seed.score - baseline.mean
+    return None if row.is_baseline or baseline is None or baseline.mean is None else round(seed.score - baseline.mean, _DIGITS)
