@@ -83,7 +83,7 @@ def browser():
 
 @pytest.fixture
 def tab(browser, link):
-    """A tab of a new profile; what it asks of other servers fails the test."""
+    """A tab of a new profile; a request to another server fails the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened, asked = context.new_page(), []
     opened.set_default_timeout(WAIT_MS)
@@ -93,31 +93,36 @@ def tab(browser, link):
     root = link.partition("#")[0]
 
     assert [url for url in asked if not url.startswith((root, "data:", "blob:"))] == []
-    assert [url for url in asked if "telemetry" in url and not url.endswith("ui-telemetry")] == []
 
 
 def lines(tab):
-    """Texts of the list's lines, by the text of their first cell."""
-    tab.get_by_text("matching runs").wait_for()
-    tab.locator('[role="row"] a').first.wait_for()
-    return [" ".join(text.split()) for text in tab.locator(".ag-pinned-left-cols-container [role=row]").all_inner_texts()]
+    """The list's lines from the top, each a text of all its cells."""
+    tab.locator('.ag-row[row-id="tag.row.mgd"]').first.wait_for()
+    texts = {}
+    for line in tab.locator(".ag-row").all():
+        index = int(line.get_attribute("row-index"))
+        texts[index] = " ".join(f"{texts.get(index, '')} {line.inner_text()}".split())
+    return [texts[index] for index in sorted(texts)]
 
 
 @pytest.mark.slow
 def test_a_pair_s_address_opens_its_list(tab, link):
     """Students alone, grouped by row, the highest first, under *Model training*; means are the leaderboard's."""
     tab.goto(link)
+    tab.get_by_text("6 matching runs").wait_for()
     found = lines(tab)
-    text = " ".join(tab.locator("[role=grid], [role=treegrid]").first.inner_text().split())
+    groups = {
+        index: re.search(r"Group: (\S+) 2 .*?(-|[\d.]+) \(average\) ([\d.]+) \(average\)", text)
+        for index, text in enumerate(found)
+    }
+    names = [match[0] for text in found if (match := re.search(r"[a-z ]+ s\d \| \S+", text.replace("Pin run", "")))]
 
-    assert [line for line in found if line.startswith("Group")] == ["Group: mgd/tuned 2", "Group: mgd 2", "Group: none 2"]
-    assert sorted(line for line in found if "|" in line) == sorted(
-        f"{name} s{seed} | gfl_r101_r50" for name in ("none", "mgd", "mgd tuned") for seed in (0, 1)
-    )
-    assert tab.get_by_text("6 matching runs").is_visible()
-    for mean in ("17.5 (average)", "14 (average)", "11 (average)", "6.5 (average)", "3 (average)"):
-        assert mean in text
-    assert tab.get_by_role("link", name="Runs").first.is_visible()
+    assert [match.groups() for match in groups.values() if match] == [
+        ("mgd/tuned", "6.5", "17.5"), ("mgd", "3", "14"), ("none", "-", "11"),
+    ]  # fmt: skip
+    assert [name.strip() for name in names] == [
+        f"{row} s{seed} | gfl_r101_r50" for row in ("mgd tuned", "mgd", "none") for seed in (1, 0)
+    ]
     assert not tab.get_by_text("Evaluation runs").is_visible()
 
 
@@ -127,11 +132,25 @@ def test_a_run_s_note_leads_to_its_teacher(tab, link, served):
     tab.goto(link)
     tab.get_by_role("link", name="mgd s1 | gfl_r101_r50").click()
     tab.get_by_text("Gain over the baseline").wait_for()
-    tab.get_by_role("link", name="its teacher").click()
-    tab.get_by_role("heading", name="teacher | gfl_r101_r50").wait_for()
+    with tab.context.expect_page() as opened:
+        tab.get_by_role("link", name="its teacher").click()
+    teacher = opened.value
+    teacher.get_by_role("heading", name="teacher | gfl_r101_r50").wait_for(timeout=WAIT_MS)
 
-    assert served[2]["teacher"] in tab.url
-    assert "workflowType=machine_learning" in tab.url
+    assert teacher.url.endswith(f"/runs/{served[2]['teacher']}?workflowType=machine_learning")
+    assert not teacher.get_by_text("Evaluation runs").is_visible()
+
+
+@pytest.mark.slow
+def test_model_training_is_chosen_once(tab, link):
+    """MLflow's links to runs forget it, until it is chosen in the side bar: what the documentation says."""
+    tab.goto(link)
+    tab.get_by_role("link", name="mgd s1 | gfl_r101_r50").click()
+    tab.get_by_text("Evaluation runs").wait_for()
+    tab.get_by_text("Model training", exact=True).click()
+    tab.get_by_role("link", name="mgd s1 | gfl_r101_r50").click()
+    tab.get_by_role("heading", name="mgd s1 | gfl_r101_r50").wait_for()
+
     assert not tab.get_by_text("Evaluation runs").is_visible()
 
 
@@ -150,12 +169,14 @@ def test_methods_are_compared_in_two_clicks_from_the_list(tab, link):
     """The chart symbol, then the full screen of a metric: a bar per row."""
     tab.goto(link)
     lines(tab)
-    tab.locator('[data-testid="experiment-runs-mode-switch"] >> nth=0').count()
-    tab.locator("label", has=tab.locator('input[value="CHART"]')).or_(tab.locator('[value="CHART"]')).first.click()
-    chart = tab.locator('[data-testid="experiment-view-compare-runs-card"]', has_text="test/AP").first
-    chart.wait_for()
+    tab.locator('label:has(input[value="CHART"])').click()
+    card = tab.locator('[data-testid="experiment-view-compare-runs-card"]', has_text="test/AP")
+    card.get_by_role("button").first.click()
+    chart = tab.get_by_role("dialog")
+    chart.get_by_text("17.5").first.wait_for()
+    shown = chart.inner_text()
 
-    assert "compareRunsMode=CHART" in tab.url
+    assert [text for text in ("17.5", "14", "11", "mgd/tuned", "mgd", "none") if text not in shown] == []
 
 
 @pytest.mark.slow
@@ -172,7 +193,7 @@ def test_a_port_in_use_is_said_at_once(served, link):
     port = int(re.search(r":(\d+)/", link)[1])
     done = subprocess.run(**command("--port", str(port), cwd=served[1].parent), capture_output=True, check=False)
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: 127.0.0.1:{port} cannot be served at (Address already in use); give another port: --port {port + 1}"
     ]
@@ -185,7 +206,7 @@ def test_a_pair_that_is_not_in_the_grid(served):
         **command("--pair", "gfl", "--port", str(free_port()), cwd=served[1].parent), capture_output=True, check=False
     )
 
-    assert (done.returncode, done.stderr) == (1, "error: --pair gfl is not in params.yaml's grid; there are: gfl_r101_r50\n")
+    assert (done.returncode, done.stderr) == (2, "error: --pair gfl is not in params.yaml's grid; there are: gfl_r101_r50\n")
 
 
 @pytest.mark.slow
@@ -197,7 +218,7 @@ def test_without_runs(tmp_path):
     process = subprocess.Popen(
         **command("--port", str(free_port()), cwd=tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    first = process.stdout.readline()
+    first = next(line for line in process.stdout if "http" in line)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
 

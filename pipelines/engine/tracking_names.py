@@ -110,7 +110,7 @@ def pair_view(pair: str, metric: str) -> str:
         metric: name of the score, such as ``AP``.
     """
     score = f"metrics.`test/{metric}`"
-    columns = [score, "metrics.`gain`", "metrics.`wall_s`", "params.`seed`"]
+    columns = [score, "metrics.`gain`", "metrics.`wall_s`"]
     view: dict[str, Any] = {
         "searchFilter": f"params.stage = 'distill' AND params.pair = '{pair}'",
         "orderByKey": score, "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [],
