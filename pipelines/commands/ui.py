@@ -50,6 +50,8 @@ def ui(*, host: str = "127.0.0.1", port: int = 5000, pair: str | None = None, no
             if sys.stdout.isatty() and not no_browser:
                 webbrowser.open(root + links.get(pair or "", next(iter(links.values()))))
         code = server.wait()
+    except KeyboardInterrupt:
+        code = 0
     finally:
         server.terminate()
         server.wait()
