@@ -11,13 +11,13 @@ PIP := $(BIN)/pip --disable-pip-version-check install -q --no-warn-script-locati
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help repro quick test test-fast smoke ui speed lint docs lock install
+.PHONY: help repro quick test test-fast smoke ui studies speed lint docs lock install
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
-	@echo '  ./kd --help       the verbs: list, check, estimate, run, status, report, verify, compare, results, ui'
+	@echo '  ./kd --help       the verbs: list, check, estimate, run, status, report, verify, compare, results, ui, studies'
 
 repro: install  ## every result of the grid in params.yaml; ARGS="--executor slurm", and more: ./kd run --help
 	@./kd run $(ARGS)
@@ -37,6 +37,9 @@ smoke: install  ## every pair with every method, two iterations each, in one tab
 
 ui: install  ## MLflow's pages on the runs
 	@./kd ui
+
+studies: install  ## Optuna's pages on the studies
+	@./kd studies
 
 speed: install  ## time and memory of every method's loss against its reference implementation
 	@python -m tools.speed --json reports/measurements/speed.json && OMP_NUM_THREADS=1 python -m tools.step_cost --json reports/measurements/step_cost.json

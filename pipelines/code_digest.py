@@ -42,7 +42,8 @@ _WITHOUT_EFFECT = frozenset({
     "pipelines.engine.progress",  # bars
     "pipelines.engine.provenance",  # machine and packages of a record
     "pipelines.engine.records",  # of what was trained
-    "pipelines.engine.tracking",  # MLflow
+    "pipelines.engine.tracking",  # MLflow, this and the next
+    "pipelines.engine.tracking_names",
     "pipelines.engine.workdir",  # locks
     "pipelines.grid",  # from here on: resolved
     "pipelines.layout",

@@ -175,24 +175,33 @@ def test_mlflow_has_one_run_a_training(finished, monkeypatch):
     client = MlflowClient(f"sqlite:///{finished}/mlflow/mlflow.db")
     experiment = client.get_experiment_by_name("kd-smoke")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    run = runs[f"distill/{PAIR}/mgd/seed0"]
+    run = runs[f"mgd s0 | {PAIR}"]
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
 
-    cells = {f"distill/{PAIR}/{row}/seed0" for row in (*METHODS, "mgd/tuned")}
-    search = {f"tune/{PAIR}/mgd", *(f"tune/{PAIR}/mgd/trial{number}" for number in range(3))}
-    backbones = {f"pretrain/backbones/{name}" for name in ("resnet50", "resnet101")}
-    assert set(runs) == {*backbones, f"teacher/{PAIR}/teacher", f"masks/{PAIR}/maskd", *cells, *search}
+    cells = {f"{row} s0 | {PAIR}" for row in (*METHODS, "mgd tuned")}
+    search = {f"mgd study | {PAIR}", *(f"mgd trial {number} | {PAIR}" for number in range(3))}
+    backbones = {f"backbone | {name}" for name in ("resnet50", "resnet101")}
+    assert set(runs) == {*backbones, f"teacher | {PAIR}", f"maskd auxiliary | {PAIR}", *cells, *search}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert run.info.run_id == read(finished / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["mlflow_run_id"]
     assert {key: value for key, value in run.data.params.items() if not key.startswith("hparams.")} == {
         "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "variant": "published", "seed": "0",
         "processes": "1", "batch_size": "4", "images_per_gpu": "4", "precision": "fp32", "speed": "none",
     }  # fmt: skip
-    joined = runs[f"distill/{PAIR}/crosskd+pkd/seed0"].data.params
+    assert not set(run.data.params) & set(run.data.tags)
+    assert (run.data.tags["row"], runs[f"mgd tuned s0 | {PAIR}"].data.tags["row"]) == ("mgd", "mgd/tuned")
+    assert run.data.tags["mlflow.source.name"] == "pipelines/stages/distill.py"
+    assert run.data.tags["teacher_run_id"] == runs[f"teacher | {PAIR}"].info.run_id
+    assert runs[f"maskd s0 | {PAIR}"].data.tags["auxiliary_run_id"] == runs[f"maskd auxiliary | {PAIR}"].info.run_id
+    assert run.data.metrics["gain"] == pytest.approx(
+        run.data.metrics["test/AP"] - runs[f"none s0 | {PAIR}"].data.metrics["test/AP"], abs=1e-4
+    )
+    joined = runs[f"crosskd+pkd s0 | {PAIR}"].data.params
     assert {"hparams.alpha", "hparams.share_masked"} <= run.data.params.keys()
     assert (joined["hparams.crosskd.box_loss"], joined["hparams.pkd.loss_weight"]) == ("kl", "6.0")
     assert {"train/loss", "train/loss_mgd", "test/AP", "images_per_s", "lr"} <= set(run.data.metrics)
-    assert run.inputs.dataset_inputs[0].dataset.digest == read(finished / "data/smoke/manifest.json")["digest"][:36]
+    splits = {one.dataset.name: one.dataset.digest for one in run.inputs.dataset_inputs}
+    assert splits == dict.fromkeys(("scenes train", "scenes test"), read(finished / "data/smoke/manifest.json")["digest"][:36])
     assert {"config.py", "run.json", "curve.json", "metrics.json"} <= artifacts
     assert experiment.artifact_location == (finished / "mlflow/artifacts/kd-smoke").as_uri()
 

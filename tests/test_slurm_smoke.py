@@ -86,5 +86,5 @@ def tracked(project):
 
     client = MlflowClient(f"sqlite:///{project}/mlflow/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("kd-smoke").experiment_id])
-    assert f"distill/{PAIR}/{METHODS[0]}/seed0" in {run.info.run_name for run in runs}
+    assert f"{METHODS[0]} s0 | {PAIR}" in {run.info.run_name for run in runs}
     return sorted((run.info.run_name, run.info.status) for run in runs)

@@ -300,7 +300,7 @@ def test_mlflow_has_a_run_a_study_and_one_a_trial(shared, monkeypatch):
         children = {run.info.run_id: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
 
         assert parent.info.run_id == study.mlflow_run_id
-        assert (parent.info.status, parent.info.run_name) == ("FINISHED", f"tune/{PAIR}/mgd")
+        assert (parent.info.status, parent.info.run_name) == ("FINISHED", f"mgd study | {PAIR}")
         assert {trial.mlflow_run_id for trial in study.counted} == set(children)
         for trial in study.counted:
             run = children[trial.mlflow_run_id]

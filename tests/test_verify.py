@@ -114,6 +114,10 @@ def test_what_mlflow_says_otherwise(story):
 
     assert told(story, metrics={**run.metrics, "test/AP": 99.0}) == ["pair/mgd/seed0: AP: MLflow has 99.0, metrics.json 13.0"]
     assert told(story, tags={**run.tags, "git_commit": "h"}) == ["pair/mgd/seed0: tag git_commit: MLflow has h, run.json g"]
+    assert told(story, tags={**run.tags, "mlflow.source.git.commit": "h"}) == [
+        "pair/mgd/seed0: tag mlflow.source.git.commit: MLflow has h, run.json g"
+    ]
+    assert told(story, tags={**run.tags, "mlflow.source.git.commit": "g", "git_commit": "of an earlier attempt"}) == []
     assert told(story, params={}) == ["pair/mgd/seed0: hyper-parameter alpha: MLflow has None, run.json 0.1"]
     assert told(story, status="RUNNING") == ["pair/mgd/seed0: MLflow's run is RUNNING"]
 

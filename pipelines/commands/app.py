@@ -38,6 +38,7 @@ VERBS = {
         "status": "Print the state of each unit: done, running, queued, failed or waiting.",
         "quick": "Run a small grid in minutes: one pair, the baseline and two methods, one seed.",
         "ui": "Serve MLflow's pages on the runs.",
+        "studies": "Serve Optuna's pages on the studies of the tier in params.yaml.",
     },
     "Results": {
         "report": "Write the leaderboard in all its forms, from the records of what has finished.",

@@ -21,6 +21,7 @@ from pipelines.params import gpus_per_run as read_gpus_per_run
 from pipelines.params import load_grid
 from pipelines.runner.coordinator import Coordinator, Executor, alone
 from pipelines.runner.local import Local
+from pipelines.runner.processes import call
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen
 from pipelines.stage_list import write_stages
@@ -145,4 +146,11 @@ def run(
     if not coordinator.num_done:
         print(f"nothing to do: all {len(record.stages)} stages are up to date; see {board}")
         return
+    _enter(Path(board).with_suffix(".json"))
     print(f"all done in {took}; see {board}", flush=True)
+
+
+def _enter(leaderboard: Path) -> None:
+    """Enter the report's results in MLflow, whose runs ended before them; it stops nothing."""
+    if leaderboard.is_file() and (problem := call("pipelines.engine.tracking_board:enter_board", leaderboard).problem):
+        print(f"warning: MLflow: {leaderboard} is not entered: {problem}", file=sys.stderr)

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.digest import file_digest
 from pipelines import layout
+from pipelines.engine.tracking_names import COMMIT
 from pipelines.params import load_grid
 from pipelines.reporting.records import read_board, read_record
 from reports.schemas.leaderboard import Backbone, Leaderboard, SeedResult, TeacherResult
@@ -19,6 +20,7 @@ from reports.schemas.study import Study
 if TYPE_CHECKING:
     from pipelines.engine.tracking_store import TrackedRun
 
+_COMMIT_TAGS = (COMMIT, "git_commit")  # now, and of runs up to version 0.8.0
 _CLOSE = 5e-4  # points; the records keep four digits
 
 
@@ -154,7 +156,8 @@ def _in_mlflow(reported: ReportedRun, run: Run, metrics: Metrics, tracked: "Trac
         if value is not None and (told is None or abs(told - value) > _CLOSE):
             yield f"{reported.name}: {name}: MLflow has {told}, metrics.json {value}"
     wanted = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256}
-    wanted |= {"git_commit": run.git.commit} if run.git and run.config_sha256 else {}
+    commit = next((tag for tag in _COMMIT_TAGS if tag in tracked.tags), _COMMIT_TAGS[0])
+    wanted |= {commit: run.git.commit} if run.git and run.config_sha256 else {}
     for tag, expected in wanted.items():
         if expected is not None and tracked.tags.get(tag) != expected:
             yield f"{reported.name}: tag {tag}: MLflow has {tracked.tags.get(tag)}, run.json {expected}"

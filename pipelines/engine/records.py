@@ -13,7 +13,8 @@ from pipelines import layout
 from pipelines.engine.provenance import environment, git_state
 from pipelines.engine.setting import VerifiedData
 from pipelines.engine.tracking import Tracker
-from reports.schemas.run import Data, Run
+from pipelines.engine.tracking_names import ROW, built_on, source_tags
+from reports.schemas.run import Data, Git, Run
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,30 @@ def open_tracker(
         division: how the batch is divided, in what number format and how fast it is trained.
     """
     tracker = Tracker(f"kd-{spec.tier}", name or f"{spec.stage}/{spec.name}", resume=resume)
-    known = {"stage": spec.stage, "tier": spec.tier, "pair": spec.pair, "method": spec.method or "-", "seed": spec.seed}
-    known |= {"variant": spec.variant}
-    tracker.params(known | division_params(division or {}) | {f"hparams.{key}": value for key, value in spec.hparams.items()})
-    git = git_state()
-    tracker.tags({
-        **known, "git_commit": git.commit, "git_dirty": git.dirty, "hparams_origin": spec.hparams_origin, **(tags or {})
-    })  # fmt: skip
+    tracker.params(run_params(spec) | division_params(division or {}))
+    tracker.tags(run_tags(spec, git_state()) | (tags or {}))
     tracker.dataset(data.name, data.digest, str(data.folder))
     return tracker
+
+
+def run_params(spec: RunSpec) -> dict[str, Any]:
+    """Return a run's identity and hyper-parameters as parameters of MLflow."""
+    known = {"stage": spec.stage, "tier": spec.tier, "pair": spec.pair, "method": spec.method or "-", "seed": spec.seed}
+    return known | {"variant": spec.variant} | {f"hparams.{key}": value for key, value in spec.hparams.items()}
+
+
+def run_tags(spec: RunSpec, git: Git | None) -> dict[str, Any]:
+    """Return what MLflow has of a run beside its parameters: row, origins, source, and the runs that it builds on.
+
+    Args:
+        spec: of the run.
+        git: state of the code; None where it is not recorded.
+    """
+    tags: dict[str, Any] = source_tags(spec.stage, git)
+    tags |= {"hparams_origin": spec.hparams_origin} if spec.hparams_origin else {}
+    if spec.stage == "distill":
+        tags[ROW] = layout.Cell(spec.pair, str(spec.method), spec.seed, spec.is_tuned).row
+    return tags | {f"{name}_run_id": run_id for name, run_id in built_on(spec.tier, spec.pair, spec.method, spec.stage).items()}
 
 
 def division_params(division: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +137,7 @@ def record_fetched(spec: RunSpec, data: VerifiedData, weights: Path, *, origin: 
     """Write ``run.json`` of weights that were not trained here, and record them in MLflow."""
     tracker = Tracker(f"kd-{spec.tier}", f"{spec.stage}/{spec.name}", resume=None)
     tracker.params({"stage": spec.stage, "tier": spec.tier, "pair": spec.pair, "origin": origin})
+    tracker.tags(run_tags(spec, git_state()))
     tracker.dataset(data.name, data.digest, str(data.folder))
     tracker.metrics({f"test/{key}": value for key, value in metrics.items() if value is not None}, 0)
     run = spec.record(data, weights, tracker, origin=origin)

@@ -1,4 +1,4 @@
-"""Records of runs in MLflow; no other module writes to it.
+"""Records of runs in MLflow, as they run; :mod:`pipelines.engine.tracking_board` adds what the report says of them.
 
 MLflow is a convenience: whatever goes wrong with it is a warning, and the run continues.
 The store is set by ``MLFLOW_TRACKING_URI``; without it, a SQLite file under ``mlflow/`` of the project.  Where many hosts would
@@ -21,6 +21,7 @@ from urllib.parse import quote
 from mmengine.dist import is_main_process
 
 from benchmarks.paths import user_path
+from pipelines.engine.tracking_names import run_name
 from pipelines.runner import locks
 
 # Before mlflow is imported: no telemetry, and an unreachable server is noticed in seconds, not minutes.
@@ -140,7 +141,7 @@ class Tracker:
 
         Args:
             experiment: name of the experiment; created where it is missing.
-            name: name of the run.
+            name: stage and name of the run, such as ``distill/gfl_r101_r50/mgd/seed0``; MLflow has it as :func:`run_name`.
             resume: id of a run to go on with, or None for a new one.
         """
         self.run_id: str | None = None
@@ -182,7 +183,7 @@ class Tracker:
         else:
             experiment_id = found.experiment_id
             self._restore_experiment(experiment_id)
-        return str(self._client.create_run(experiment_id, run_name=name).info.run_id)
+        return str(self._client.create_run(experiment_id, run_name=run_name(name)).info.run_id)
 
     def _restore_experiment(self, experiment_id: str) -> None:
         """Restore an experiment that was deleted: MLflow keeps its name, and takes no run for it."""
@@ -214,12 +215,12 @@ class Tracker:
             self._client.set_tag(self.run_id, key, str(value))
 
     @_guarded
-    def dataset(self, name: str, digest: str, source: str) -> None:
-        """Record the data set by name, digest and source."""
-        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415 (as above)
+    def dataset(self, name: str, digest: str, source: str, split: str = "train") -> None:
+        """Record a split of the data set by name, digest and source; of one name MLflow keeps one split."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 (as above)
 
-        entity = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
-        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset=entity)])
+        entity = Dataset(name=f"{name} {split}", digest=digest[:36], source_type="local", source=source)
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", split)])])
 
     @_guarded
     def metrics(self, values: Mapping[str, float], step: int) -> None:

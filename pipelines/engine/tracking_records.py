@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from pipelines import layout
-from pipelines.engine.records import RunSpec, division_params, write_json
+from pipelines.engine.records import RunSpec, division_params, run_params, run_tags, write_json
 from pipelines.engine.tracking import Tracker
+from pipelines.engine.tracking_names import PARENT, source_tags
 from reports.schemas.run import Metrics, Run
 from reports.schemas.study import Study
 
@@ -23,14 +24,14 @@ def enter(records: list[str]) -> None:
 def _run(path: Path) -> str | None:
     """Enter a run with its parameters, tags, curve, costs and, where it was evaluated, results; return its id."""
     run = Run.model_validate_json(path.read_text())
-    spec = RunSpec(run.stage, run.tier, run.pair, run.method, run.seed, is_tuned=run.variant == "tuned")
+    spec = RunSpec(
+        run.stage, run.tier, run.pair, run.method, run.seed, hparams=run.hparams, hparams_origin=run.hparams_origin,
+        is_tuned=run.variant == "tuned",
+    )  # fmt: skip
     tracker = Tracker(f"kd-{run.tier}", f"{run.stage}/{spec.name}")
-    known = {"stage": run.stage, "tier": run.tier, "pair": run.pair, "method": run.method or "-", "seed": run.seed}
-    known |= {"variant": run.variant}
-    tracker.params(known | division_params(run.model_dump()) | {f"hparams.{key}": value for key, value in run.hparams.items()})
-    digests = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256, "hparams_origin": run.hparams_origin}
-    git = {"git_commit": run.git.commit, "git_dirty": run.git.dirty} if run.git else {}
-    tracker.tags({**known, **git, **digests, "entered": "from its record, after it had ended"})
+    tracker.params(run_params(spec) | division_params(run.model_dump()))
+    digests = {"config_sha256": run.config_sha256, "weights_sha256": run.weights_sha256}
+    tracker.tags({**run_tags(spec, run.git), **digests, "entered": "from its record, after it had ended"})
     if run.data:
         tracker.dataset(run.data.name, run.data.digest, run.tier)
     for point in run.curve:
@@ -55,14 +56,11 @@ def _study(path: Path) -> str | None:
     parent = Tracker(f"kd-{study.tier}", f"tune/{study.pair}/{study.method}")
     known = {"stage": "tune", "tier": study.tier, "pair": study.pair, "method": study.method}
     parent.params(known | {"study": study.name, "sampler": study.sampler, "pruner": study.pruner, "seed": study.seed})
-    parent.tags(known)
+    parent.tags(source_tags("tune", study.git))
     for trial in study.trials:
         child = Tracker(f"kd-{study.tier}", f"tune/{study.pair}/{study.method}/trial{trial.number}")
-        child.params({f"hparams.{key}": value for key, value in trial.hparams.items()})
-        child.tags(
-            {**known, "trial": trial.number, "state": trial.state}
-            | ({"mlflow.parentRunId": parent.run_id} if parent.run_id else {})
-        )
+        child.params(known | {f"hparams.{key}": value for key, value in trial.hparams.items()})
+        child.tags({"trial": trial.number, "state": trial.state} | ({PARENT: parent.run_id} if parent.run_id else {}))
         for iteration, score in trial.reports:
             child.metrics({"score": score}, iteration)
         child.finish({"complete": "FINISHED", "pruned": "KILLED"}.get(trial.state, "FAILED"))

@@ -93,7 +93,7 @@ def _evaluate(tier_name: str, name: str, student: ReleasedStudent, weights: Weig
     tracker = Tracker(f"kd-{tier_name}", f"released/{name}")
     tracker.params({"pair": pair_name, "method": method, "file": weights.file})
     tracker.tags({"origin": "released", "reported": ", ".join(student.reported), "weights_sha256": sha256})
-    tracker.dataset(data.name, data.digest, str(data.root))
+    tracker.dataset(data.name, data.digest, str(data.root), split="test")
     tracker.metrics({f"test/{key.replace(' ', '_')}": value for key, value in metrics.flat().items() if value is not None}, 0)
     tracker.finish()
     for score in scores:

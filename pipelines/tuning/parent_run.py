@@ -3,9 +3,15 @@
 import tempfile
 from pathlib import Path
 
+import optuna
+
 from benchmarks.whole_file import write_whole
 from pipelines import layout
+from pipelines.engine.provenance import git_state
 from pipelines.engine.tracking import Tracker
+from pipelines.engine.tracking_names import source_tags
+from pipelines.tuning.journal import storage_at
+from pipelines.tuning.studies import name_objectives
 from pipelines.tuning.task import Task
 from reports.plots.tuning import draw_study
 from reports.schemas.study import Study
@@ -14,16 +20,19 @@ from reports.schemas.study import Study
 def open_parent(task: Task, folder: Path) -> str | None:
     """Open the run, or go on with the one that an earlier attempt opened; its id, None where MLflow cannot be reached.
 
+    The study's objectives get their names here, too: in the stage's own process, once per attempt.
+
     Args:
         task: the cell.
         folder: of the study, where the id is kept for other workers.
     """
+    name_objectives(optuna.load_study(study_name=task.study_name, storage=storage_at(folder)), task.pair)
     noted = folder / "mlflow_run_id"
     tracker = Tracker(f"kd-{task.tier}", f"tune/{task.pair}/{task.method}", resume=noted.read_text() if noted.is_file() else None)
     known = {"stage": "tune", "tier": task.tier, "pair": task.pair, "method": task.method}
     asked = task.tuning.model_dump(include={"study", "trials", "share", "reports", "objectives", "sampler", "pruner", "seed"})
     tracker.params(known | asked)
-    tracker.tags(known)
+    tracker.tags(source_tags("tune", git_state()))
     if tracker.run_id:
         write_whole(noted, tracker.run_id)
     return tracker.run_id
