@@ -290,7 +290,7 @@ def test_what_else_it_says(text):
     assert f"Second MGD 0 failed {NASTY}" in said
     assert "unsupported needs what is not there" in said
     assert ("code", {"title": "b" * 64}) in tree.elements
-    assert ("a", {"href": "http://127.0.0.1:5000/#/runs/run1"}) in tree.elements
+    assert ("a", {"href": "http://127.0.0.1:5000/#/experiments/1/runs/run1?workflowType=machine_learning"}) in tree.elements
 
 
 def test_full_size_gives_a_verdict_against_each_source(tmp_path):
