@@ -1,6 +1,6 @@
 """The leaderboard as Markdown."""
 
-from reports.formats import answers, studies, wording
+from reports.formats import answers, headlines, studies, wording
 from reports.formats.columns import columns_of, glossary, line_frame, methods_of, teacher_row
 from reports.formats.markdown_text import Markdown, code, environment, escaped
 from reports.formats.markdown_text import table as markdown_table
@@ -25,6 +25,8 @@ def markdown(board: Leaderboard) -> str:
         results=results,
         by_seed=by_seed,
         searched=searched,
+        conflicts=conflicts,
+        h=headlines,
         sections=answers.sections(board),
         glossary=glossary(board, columns_of("markdown", board)),
         teacher_row=teacher_row,
@@ -33,9 +35,11 @@ def markdown(board: Leaderboard) -> str:
 
 
 def overview(board: Leaderboard) -> str:
-    """Every pair's main table without costs under its title; README quotes it."""
+    """Answers, and every pair's main table without costs under its title; README quotes it."""
     board = with_texts(board)
-    parts = [
+    said = "\n".join(f"- {escaped(headlines.headline(table, board))}" for table in board.tables)
+    parts = [f"{escaped(headlines.scale(board))}\n\n{said}"]
+    parts += [
         f"**{escaped(table.title)}**{_teacher(table)}\n\n{results(table, board, with_costs=False)}" for table in board.tables
     ]
     return "\n\n".join(parts)
@@ -75,6 +79,20 @@ def searched(study: Study) -> Markdown:
     header = ["hyper-parameter", "search space", "recipe", "selected", "importance"]
     lines = [[code(one.name), one.space, one.recipe, one.best, one.importance or "unknown"] for one in studies.searched(study)]
     return markdown_table(header, lines)
+
+
+def conflicts(table: Table) -> Markdown:
+    """Table of the values that sources disagree on."""
+    lines = [
+        [
+            one.what,
+            wording.printed(one.value),
+            "" if one.baseline is None else wording.printed(one.baseline),
+            f"{one.source} ({one.note})" if one.note else one.source,
+        ]
+        for one in table.conflicts
+    ]
+    return markdown_table(["of", "reported", "over", "source"], lines)
 
 
 def _number(value: float | None) -> str:
