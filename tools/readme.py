@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.reporting.records import read_board
 from reports.formats import wording
+from reports.formats.headlines import is_control
 from reports.schemas.leaderboard import Leaderboard, Row, Table
 
 BASELINE, TWICE = "none", "none_twice"  # no distillation, for the pair's schedule and for twice as long
@@ -28,10 +29,10 @@ def compact(board: Leaderboard) -> str:
     Rows that are tuned or not finished are excluded.
     """
     header = "| pair | teacher | baseline | best method | its gain [95 %] |\n|---|---|---|---|---|"
-    lines = [_line(table) for table in board.tables]
+    lines = [_line(table, board) for table in board.tables]
     notes = [
         _NOTE,
-        *filter(None, map(_twice_as_long, board.tables)),
+        *filter(None, (_twice_as_long(table, board) for table in board.tables)),
         *_order(board),
     ]
     return "\n".join([header, *lines]) + "\n\n" + "\n".join(notes)
@@ -48,9 +49,9 @@ def replaced(readme: str, block: str) -> str:
     return _BLOCK.sub(lambda _: block, readme)
 
 
-def _line(table: Table) -> str:
+def _line(table: Table, board: Leaderboard) -> str:
     teacher = f"{table.teacher.score:.1f} {wording.short(table.metric)}" if table.teacher else ""
-    baseline, best = _row(table, BASELINE), _best(table)
+    baseline, best = _row(table, BASELINE), _best(table, board)
     cells = [
         table.title,
         teacher,
@@ -69,13 +70,13 @@ def _row(table: Table, method: str) -> Row | None:
     return next((row for row in table.rows if row.method == method and not row.tuned and row.mean is not None), None)
 
 
-def _best(table: Table) -> Row | None:
-    rows = [row for row in table.rows if row.gain is not None and not row.tuned and row.method not in (BASELINE, TWICE)]
+def _best(table: Table, board: Leaderboard) -> Row | None:
+    rows = [row for row in table.rows if row.gain is not None and not row.tuned and not is_control(row, board)]
     return max(rows, key=lambda row: row.gain or 0.0, default=None)
 
 
-def _twice_as_long(table: Table) -> str | None:
-    row, best = _row(table, TWICE), _best(table)
+def _twice_as_long(table: Table, board: Leaderboard) -> str | None:
+    row, best = _row(table, TWICE), _best(table, board)
     if row is None or row.gain is None:
         return None
     sentence = f"**The baseline trained twice as long gains {wording.gain(row)} on {table.title}"
