@@ -16,6 +16,7 @@ from pipelines.params import load_grid
 from pipelines.reporting.collect import collect_leaderboard
 from pipelines.reporting.records import read_board
 from reports.formats.csv_files import runs_csv, write_csv
+from reports.formats.dvc_metrics import metrics_json, write_curves
 from reports.formats.evidence import ledger_markdown
 from reports.formats.html import page
 from reports.formats.markdown import MAIN_FIGURES, markdown
@@ -100,7 +101,8 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
     write_whole(out / "leaderboard.json", f"{text}\n")
     write_whole(out / "leaderboard.md", markdown(board))
     write_whole(out / "evidence.md", ledger_markdown(board.evidence))
-    for name, write in (("leaderboard.csv", write_csv), ("runs.csv", runs_csv)):
+    write_whole(out / "metrics.json", metrics_json(board))
+    for name, write in (("leaderboard.csv", write_csv), ("runs.csv", runs_csv), ("curves.csv", write_curves)):
         with replacing(out / name) as partial:
             write(board, partial)
     write_cards(board, runs)
