@@ -15,7 +15,7 @@ from reports.formats.csv_files import write_csv
 from reports.formats.dvc_metrics import metrics_json, write_curves
 from reports.stats.rows import RowRecords
 from tests.boards import board, made_up, result
-from tests.conftest import copy_project, edit_yaml, git, renew
+from tests.conftest import PAIR, committed, copy_project, edit_yaml, git, renew
 from tests.small_grid import repro
 
 AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -93,6 +93,19 @@ def test_curves_are_means_over_the_seeds_that_have_a_point(tmp_path):
         lines = [tuple(line.values()) for line in csv.DictReader(file)]
 
     assert lines == [("pair", "mgd", "10", "1.5"), ("pair", "mgd", "20", "5.0")]
+
+
+def test_committed_metrics_are_those_of_the_leaderboard():
+    """Means and gains of leaderboard.json, rounded, and of no other rows."""
+    metrics, tables = (json.loads(committed(f"reports/mini/{name}.json")) for name in ("metrics", "leaderboard"))
+    expected = {
+        table["pair"]: {"teacher": round(table["teacher"]["score"], 4)}
+        | {row["method"] + "-tuned" * row["tuned"]: round(row["mean"], 4) for row in table["rows"] if row["mean"] is not None}
+        for table in tables["tables"]
+    }
+
+    assert {pair: {row: values["score"] for row, values in rows.items()} for pair, rows in metrics.items()} == expected
+    assert metrics[PAIR]["crosskd"]["gain"] == pytest.approx(expected[PAIR]["crosskd"] - expected[PAIR]["none"], abs=1e-4)
 
 
 def test_metrics_of_two_commits(reported):
