@@ -13,6 +13,7 @@ import yaml
 from benchmarks.yaml_files import read_yaml
 from pipelines import layout
 from pipelines.commands.closing import print_closing
+from pipelines.git_state import COPIED_FROM
 
 FOLDER = Path("work/quick")
 _COPIED = ("benchmarks", "methods", "pipelines", "reports", "dvc.yaml", "params.yaml", ".dvcignore")
@@ -63,7 +64,7 @@ def quick() -> None:
     """
     begun = time.monotonic()
     lay_out(FOLDER)
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": "", COPIED_FROM: str(Path.cwd())}
     if not (FOLDER / ".dvc").is_dir():
         subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=FOLDER, check=True, env=environment)
     done = subprocess.run([sys.executable, "-m", "pipelines", "run", "--bare"], cwd=FOLDER, env=environment, check=False)
