@@ -1,9 +1,15 @@
 """Last lines of a run: page, the three largest gains, next command."""
 
-import pytest
+import subprocess
+from pathlib import Path
 
+import pytest
+import yaml
+
+from pipelines.commands import quick
 from pipelines.commands.closing import best_lines, print_closing
 from tests.boards import board, made_up
+from tests.small_grid import repro, scratch, stages  # noqa: F401 (scratch: a fixture)
 
 
 def test_the_three_largest_gains_over_all_pairs():
@@ -44,3 +50,47 @@ def test_a_leaderboard_of_another_schema_is_an_error(tmp_path):
     (tmp_path / "leaderboard.json").write_text('{"schema_version": 1}')
     with pytest.raises(ValueError, match=r"is of schema 1, .*make it again"):
         print_closing(tmp_path, "./kd verify")
+
+
+def test_a_run_ends_with_them(scratch):  # noqa: F811
+    """Also one with nothing to do; a run within another verb ends with one line."""
+    Path("board.json").write_text(board().model_dump_json())
+    shown = {
+        "cmd": "mkdir -p reports/mini && cp board.json reports/mini/leaderboard.json",
+        "deps": ["report", "board.json"],
+        "outs": [{"reports/mini/leaderboard.json": {"cache": False}}],
+    }
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages(shown=shown)}))
+    first, again, bare = (repro(*arguments).stdout.splitlines() for arguments in ((), (), ("--bare",)))
+    expected = [
+        "page: reports/mini/leaderboard.html",
+        "largest gains over the baseline [95 %]:",
+        "  MGD, A pair: +3.0 [-3.1, +9.1] AP, to 14.0 ± 1.4 (n=2)",
+        "next: ./kd verify (agreement of leaderboard, records, weights, dvc.lock and MLflow)",
+    ]
+
+    assert first[-5].startswith("all done in ")
+    assert first[-4:] == again[-4:] == expected
+    assert again[-5] == bare[-1] == "nothing to do: all 19 stages are up to date"
+
+
+def test_the_small_grid_ends_with_its_own(tmp_path, monkeypatch, capsys):
+    """The page where the user finds it, below work/quick; the run in there knows whose code it has."""
+    ran = []
+
+    def run(command, **options):
+        ran.append((command, options["env"].get("KD_COPIED_FROM")))
+        report = quick.FOLDER / "reports/quick"
+        report.mkdir(parents=True, exist_ok=True)
+        (report / "leaderboard.json").write_text(board().model_dump_json())
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quick, "lay_out", lambda folder: folder.mkdir(parents=True))
+    monkeypatch.setattr(quick.subprocess, "run", run)
+    quick.quick()
+    lines = capsys.readouterr().out.splitlines()
+
+    assert (ran[-1][0][1:], ran[-1][1]) == (["-m", "pipelines", "run", "--bare"], str(tmp_path))
+    assert lines[1] == "page: work/quick/reports/quick/leaderboard.html"
+    assert lines[-1] == "next: ./kd estimate (cost of the grid in params.yaml), then ./kd run"
