@@ -1,14 +1,15 @@
 """Last lines of a run: page, the three largest gains, next command."""
 
 import subprocess
+import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from pipelines.commands import quick
 from pipelines.commands.closing import best_lines, print_closing
 from tests.boards import board, made_up
+from tests.conftest import ROOT
 from tests.small_grid import repro, scratch, stages  # noqa: F401 (scratch: a fixture)
 
 
@@ -18,7 +19,7 @@ def test_the_three_largest_gains_over_all_pairs():
         made_up(scores={"none": (10.0, 12.0), "mgd": (13.0, 15.0), "cwd": (11.0, 13.0)}),
         made_up("mIoU", "Other", scores={"none": (50.0, 52.0), "mgd": (54.0, 56.0), "cwd": (56.0, 58.0)}, name="other"),
     )
-    heading, *lines = best_lines(found)
+    heading, *lines = best_lines(found.model_dump())
 
     assert heading == "largest gains over the baseline [95 %]:"
     # Welch's interval of two and two seeds with variances of 2: the t quantile at 2 degrees of freedom, 4.303, times sqrt(2).
@@ -45,11 +46,19 @@ def test_no_leaderboard_no_lines(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_leaderboard_of_another_schema_is_an_error(tmp_path):
-    """In one line, with the remedy."""
-    (tmp_path / "leaderboard.json").write_text('{"schema_version": 1}')
-    with pytest.raises(ValueError, match=r"is of schema 1, .*make it again"):
-        print_closing(tmp_path, "./kd verify")
+def test_one_seed_each_has_no_interval():
+    """Nor a spread."""
+    found = board(made_up(scores={"none": (10.0,), "mgd": (13.0,)}))
+
+    assert best_lines(found.model_dump())[1:] == ["  MGD, A pair: +3.0 AP, to 13.0 (n=1)"]
+
+
+def test_the_lines_cost_no_imports():
+    """Neither SciPy nor pandas, which take seconds."""
+    script = "import sys, pipelines.commands.closing; print(sorted({'scipy', 'pandas', 'pydantic', 'statsmodels'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
 
 
 def test_a_run_ends_with_them(scratch):  # noqa: F811

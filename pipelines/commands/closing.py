@@ -1,10 +1,8 @@
 """Last lines of a run: its page, the largest gains, the next command."""
 
+import json
 from pathlib import Path
-
-from pipelines.reporting.records import read_board
-from reports.formats import wording
-from reports.schemas.leaderboard import Leaderboard
+from typing import Any
 
 _NUM_BEST = 3
 
@@ -19,16 +17,25 @@ def print_closing(report: Path, following: str) -> None:
     file = report / "leaderboard.json"
     if not file.is_file():
         return
-    lines = [f"page: {report / 'leaderboard.html'}", *best_lines(read_board(file)), f"next: {following}"]
+    # As plain values: the schema's modules bring SciPy and pandas, seconds where there is nothing else to do.
+    lines = [f"page: {report / 'leaderboard.html'}", *best_lines(json.loads(file.read_text())), f"next: {following}"]
     print("\n".join(lines), flush=True)
 
 
-def best_lines(board: Leaderboard) -> list[str]:
+def best_lines(board: dict[str, Any]) -> list[str]:
     """Return a heading and the rows with the largest gains, a line each; nothing where no row has a gain."""
-    found = [(row.gain, row, table) for table in board.tables for row in table.rows if row.gain is not None]
+    found = [(row["gain"], row, table) for table in board["tables"] for row in table["rows"] if row["gain"] is not None]
     best = sorted(found, key=lambda one: one[0], reverse=True)[:_NUM_BEST]
     lines = [
-        f"  {row.title}, {table.title}: {wording.gain(row)} {wording.short(table.metric)}, to {wording.mean(row)} (n={row.num_seeds})"
+        f"  {row['title']}, {table['title']}: {_gain(row)} {table['metric'].removeprefix('box ')}, {_score(row)}"
         for _, row, table in best
     ]
     return ["largest gains over the baseline [95 %]:", *lines] if lines else []
+
+
+def _gain(row: dict[str, Any]) -> str:
+    return f"{row['gain']:+.1f}" + ("" if row["gain_low"] is None else f" [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}]")
+
+
+def _score(row: dict[str, Any]) -> str:
+    return f"to {row['mean']:.1f}" + ("" if row["sd"] is None else f" ± {row['sd']:.1f}") + f" (n={row['num_seeds']})"
