@@ -22,7 +22,7 @@ help:  ## this text
 repro: install  ## every result of the grid in params.yaml; ARGS="--executor slurm", and more: ./kd run --help
 	@./kd run $(ARGS)
 
-quick: install  ## a small grid in minutes: one pair, the baseline and two methods, one seed
+quick: install  ## a small grid in minutes: one pair, the baseline and two methods, three seeds
 	@./kd quick
 
 # A file stays in one process, so that what its tests share is made once; the longest begin.

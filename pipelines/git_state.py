@@ -8,7 +8,10 @@ from pathlib import Path
 from reports.schemas.run import Git
 
 # What a run itself rewrites; a change of these alone is no change of the code.
-_WRITTEN_BY_RUNS = (":!dvc.lock", ":!artefacts.lock", ":!reports/*/leaderboard.*", ":!reports/*/runs.csv", ":!reports/*/figures")
+_WRITTEN_BY_RUNS = (":!dvc.lock", ":!artefacts.lock", *(f":!reports/*/{name}" for name in (
+    "leaderboard.*", "runs.csv", "curves.csv", "metrics.json", "evidence.md", "figures/*",
+)))  # fmt: skip
+COPIED_FROM = "KD_COPIED_FROM"  # in the environment of what runs in a copy: the checkout that its code is from
 _WARNED = "KD_GIT_WARNED"  # in the environment of what a command starts: it has warned already
 _REMEDY = "git init && git add -A && git commit -m import"
 _TIMEOUT_S = 60.0
@@ -31,7 +34,7 @@ def git_state() -> Git:
 
 def _state() -> Git:
     top = Path(_git("rev-parse", "--show-toplevel"))
-    here = Path.cwd()
+    here = _here()
     if not _same(top, here):
         raise _UnknownError(f"{here} has no .git of its own, and the repository around it, {top}, is another one; {_REMEDY}")
     try:
@@ -51,6 +54,11 @@ def _is_pushed(commit: str) -> bool | None:
         return None
 
 
+def _here() -> Path:
+    """Folder whose state is recorded."""
+    return Path(os.environ.get(COPIED_FROM) or Path.cwd())
+
+
 def _same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
@@ -62,7 +70,7 @@ def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S,  # noqa: S607
-            env=_environment(),
+            env=_environment(), cwd=_here(),
         )  # fmt: skip
     except FileNotFoundError as error:
         raise _UnknownError("git is not installed; install it and run again") from error
@@ -84,7 +92,7 @@ def _why(said: str) -> str:
     lines = [line.strip().removeprefix("fatal: ") for line in said.splitlines() if line.strip()]
     reason = lines[0] if lines else "it gave no reason"
     if "not a git repository" in reason:
-        return f"{Path.cwd()} has no .git, as a release's archive has none; {_REMEDY}"
+        return f"{_here()} has no .git, as a release's archive has none; {_REMEDY}"
     if "dubious ownership" in reason:
-        return f"git says: {reason}; git config --global --add safe.directory '{Path.cwd()}'"
+        return f"git says: {reason}; git config --global --add safe.directory '{_here()}'"
     return f"git says: {reason}"

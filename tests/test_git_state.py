@@ -51,6 +51,33 @@ def test_a_commit_that_no_remote_has():
     assert git_state() == Git(commit=head, dirty=False, pushed=False)
 
 
+def test_a_copy_has_the_commit_of_its_checkout(tmp_path, monkeypatch, capsys):
+    """As the small grid's, below the checkout's own folder: the commit, whether it is changed, and no warning."""
+    head = commit()
+    monkeypatch.setenv("KD_COPIED_FROM", str(tmp_path / "project"))
+    Path("work/quick").mkdir(parents=True)
+    monkeypatch.chdir("work/quick")
+    clean = git_state()
+    (tmp_path / "project/code.py").write_text("b")
+
+    assert (clean, git_state()) == (Git(commit=head, dirty=False, pushed=False), Git(commit=head, dirty=True, pushed=False))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["leaderboard.json", "runs.csv", "curves.csv", "metrics.json", "evidence.md", "figures/scores.svg"]
+)
+def test_a_new_report_changes_no_code(name):
+    """Every file of a report that git has."""
+    path = Path("reports/mini", name)
+    path.parent.mkdir(parents=True)
+    path.write_text("a")
+    head = commit()
+    path.write_text("b")
+
+    assert git_state() == Git(commit=head, dirty=False, pushed=False)
+
+
 def test_changed_files_and_those_that_runs_write():
     """A tracked file makes it dirty; dvc.lock and new files do not."""
     for name in ("dvc.lock", "artefacts.lock"):

@@ -250,6 +250,23 @@ def test_nothing_to_do_is_quick(finished):
     assert time.monotonic() - between < 3 * (between - begun)
 
 
+def test_what_is_pulled_from_a_remote_is_not_run(finished_copy, tmp_path):
+    """Pushed to a folder, pulled into a copy that has neither runs nor data: nothing to do, with the same students."""
+    other = tmp_path / "other"
+    left = shutil.ignore_patterns("runs", "data", "work", "mlflow", "cache", "tmp", "__pycache__")
+    with (finished_copy / ".dvc/config").open("a") as config:
+        config.write(f"    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'remote'}\n")
+    pushed = run_stage(finished_copy, "dvc", "push")
+    shutil.copytree(finished_copy, other, ignore=left)
+    pulled = run_stage(other, "dvc", "pull")
+    done = run_stage(other, "pipelines", "run")
+    student = f"runs/smoke/{PAIR}/mgd/seed0/student.pth"
+
+    assert (pushed.returncode, pulled.returncode, done.returncode) == (0, 0, 0), pushed.stderr + pulled.stderr + done.stderr
+    assert "nothing to do: all 19 stages are up to date" in done.stdout
+    assert (other / student).read_bytes() == (finished_copy / student).read_bytes()
+
+
 def test_an_edit_reaches_what_depends_on_it_and_nothing_else(finished_copy):
     """One method's value, or its code: its cells and the report. A recipe's prose: the report alone; undone: nothing."""
     written = {}

@@ -23,7 +23,7 @@ def test_it_is_shorter_and_else_the_same():
 
 
 def test_what_is_laid_out(tmp_path, monkeypatch):
-    """A grid that stage check accepts, one seed each; results are left where they are, and a second time changes nothing but the files' times."""
+    """A grid that stage check accepts, three seeds each; results are left where they are, and a second time changes nothing but the files' times."""
     project = copy_project(tmp_path)
     shutil.copytree(ROOT / "reports", project / "reports", dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
@@ -41,5 +41,5 @@ def test_what_is_laid_out(tmp_path, monkeypatch):
     assert (quick.FOLDER / "reports/templates/leaderboard.md.j2").is_file()
     assert not (quick.FOLDER / "reports/mini/leaderboard.json").exists()
     assert {"pretrain", "teachers", "distill", "evaluate", "report"} <= stages.keys()
-    assert (laid.returncode, laid.stdout.splitlines()[0]) == (0, "[check] tier quick: 3 cells, all files in order")
+    assert (laid.returncode, laid.stdout.splitlines()[0]) == (0, "[check] tier quick: 9 cells, all files in order")
     assert load_grid(Path(quick.FOLDER / "params.yaml")).rows == {"gfl_r101_r50": ["none", "pkd", "crosskd"]}

@@ -36,7 +36,7 @@ VERBS = {
     "Running": {
         "run": "Run everything that is out of date, several units at a time.",
         "status": "Print the state of each unit: done, running, queued, failed or waiting.",
-        "quick": "Run a small grid in minutes: one pair, the baseline and two methods, one seed.",
+        "quick": "Run a small grid in minutes: one pair, the baseline and two methods, three seeds.",
         "ui": "Serve MLflow's pages on the runs.",
         "studies": "Serve Optuna's pages on the studies of the tier in params.yaml.",
     },

@@ -7,12 +7,14 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from cyclopts import Parameter
 
 from pipelines import layout
 from pipelines.circumstances import interrupt_once
+from pipelines.commands.closing import print_closing
 from pipelines.commands.status import status as show_status
 from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
@@ -25,6 +27,8 @@ from pipelines.runner.processes import call
 from pipelines.runner.record import Record
 from pipelines.runner.screen import Screen
 from pipelines.stage_list import write_stages
+
+_NEXT = "./kd verify (agreement of leaderboard, records, weights, dvc.lock and MLflow)"
 
 
 def open_record() -> Record:
@@ -104,6 +108,7 @@ def run(
     jobs: int | None = None,
     gpus_per_run: int | None = None,
     status: Switch = False,
+    bare: Annotated[Switch, Parameter(show=False)] = False,
 ) -> None:
     """Run everything that is out of date, several units at a time.
 
@@ -116,6 +121,7 @@ def run(
         jobs: units at a time; as many as there are GPUs for, or cores, if not given.
         gpus_per_run: processes that each run is divided among, a GPU each; written to params.yaml.
         status: print the state of each unit instead, as verb status does.
+        bare: end with one line; for a verb that prints the others.
     """
     if status:
         show_status()
@@ -141,13 +147,16 @@ def run(
         raise ValueError(
             f"{told}, {coordinator.num_waiting} behind them did not run; see work/logs/; make repro goes on from here"
         )
-    outs = [str(out) for stage in record.stages.values() for out in stage.outs]
-    board = next((out for out in outs if out.endswith("leaderboard.md")), str(layout.REPORTS))
-    if not coordinator.num_done:
-        print(f"nothing to do: all {len(record.stages)} stages are up to date; see {board}")
-        return
-    _enter(Path(board).with_suffix(".json"))
-    print(f"all done in {took}; see {board}", flush=True)
+    outs = [Path(str(out)) for stage in record.stages.values() for out in stage.outs]
+    board = next((out for out in outs if out.name == "leaderboard.json"), None)
+    if coordinator.num_done:
+        if board:
+            _enter(board)
+        print(f"all done in {took}", flush=True)
+    else:
+        print(f"nothing to do: all {len(record.stages)} stages are up to date", flush=True)
+    if board and not bare:
+        print_closing(board.parent, _NEXT)
 
 
 def _enter(leaderboard: Path) -> None:

@@ -14,17 +14,18 @@ from tempfile import TemporaryDirectory
 from benchmarks.whole_file import replacing, write_whole
 from pipelines import errors, layout
 from pipelines.params import load_grid
+from pipelines.reporting.cards import cell_of, write_cards
 from pipelines.reporting.collect import collect_leaderboard
 from pipelines.reporting.records import read_board
 from reports.formats.csv_files import runs_csv, write_csv
+from reports.formats.dvc_metrics import metrics_json, write_curves
 from reports.formats.evidence import ledger_markdown
 from reports.formats.html import page
 from reports.formats.markdown import MAIN_FIGURES, markdown
-from reports.formats.model_card import model_card
 from reports.formats.pdf import write_pdf
 from reports.formats.printable import with_texts
 from reports.plots.figures import draw
-from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
+from reports.schemas.leaderboard import Leaderboard
 
 
 def sample_files(board: Leaderboard, runs: Path) -> Mapping[str, Mapping[str, Path]]:
@@ -32,23 +33,10 @@ def sample_files(board: Leaderboard, runs: Path) -> Mapping[str, Mapping[str, Pa
     found: dict[str, dict[str, Path]] = {}
     for table in board.tables:
         folders = {layout.TEACHER: runs / table.pair / layout.TEACHER} if table.teacher else {}
-        folders |= {row.id: runs / _cell(table, row, row.seeds[0]).key for row in table.rows if row.seeds}
+        folders |= {row.id: runs / cell_of(table, row, row.seeds[0]).key for row in table.rows if row.seeds}
         paths = {name: folder / layout.SAMPLES for name, folder in folders.items()}
         found[table.pair] = {name: path for name, path in paths.items() if path.is_file()}
     return found
-
-
-def _cell(table: Table, row: Row, seed: SeedResult) -> layout.Cell:
-    return layout.Cell(table.pair, row.method, seed.seed, row.tuned)
-
-
-def write_cards(board: Leaderboard, runs: Path) -> None:
-    """Write a model card beside the weights of every student."""
-    for table in board.tables:
-        for row in table.rows:
-            for seed in row.seeds:
-                folder = runs / _cell(table, row, seed).key
-                write_whole(folder / "README.md", model_card(board, table, row, seed))
 
 
 def keep_figures(board: Leaderboard, drawn: Path, out: Path) -> Leaderboard:
@@ -101,10 +89,11 @@ def report(runs: Path | None, out: Path | None, join: Sequence[Path]) -> None:
     write_whole(out / "leaderboard.json", f"{text}\n")
     write_whole(out / "leaderboard.md", markdown(board))
     write_whole(out / "evidence.md", ledger_markdown(board.evidence))
-    for name, write in (("leaderboard.csv", write_csv), ("runs.csv", runs_csv)):
+    write_whole(out / "metrics.json", metrics_json(board))
+    for name, write in (("leaderboard.csv", write_csv), ("runs.csv", runs_csv), ("curves.csv", write_curves)):
         with replacing(out / name) as partial:
             write(board, partial)
-    write_cards(board, runs)
+    write_cards(board, grid, runs)
     print(f"[report] {out}/leaderboard.md, .html, .pdf, .json, .csv: {sum(len(t.rows) for t in board.tables)} rows", flush=True)
     for problem in board.problems:
         print(f"error: {problem}", file=sys.stderr)

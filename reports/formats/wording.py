@@ -20,13 +20,16 @@ def datasets(board: Leaderboard) -> str:
 
 
 def scale_warning(board: Leaderboard) -> str | None:
-    """Warning on what a reduced scale's results do not say; None at paper scale."""
+    """Warning on what a reduced scale's results do not say, and on the reported ones beside them; None at paper scale."""
+    limit = scale_limit(board)
+    return limit and f"{limit} Reported gains quote the authors at paper scale on {datasets(board)}, for orientation."
+
+
+def scale_limit(board: Leaderboard) -> str | None:
+    """Sentence on what a reduced scale's results do not say; None at paper scale."""
     if board.paper_scale:
         return None
-    return (
-        f"Scale: {board.tier_title}. These are not {datasets(board)} results and say nothing about any reported one. "
-        f"Reported gains quote the authors at paper scale on {datasets(board)}, for orientation."
-    )
+    return f"Scale: {board.tier_title}. These are not {datasets(board)} results and say nothing about any reported one."
 
 
 def question(board: Leaderboard) -> str:

@@ -19,7 +19,7 @@ from reports.schemas.leaderboard import Table
 
 Kind = Literal["boxes", "regions", "instances"]
 # Okabe and Ito's, then Tol's muted; names are written beside them, so that colours alone are not needed.
-_PALETTE = (
+PALETTE = (
     "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
     "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#117733",
 )  # fmt: skip
@@ -65,7 +65,7 @@ def found(table: Table, samples: Mapping[str, Arrays]) -> Iterator[Drawn]:
         handles = [Patch(color=_colour(index), label=used[index]) for index in sorted(used)]
         figure.set_figheight(figure.get_figheight() + 0.2 * (len(handles) // legend_columns(handles)))
         figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles), handlelength=1)
-    again = f"Colours repeat after {len(_PALETTE)} classes. " if len(used) > len(_PALETTE) else ""
+    again = f"Colours repeat after {len(PALETTE)} classes. " if len(used) > len(PALETTE) else ""
     yield Drawn(
         f"detections-{table.pair}",
         f"Predictions of the models, {table.title}",
@@ -215,4 +215,4 @@ def _name(axis: Axes, x: float, y: float, text: str, **where: Any) -> None:
 
 
 def _colour(index: int) -> str:
-    return _PALETTE[index % len(_PALETTE)]
+    return PALETTE[index % len(PALETTE)]
