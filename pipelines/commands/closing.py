@@ -23,8 +23,14 @@ def print_closing(report: Path, following: str) -> None:
 
 
 def best_lines(board: dict[str, Any]) -> list[str]:
-    """Return a heading and the rows with the largest gains, a line each; nothing where no row has a gain."""
-    found = [(row["gain"], row, table) for table in board["tables"] for row in table["rows"] if row["gain"] is not None]
+    """Return a heading and the rows with the largest gains under a trained teacher, a line each; nothing where no row has a gain."""
+    controls = {name for name, recipe in board["recipes"].items() if recipe.get("is_control")}
+    found = [
+        (row["gain"], row, table)
+        for table in board["tables"]
+        for row in table["rows"]
+        if row["gain"] is not None and not controls.issuperset(row["parts"])
+    ]
     best = sorted(found, key=lambda one: one[0], reverse=True)[:_NUM_BEST]
     lines = [
         f"  {row['title']}, {table['title']}: {_gain(row)} {table['metric'].removeprefix('box ')}, {_score(row)}"
