@@ -8,7 +8,7 @@ import torch
 from pycocotools import mask
 
 from methods.contract import BaseMethod, Composition
-from pipelines.engine.visualizations import _instances, write_samples
+from pipelines.engine.visualizations import NUM_IMAGES, _instances, shown, write_samples
 from pipelines.recipes import load_parts
 from tests.views import Case
 
@@ -41,6 +41,31 @@ def test_instances_lie_over_each_other_by_hand(tmp_path):
 
     assert list(maps) == ["labels_0"]
     assert maps["labels_0"].tolist() == [[1, 1, 2, 0]] * 2
+
+
+class Infos(list):
+    """A data set of nothing but its infos."""
+
+    def get_data_info(self, index):
+        """As MMEngine's."""
+        return self[index]
+
+
+def test_the_images_with_the_most_objects_are_shown():
+    """The first of equals first; objects that are ignored do not count."""
+    counts = [1, 3, 2, 3, *[1] * 20]
+    infos = Infos({"instances": [{"ignore_flag": 0}] * count} for count in counts)
+    infos[0]["instances"] += [{"ignore_flag": 1}] * 5
+
+    assert shown(infos) == [1, 3, 2, 0, *range(4, 12)]
+    assert shown(Infos(infos[:2])) == [1, 0]
+    assert len(shown(infos)) == NUM_IMAGES
+
+
+def test_a_segmenters_images_are_evenly_spaced():
+    """Over the whole split; all of a small one."""
+    assert shown(Infos([{}] * 36)) == list(range(0, 36, 3))
+    assert shown(Infos([{}] * 5)) == [0, 1, 2, 3, 4]
 
 
 def test_samples_are_the_same_bytes_again(tmp_path):
