@@ -365,6 +365,17 @@ def test_error_of_regions_by_hand():
     assert predictions.error("regions", 0, found, {"true_labels_0": np.array([[0, 0], [1, 255]])}) == pytest.approx(1 / 3)
 
 
+def test_samples_of_other_images_are_not_shown(tmp_path):
+    """A model that was evaluated before the teacher's images were chosen is excluded."""
+    files = {
+        "teacher": save(tmp_path / "t.npz", paths=["a", "b"]),
+        "none": save(tmp_path / "n.npz", paths=["a", "b"]),
+        "mgd": save(tmp_path / "m.npz", paths=["a", "c"]),
+    }
+
+    assert list(visualizations.read_samples(files)) == ["teacher", "none"]
+
+
 def test_images_in_the_middle_and_at_the_end(tmp_path):
     """Five images of which the baseline gets 0 to 4 of four objects wrong, in another order: those with two and four are shown."""
     wrong = [3, 0, 4, 2, 1]

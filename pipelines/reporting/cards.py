@@ -9,7 +9,7 @@ from pipelines.params import load_pair, load_tier
 from pipelines.stage_list import starts_of
 from reports.formats.model_card import Origin, model_card
 from reports.plots.card_picture import card_picture
-from reports.plots.visualizations import Arrays, read_samples
+from reports.plots.visualizations import Arrays, of_same_images, read_samples
 from reports.schemas.leaderboard import Leaderboard, Row, SeedResult, Table
 
 CARD, PICTURE = "README.md", "predictions.webp"  # .dvcignore has both: the report depends on their folder
@@ -51,7 +51,8 @@ def _samples(folder: Path) -> Arrays:
 
 
 def _write_picture(truth: Arrays, folder: Path) -> bool:
-    picture = card_picture(truth, _samples(folder))
+    found = _samples(folder)
+    picture = card_picture(truth, found) if of_same_images(found, truth) else None
     if picture is None:
         (folder / PICTURE).unlink(missing_ok=True)
         return False

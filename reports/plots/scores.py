@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from reports.formats.headlines import ranked
 from reports.formats.wording import datasets, short
@@ -159,7 +160,7 @@ def _forest_panel(axes: Sequence[Axes], table: Table, style: dict[str, Look], bo
         ours, rows, labels(rows, board), style, lambda row: (row.gain, row.gain_low, row.gain_high), "no baseline to compare with",
         others=reported if theirs is ours else [],
     )  # fmt: skip
-    ours.set_xlabel(f"gain, {short(table.metric)} points")
+    ours.set_xlabel(f"gain, {short(table.metric)}", loc="left")  # the other axis' name is on the right
     for position, row in enumerate(rows):
         theirs.add_line(_diamonds(row.reported, position if theirs is not ours else position + 0.25))
     if theirs is not ours:
@@ -179,6 +180,7 @@ def _separate(axis: Axes, reported: list[float], num_rows: int) -> None:
     low, high = min([0.0, *reported]), max([0.0, *reported])
     air = 0.15 * ((high - low) or 1.0)
     axis.set_xlim(low - air, high + air)
+    axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))  # more would run into each other
 
 
 def _diamonds(results: Sequence[ReportedResult], position: float, label: str = "") -> Line2D:

@@ -32,7 +32,11 @@ _ABOVE_INCHES, _GAP_INCHES, _BELOW_INCHES = 0.35, 0.2, 0.45  # for titles, a tit
 
 
 def read_samples(files: Mapping[str, Path], change: Callable[[str], str] = drawn) -> dict[str, Arrays]:
-    """Read samples by model, names of classes as figures have them; a file that cannot be read is excluded with a warning."""
+    """Read samples by model, names of classes as figures have them.
+
+    A file that cannot be read is excluded with a warning; so is, without one, a model that was evaluated on other images than the teacher:
+    it is from before the images or their choice changed.
+    """
     found: dict[str, Arrays] = {}
     for model, path in files.items():
         if not path.is_file():
@@ -45,7 +49,13 @@ def read_samples(files: Mapping[str, Path], change: Callable[[str], str] = drawn
             found[model] = read
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             warnings.warn(f"{path}: {error}; its visualizations are excluded", stacklevel=2)
-    return found
+    truth = found.get("teacher", {})
+    return {model: arrays for model, arrays in found.items() if of_same_images(arrays, truth)}
+
+
+def of_same_images(arrays: Arrays, truth: Arrays) -> bool:
+    """Return False where both name their images, and name others."""
+    return "paths" not in arrays or "paths" not in truth or np.array_equal(arrays["paths"], truth["paths"])
 
 
 @dataclass(frozen=True)
