@@ -23,13 +23,13 @@ def print_closing(report: Path, following: str) -> None:
 
 
 def best_lines(board: dict[str, Any]) -> list[str]:
-    """Return a heading and the rows with the largest gains under a trained teacher, a line each; nothing where no row has a gain."""
+    """Return a heading and the rows with the largest gains under a trained teacher, a line each; nothing where none gains."""
     controls = {name for name, recipe in board["recipes"].items() if recipe.get("is_control")}
     found = [
         (row["gain"], row, table)
         for table in board["tables"]
         for row in table["rows"]
-        if row["gain"] is not None and not controls.issuperset(row["parts"])
+        if (row["gain"] or 0) > 0 and not controls.issuperset(row["parts"])
     ]
     best = sorted(found, key=lambda one: one[0], reverse=True)[:_NUM_BEST]
     lines = [
