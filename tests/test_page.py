@@ -653,6 +653,17 @@ def test_no_width_makes_the_page_scroll_sideways(visit, width):
     assert tab.locator("#more-two-crosskd").get_by_role("heading", name="Result", exact=True).is_visible()
 
 
+def test_head_and_controls_stay_in_sight(visit):
+    """The table's head is below the controls, wherever the page is scrolled to."""
+    tab = visit(viewport={"width": 1400, "height": 700})
+    tab.locator("#row-two-pkd").evaluate("row => row.scrollIntoView()")
+    bar, head, row = (tab.locator(one).bounding_box() for one in ("#controls", '#results th[data-c="score"]', "#row-two-pkd"))
+
+    assert abs(bar["y"]) < 1
+    assert head["y"] == pytest.approx(bar["height"], abs=1)
+    assert row["y"] >= head["y"] + head["height"] - 1
+
+
 def test_dark_and_light(visit):
     """As the system prefers; the button turns it round, and the address keeps it."""
     tab = visit(color_scheme="dark")

@@ -212,6 +212,14 @@
   const frame = table.parentElement;
   const fit = new ResizeObserver(() => frame.classList.toggle("fits", table.offsetWidth <= frame.clientWidth));
   for (const box of [table, frame]) fit.observe(box);
+  // The head stays below the controls, where these stay in sight.
+  const bar = find("controls");
+  const measure = () => {
+    const height = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
+    document.documentElement.style.setProperty("--bar", `${height}px`);
+  };
+  new ResizeObserver(measure).observe(bar);
+  addEventListener("resize", measure);
   prefersDark.addEventListener("change", colour);
   addEventListener("hashchange", read);
   read();
