@@ -222,7 +222,7 @@ def test_what_is_left_out_of_the_code_is_known_by_name(project):
         "pipelines.engine.archives", "pipelines.engine.dummy_batches", "pipelines.engine.measured_steps", "pipelines.engine.onnx_check",
             "pipelines.engine.onnx_graphs", "pipelines.engine.onnx_run", "pipelines.engine.plain",
         "pipelines.engine.preload", "pipelines.engine.published_schedule", "pipelines.engine.smoke_cells",
-        "pipelines.engine.tracking_records", "pipelines.engine.tracking_store", "pipelines.engine.transfer",
+        "pipelines.engine.tracking_board", "pipelines.engine.tracking_records", "pipelines.engine.tracking_store", "pipelines.engine.transfer",
     }  # fmt: skip
     assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in code_digest._WITHOUT_EFFECT)
 
