@@ -45,6 +45,19 @@ def _no_tracking_store():
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright().start()
+    found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    yield found
+    found.close()
+    playwright.stop()
+
+
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, so that parallel workers end together."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

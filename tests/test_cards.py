@@ -93,7 +93,7 @@ def test_picture_of_regions():
 
 
 def test_picture_of_boxes():
-    """Of two predictions on an image with one object the one with the higher score; edges at its sides, in its class's colour."""
+    """Higher-scoring of two predictions on an image with one object; edges at its sides, in its class's colour."""
     image = np.zeros((240, 240, 3), np.uint8)
     truth = {
         "image_0": image, "classes": np.array(["zero", "one"]),

@@ -359,7 +359,7 @@ def test_error_of_boxes_by_hand(boxes, labels, expected):
 
 
 def test_error_of_regions_by_hand():
-    """Of three labelled pixels one is of another class; 255 does not count."""
+    """One of three labelled pixels is of another class; 255 does not count."""
     found = {"labels_0": np.array([[0, 1], [1, 1]])}
 
     assert predictions.error("regions", 0, found, {"true_labels_0": np.array([[0, 0], [1, 255]])}) == pytest.approx(1 / 3)

@@ -3,7 +3,6 @@
 import base64
 import csv
 import re
-import shutil
 from html.parser import HTMLParser
 from io import BytesIO
 from urllib.parse import unquote, urlsplit
@@ -383,19 +382,6 @@ def test_a_long_curve_is_thinned():
 
     assert len(panel.series[0][1]) == 112
     assert panel.series[0][1][-1][0] == pytest.approx(44 + 280 * 999 / 1000, abs=0.1)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The system's Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright().start()
-    browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-    yield browser
-    browser.close()
-    playwright.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the report says of runs, in MLflow: names, rows, gains, notes, models and views; each entered once."""
+"""Entries of the report in MLflow: names, rows, gains, notes, models and views; each entered once."""
 
 import json
 import shutil

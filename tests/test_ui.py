@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -66,19 +65,6 @@ def link(served):
     """The address that was printed for the pair."""
     (found,) = re.findall(r"^gfl_r101_r50: (http://\S+)$", served[1].read_text(), re.MULTILINE)
     return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The system's Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright().start()
-    found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-    yield found
-    found.close()
-    playwright.stop()
 
 
 @pytest.fixture
