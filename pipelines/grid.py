@@ -16,13 +16,19 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Speed(Frozen):
-    """Settings that make training faster on GPUs, and may change the last digits of its results."""
+    """Settings that make training faster, and may change the last digits of its results."""
 
     channels_last: bool = Field(default=False, description="memory layout of the networks")
     compile: bool = Field(default=False, description="backbone and neck of student and teacher by torch.compile")
     fused_optimizer: bool = Field(default=False, description="one kernel per step of the optimizer")
     pinned_memory: bool = Field(default=False, description="batches are copied to the GPU while it works")
-    cache_images: bool = Field(default=False, description="decoded images are kept in memory; for small data")
+    cache_images: bool | None = Field(
+        default=None, description="decoded images are kept in memory; null for synthetic data alone, which is small"
+    )
+
+    def at(self, data: str) -> "Speed":
+        """Return the settings with what null stands for at a tier's data."""
+        return self if self.cache_images is not None else self.model_copy(update={"cache_images": data == "scenes"})
 
 
 class Grid(Frozen):

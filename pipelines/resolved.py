@@ -204,7 +204,7 @@ def _setting(grid: Grid, pair: Pair) -> dict[str, Any]:
         "batch_size": grid.batch_size,
         "gpus_per_run": grid.gpus_per_run,
         "precision": grid.precision,
-        "speed": grid.speed.model_dump(),
+        "speed": grid.speed.at(tier.data).model_dump(),
     }
 
 

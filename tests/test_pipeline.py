@@ -189,7 +189,7 @@ def test_mlflow_has_one_run_a_training(finished, monkeypatch):
     assert run.info.run_id == read(finished / f"runs/smoke/{PAIR}/mgd/seed0/run.json")["mlflow_run_id"]
     assert {key: value for key, value in run.data.params.items() if not key.startswith("hparams.")} == {
         "stage": "distill", "tier": "smoke", "pair": PAIR, "method": "mgd", "variant": "published", "seed": "0",
-        "processes": "1", "batch_size": "4", "images_per_gpu": "4", "precision": "fp32", "speed": "none",
+        "processes": "1", "batch_size": "4", "images_per_gpu": "4", "precision": "fp32", "speed": "cache_images",
     }  # fmt: skip
     assert not set(run.data.params) & set(run.data.tags)
     assert (run.data.tags["row"], runs[f"mgd tuned s0 | {PAIR}"].data.tags["row"]) == ("mgd", "mgd/tuned")

@@ -101,7 +101,8 @@ def open_setting(tier_name: str, pair_name: str, data: Path) -> Setting:
     """
     tier, pair, grid = load_tier(tier_name), load_pair(pair_name), load_grid()
     origin = data_source(pair, tier, data, own=grid.own, roots=grid.data)
-    return Setting(pair, tier, origin, grid.batch_size, processes=grid.gpus_per_run, precision=grid.precision, speed=grid.speed)
+    speed = grid.speed.at(tier.data)
+    return Setting(pair, tier, origin, grid.batch_size, processes=grid.gpus_per_run, precision=grid.precision, speed=speed)
 
 
 def bare_setting(pair: Pair, tier: Tier, batch_size: int | None = None, **more: Any) -> Setting:

@@ -1,4 +1,4 @@
-"""Faster training on GPUs, each a setting of params.yaml (``speed``); docs/speed.md says what each does to the numbers."""
+"""Faster training, each a setting of params.yaml (``speed``); docs/speed.md says what each does to the numbers."""
 
 from collections import OrderedDict
 from collections.abc import Callable

@@ -133,5 +133,5 @@ def note(what: str, lines: list[str], links: dict[str, str]) -> str:
 
 
 def is_own(text: str | None) -> bool:
-    """Whether a note may be replaced: there is none, or a person has not taken it over."""
+    """Return whether a note may be replaced: there is none, or a person has not taken it over."""
     return not text or _OWN in text

@@ -175,6 +175,8 @@ class Transfer:
             if begin != start or _validator(response) not in {None, validator}:
                 self._origin_file().unlink(missing_ok=True)
                 raise _CutError("the file has changed on the server, or what it sends does not continue it; starting over", 0)
+        if self.size is not None and status == requests.codes.ok and (total or 0) > self.size:
+            total = self.size  # the header may be wrong over the right bytes, and what comes tells
         if self.size is not None and total != self.size:
             raise RefusedError(f"the server's file has {total} bytes, recorded are {self.size}")
         if self.size is None and total is not None and total > _MOST_BYTES:

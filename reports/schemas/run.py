@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_WITHOUT_EFFECT = ("pinned_memory", "cache_images")  # on any number of a result
+
 
 class Frozen(BaseModel):
     """A value that is checked once, when it is made; unknown keys are errors."""
@@ -108,14 +110,13 @@ class Run(Frozen):
 
     @property
     def division(self) -> str | None:
-        """Batch, processes and number format in words, such as ``8 x 2, bf16``; None of records before they had them."""
+        """Batch, processes and what else changes numbers in words, such as ``8 x 2, bf16``; None of records before they had them."""
         if self.batch_size is None or self.images_per_gpu is None:
             return None
         each = self.batch_size // self.processes
         groups = f" in groups of {self.images_per_gpu}" if self.images_per_gpu != each else ""
-        return ", ".join(
-            [f"{self.processes} x {each}{groups}", *([self.precision] if self.precision != "fp32" else []), *self.speed]
-        )
+        speed = [name for name in self.speed if name not in _WITHOUT_EFFECT]
+        return ", ".join([f"{self.processes} x {each}{groups}", *([self.precision] if self.precision != "fp32" else []), *speed])
 
     @property
     def row(self) -> str | None:
