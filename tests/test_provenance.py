@@ -1,11 +1,11 @@
-"""Energy by the GPU's own counter."""
+"""The processor by its own name, and energy by the GPU's own counter."""
 
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from pipelines.engine.provenance import gpu_energy_j
+from pipelines.engine.provenance import cpu_device, gpu_energy_j
 from pipelines.engine.training import _difference_kj
 
 
@@ -37,6 +37,19 @@ def test_energy_is_the_counter_of_this_gpu(monkeypatch):
     assert gpu_energy_j() == 1500.0
     assert gpu_energy_j() is None
     assert asked == ["GPU-abc", "GPU-none"]
+
+
+def test_a_processor_is_named_with_what_its_kernels_depend_on(tmp_path, monkeypatch):
+    """The first of a list of processors, its numbers, and the instructions; the architecture where there is no list."""
+    about = tmp_path / "cpuinfo"
+    processor = "processor\t: {}\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: {}\nflags\t\t: fpu avx2: yes\n\n"
+    about.write_text(processor.format(0, "AMD EPYC") + processor.format(1, "another"))
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+
+    assert cpu_device(about) == "CPU AMD EPYC, family 26, model 2, AVX2"
+    assert cpu_device(tmp_path / "none") == "CPU arm64, AVX2"
 
 
 @pytest.mark.parametrize(("before", "after", "kilojoules"), [(1000.0, 3500.0, 2.5), (None, 3500.0, None), (1.0, None, None)])

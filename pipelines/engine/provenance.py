@@ -5,6 +5,7 @@ import platform
 import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -35,7 +36,7 @@ def environment() -> Environment:
     for original, fork in _MMLAB.items():
         name = fork if _installed(fork) else original
         mmlab[original] = f"{name} {_installed(name)}"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_device()
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
@@ -45,6 +46,24 @@ def environment() -> Environment:
         packages=packages,
         mmlab=mmlab,
     )
+
+
+def cpu_device(about: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name, family, model and the instructions that torch uses: its libraries choose their kernels by them.
+
+    Two machines with different answers round differently, and a training on one has other digests than on the other.
+
+    Args:
+        about: Linux's list of processors; elsewhere the name of the architecture stands for it.
+    """
+    found: dict[str, str] = {}
+    if about.is_file():
+        for line in about.read_text(errors="replace").partition("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            found[key.strip()] = value.strip()
+    name = found.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key.rpartition(' ')[2]} {found[key]}" for key in ("cpu family", "model") if found.get(key)]
+    return ", ".join([f"CPU {name}", *numbers, torch.backends.cpu.get_cpu_capability()])
 
 
 def peak_memory_mib() -> float:
