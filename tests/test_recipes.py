@@ -105,7 +105,7 @@ def _shape(config):
             "paper",
             {"warmup_iterations": 5000, "box_loss": "roi_head", "box_weight": 1},
         ),
-        ("maskd", "cascade_mask_x101_faster_rcnn_r50", "mini", {"warmup_iterations": 11, "box_loss": "none"}),
+        ("maskd", "cascade_mask_x101_faster_rcnn_r50", "mini", {"warmup_iterations": 17, "box_loss": "none"}),
         ("maskd", "retinanet_x101_r50", "paper", {"warmup_iterations": 8500, "box_beta": 1, "loss_weight": 7}),
         ("maskd", "fcos_r101_r50_upgraded", "paper", {"warmup_iterations": 5000, "box_loss": "none", "loss_weight": 10}),
         ("maskd_seg", "deeplabv3_r101_deeplabv3_mbv2", "paper", {"aux_weight": 0}),
