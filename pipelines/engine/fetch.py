@@ -170,9 +170,10 @@ def _download(download: Download, patience: Patience, progress: Progress, stop: 
     part = download.target.with_name(f"{download.target.name}.part")
 
     def is_whole() -> bool:
-        return download.sha256 is not None and _problem(part, download) is None
+        return _problem(part, download) is None
 
-    transfer = Transfer(download.url, part, download.size, patience, progress, stop, is_whole)
+    has_digest = download.sha256 is not None or download.md5 is not None
+    transfer = Transfer(download.url, part, download.size, patience, progress, stop, is_whole if has_digest else None)
     for is_last in (False, True):
         transfer.run()
         progress.end()

@@ -90,7 +90,7 @@ class Transfer:
         patience: time-outs, attempts and waits.
         progress: called for every block.
         stop: ends the transfer; what has arrived stays for the next time.
-        is_whole: tells whether the partial file is the whole one, whatever length the server states.
+        is_whole: tells by its digest whether the partial file is the whole one, whatever length the server states; None: none is known.
     """
 
     url: str
@@ -99,7 +99,7 @@ class Transfer:
     patience: Patience
     progress: Progress
     stop: threading.Event
-    is_whole: Callable[[], bool] = lambda: False
+    is_whole: Callable[[], bool] | None = None
     continued: bool = False  # whether the file was put together from more than one answer
 
     def run(self) -> None:
@@ -115,7 +115,7 @@ class Transfer:
                     return self._attempt(session)
                 except _CutError as cut:
                     # Twice cut at the same byte: the stated length may be the wrong one.
-                    if ended == self._length() > 0 and self.is_whole():
+                    if ended == self._length() > 0 and self.is_whole is not None and self.is_whole():
                         return None
                     # A file of many gigabytes may be cut more often than a server is requested in vain.
                     failures = 1 if self._length() > furthest and not cut.drips else failures + 1
@@ -175,7 +175,7 @@ class Transfer:
             if begin != start or _validator(response) not in {None, validator}:
                 self._origin_file().unlink(missing_ok=True)
                 raise _CutError("the file has changed on the server, or what it sends does not continue it; starting over", 0)
-        if self.size is not None and status == requests.codes.ok and (total or 0) > self.size:
+        if self.size is not None and self.is_whole is not None and status == requests.codes.ok and (total or 0) > self.size:
             total = self.size  # the header may be wrong over the right bytes, and what comes tells
         if self.size is not None and total != self.size:
             raise RefusedError(f"the server's file has {total} bytes, recorded are {self.size}")
