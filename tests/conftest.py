@@ -34,7 +34,7 @@ os.environ |= {"DVC_GLOBAL_CONFIG_DIR": "/nonexistent", "DVC_SYSTEM_CONFIG_DIR":
 # `finished` is made by the first and waited for by whoever comes next: test_tune is not begun beside test_pipeline.
 LONGEST = (
     "test_pipeline", "test_runner", "test_slurm", "test_tune", "test_slurm_smoke", "test_smoke", "test_engine", "test_own_grid",
-    "test_contributing", "test_cluster", "test_bench", "test_cache",
+    "test_contributing", "test_cluster", "test_bench", "test_cache", "test_names",
 )  # fmt: skip
 
 
