@@ -18,7 +18,7 @@ from tests.small_grid import wait_for
 
 # What is called there, in a module that the test writes.
 CALLED = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 
 def about(word):
@@ -39,6 +39,11 @@ def sleep():
 
 def leave():
     sys.exit(3)
+
+def importing():
+    from pipelines.circumstances import interrupt_once
+    signal.signal(signal.SIGTERM, interrupt_once)
+    import slow
 
 def nap(seconds):
     time.sleep(seconds)
@@ -97,6 +102,18 @@ def test_environment_and_log_are_its_own():
     assert "TOLD" not in os.environ
     assert log.read_text().splitlines()[0] == "before"
     assert sorted(log.read_text().splitlines()[1:]) == ["complained", "said x"]
+
+
+def test_an_end_while_modules_are_imported_is_no_error():
+    """SIGTERM, as a coordinator sends it that is interrupted: the exit code of Ctrl-C, and no traceback."""
+    Path("slow.py").write_text("import time\nfrom pathlib import Path\nPath('importing').touch()\ntime.sleep(600)\n")
+    child = Child("called:importing", log=Path("log.txt"))
+    wait_for(Path("importing").is_file, "its modules are imported")
+    child.terminate()
+    found = ended(child)
+
+    assert (found.error, found.exit_code) == (None, 130)
+    assert Path("log.txt").read_text() == ""
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,8 @@ def _run(
     try:
         module, _, name = function.partition(":")
         sender.send((getattr(importlib.import_module(module), name)(*arguments), None, False))
+    except KeyboardInterrupt:  # by a handler of SIGTERM, before a stage's own end: its modules are still imported
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:  # noqa: BLE001 (whatever it is, the traceback is kept)
         with contextlib.suppress(OSError):
             trace.parent.mkdir(parents=True, exist_ok=True)
