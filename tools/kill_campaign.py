@@ -259,7 +259,7 @@ def half_files(folder: Path) -> list[str]:
                 json.loads(path.read_text())
             elif path.suffix == ".yaml" and yaml.safe_load(path.read_text()) is None:
                 found.append(str(path.relative_to(folder)))
-        except (ValueError, zipfile.BadZipFile):
+        except (ValueError, zipfile.BadZipFile, yaml.YAMLError):
             found.append(str(path.relative_to(folder)))
     return found
 

@@ -8,6 +8,7 @@ write to that file (``KD_TRACKING=deferred``), a run is entered from its record 
 
 import contextlib
 import functools
+import logging
 import os
 import sqlite3
 import sys
@@ -29,6 +30,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+# It logs, with the traceback, what it raises; the warning of this module says it in a line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 STORE = Path("mlflow")
 _PATIENCE_S = 60.0  # for the lock of a local store, which is held for a moment
