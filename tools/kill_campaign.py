@@ -287,12 +287,13 @@ def recover(project: Project, pending: list[Accident], wanted: dict[str, Any]) -
     problem = undisturbed(project)
     if problem is not None and problem.startswith("error: "):
         logs = [*(project.folder / "work/logs").rglob("*.log")]
-        lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+        said = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+        lines = [problem, *said]  # before any unit, dvc.lock and its copy are named
         damaged = [accident for accident in pending if accident.backup is not None and accident.outcome == "recovered"]
         meant = [accident for accident in damaged if accident.backup and any(accident.backup[0].name in line for line in lines)]
         for accident in damaged:
             if accident.backup and accident in (meant or damaged):
-                accident.outcome, accident.said = "said", (lines or [problem])[-1]
+                accident.outcome, accident.said = "said", lines[-1]
                 path, content = accident.backup
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
