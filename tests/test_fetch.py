@@ -316,7 +316,7 @@ def test_wrong_bytes_are_refused_and_not_kept(server, tmp_path):
 
 
 def test_a_length_below_the_recorded_is_seen_before_the_bytes(server, tmp_path):
-    """What is shorter by its header cannot be the file."""
+    """A file that is shorter by its header cannot be the recorded one."""
     longer = len(CONTENT) + 1
 
     assert f" {len(CONTENT)} bytes, recorded are {longer}" in refusal(server, tmp_path, size=longer)
@@ -326,15 +326,6 @@ def test_a_length_below_the_recorded_is_seen_before_the_bytes(server, tmp_path):
 def test_more_bytes_than_recorded_are_not_received(server, tmp_path):
     """A file that is longer than the recorded one ends at its length."""
     assert "sends more than the 7 bytes" in refusal(server, tmp_path, size=7)
-
-
-@pytest.mark.parametrize("size", [None, len(CONTENT)])
-def test_a_wrong_length_over_the_right_bytes(server, tmp_path, size):
-    """Every answer promises more than comes; the bytes are the recorded ones."""
-    server.always["/model.pth"] = Fault(ranges=False, headers={"Content-Length": str(len(CONTENT) + 9)})
-
-    assert get(server, tmp_path, size=size).read_bytes() == CONTENT
-    assert len(server.asked) <= 2
 
 
 def test_a_header_that_promises_more_than_comes_is_a_cut(server, tmp_path):

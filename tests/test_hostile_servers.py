@@ -137,11 +137,12 @@ def test_a_dripping_server_is_left(tmp_path):
     assert time.monotonic() - start_s < 9
 
 
-def test_a_wrong_length_over_the_right_bytes(server, tmp_path):
+@pytest.mark.parametrize("size", [None, len(CONTENT)], ids=["digest", "digest and size"])
+def test_a_wrong_length_over_the_right_bytes(server, tmp_path, size):
     """A server that always promises more: the digest decides."""
     server.always["/model.pth"] = Fault(ranges=False, headers={"Content-Length": str(len(CONTENT) + 9)})
 
-    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert get(server, tmp_path, size=size).read_bytes() == CONTENT
     assert len(server.asked) == 2
 
 
