@@ -2,7 +2,7 @@
 
 Annotation files are hashed; images are counted and compared with the annotations by name.  Hashing or opening COCO's 118,000
 images would take longer than finding a broken one, which stops a run with its name, and a download is verified whole.
-A user's own data are :mod:`benchmarks.own`'s business; both are what stages import from here.
+A user's own data are checked in :mod:`benchmarks.own_check`.
 """
 
 import os
@@ -10,30 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.coco_file import coco_faults, read_coco
+from benchmarks.coco_faults import coco_faults
+from benchmarks.coco_file import read_coco
 from benchmarks.dataset import Dataset, Split, checkable, datasets
 from benchmarks.digest import file_sha256
 from benchmarks.faults import fault
 from benchmarks.label_maps import read_label_maps
-from benchmarks.manifest import Checked, checked, compare_with_earlier, identity, listing, write_manifest
-from benchmarks.own import Needs, OwnData, OwnSplit, check_own, image_suffix
+from benchmarks.manifest import Checked, checked, listing
 from benchmarks.paths import user_path
-
-__all__ = [
-    "Checked",
-    "Needs",
-    "OwnData",
-    "OwnSplit",
-    "boxes_folder",
-    "check_own",
-    "check_published",
-    "compare_with_earlier",
-    "data_root",
-    "identity",
-    "image_suffix",
-    "missing",
-    "write_manifest",
-]  # fmt: skip
 
 
 def data_root(name: str, grid_data: Mapping[Any, str], *, test_only: bool = False) -> Path:

@@ -20,7 +20,8 @@ _WITHOUT_EFFECT = frozenset({
     "benchmarks.metrics",  # a pair's own record is resolved
     "benchmarks.published_data",
     "benchmarks.paths",  # of users' files
-    "benchmarks.pair",  # schemas; their values are resolved
+    "benchmarks.own",  # this and the next two: schemas; their values are resolved
+    "benchmarks.pair",
     "benchmarks.tier",
     "benchmarks.whole_file",  # how files are written
     "methods.recipe",

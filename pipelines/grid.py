@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, Strict, field_validator, model_validator
 
 from benchmarks.dataset import CheckableName
-from benchmarks.published_data import OwnData
+from benchmarks.own import OwnData
 from benchmarks.schema import BatchSize, Frozen, Id, Seed, Text
 from pipelines.tuning.params import Rows, TuningParams
 

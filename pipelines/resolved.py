@@ -37,7 +37,7 @@ def prepare(grid: Grid) -> dict[str, Any]:
         "own": grid.own and grid.own.model_dump(mode="json"),
         "sets": data_sets(grid),
         **(_own_files(grid, tier) if tier.data == "own" else {"tasks": []}),
-        "code": code_of(["benchmarks.own" if tier.data == "own" else "benchmarks.synthetic"]),
+        "code": code_of(["benchmarks.own_check" if tier.data == "own" else "benchmarks.synthetic"]),
     }
 
 

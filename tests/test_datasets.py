@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import manifest
 from benchmarks.dataset import _record, checkable, datasets
+from benchmarks.manifest import compare_with_earlier, identity, write_manifest
 from benchmarks.pair import Pair
-from benchmarks.published_data import check_published, compare_with_earlier, data_root, identity, write_manifest
+from benchmarks.published_data import check_published, data_root
 from pipelines.grid import Grid
 from tests import trees
 from tests.conftest import ROOT, read

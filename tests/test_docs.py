@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import yaml
 
-from benchmarks.published_data import OwnData
+from benchmarks.own import OwnData
 from pipelines.runner.slurm import Settings
 from pipelines.tuning.params import TuningParams
 from tests.conftest import ROOT, committed, git

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.digest import file_sha256
-from benchmarks.published_data import check_own, write_manifest
+from benchmarks.manifest import write_manifest
+from benchmarks.own_check import check_own
 from benchmarks.synthetic import write_scenes
 from pipelines.engine.auxiliary import compose_auxiliary
 from pipelines.engine.compose import compose_cell, compose_test, compose_training

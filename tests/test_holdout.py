@@ -11,7 +11,9 @@ import pytest
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 
 from benchmarks.dataset import datasets
-from benchmarks.published_data import check_own, check_published, write_manifest
+from benchmarks.manifest import write_manifest
+from benchmarks.own_check import check_own
+from benchmarks.published_data import check_published
 from pipelines.engine import holdout
 from pipelines.engine.compose import compose_cell, compose_training
 from pipelines.engine.data_configs import data_source, dicts

@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from benchmarks.published_data import Needs, OwnData, OwnSplit, check_own, identity, image_suffix, write_manifest
+from benchmarks.manifest import identity, write_manifest
+from benchmarks.own import OwnData, OwnSplit, image_suffix
+from benchmarks.own_check import check_own
+from benchmarks.own_splits import Needs
 from tests import trees
 from tests.conftest import read
 from tests.trees import DETECTION, HEIGHT, INSTANCE, SEGMENTATION, WIDTH, edit, image, label_map, refused

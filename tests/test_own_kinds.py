@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import images as images_module
-from benchmarks.coco_file import coco_faults, left_out, read_coco
+from benchmarks.coco_faults import coco_faults, left_out
+from benchmarks.coco_file import read_coco
 from benchmarks.images import Seen, of_image, of_label_map, vanishes
-from benchmarks.manifest import changed_image
-from benchmarks.own import told
-from benchmarks.published_data import Needs, check_own, identity, write_manifest
+from benchmarks.manifest import changed_image, identity, write_manifest
+from benchmarks.own_check import check_own, told
+from benchmarks.own_splits import Needs
 from benchmarks.rle import mask_area, run_lengths
 from pipelines.engine.coco_index import coco_index
 from pipelines.engine.metrics import coco_ap, reading

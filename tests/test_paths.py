@@ -150,7 +150,7 @@ def test_a_stage_in_another_locale(tmp_path, locale):
     command = [
         sys.executable, "-c",
         (
-            "import sys; from pipelines import errors; from pipelines.params import load_grid; from benchmarks.own import Needs, check_own;"
+            "import sys; from pipelines import errors; from pipelines.params import load_grid; from benchmarks.own_check import check_own; from benchmarks.own_splits import Needs;"
             "errors.run(lambda: print(ascii(str(check_own(load_grid().own, Needs(('detection',))).root)), sys.flags.utf8_mode))"
         ),
     ]  # fmt: skip

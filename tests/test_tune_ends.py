@@ -16,7 +16,8 @@ from pipelines.resolved import confirm
 from pipelines.runner.processes import ProcessEnd
 from pipelines.stages import tune
 from pipelines.tuning.journal import storage_at
-from pipelines.tuning.study import SharedStudy, TrialResult
+from pipelines.tuning.study import SharedStudy
+from pipelines.tuning.trial_result import TrialResult
 from tests.conftest import PAIR, ROOT, committed, edit_yaml, read, tuning
 
 RECIPE = {"alpha": 0.0853, "share_masked": 0.65}  # MGD's on this pair: 2e-5 times 256 x 22400 over 16 x 84

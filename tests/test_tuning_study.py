@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from pipelines.tuning import study as module
 from pipelines.tuning.journal import repair
 from pipelines.tuning.params import TuningParams
-from pipelines.tuning.study import AssignedTrial, SharedStudy, TrialResult, result_of
+from pipelines.tuning.study import SharedStudy
+from pipelines.tuning.trial_result import AssignedTrial, TrialResult, result_of
 from tests.conftest import tuning
 
 SPACE = {"x": FloatDistribution(0.1, 10.0, log=True), "y": FloatDistribution(0.0, 1.0)}

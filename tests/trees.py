@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.dataset import datasets
-from benchmarks.own import Needs, OwnData, OwnSplit
+from benchmarks.own import OwnData, OwnSplit
+from benchmarks.own_splits import Needs
 
 DETECTION, INSTANCE, SEGMENTATION = Needs(("detection",)), Needs(("instance",)), Needs(("segmentation",))
 WIDTH, HEIGHT = 12, 8

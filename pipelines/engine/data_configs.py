@@ -17,8 +17,9 @@ from mmengine.config import Config, ConfigDict
 from benchmarks.dataset import Dataset, datasets
 from benchmarks.manifest import listing
 from benchmarks.metrics import METRICS
+from benchmarks.own import OwnData, image_suffix
 from benchmarks.pair import Pair
-from benchmarks.published_data import OwnData, boxes_folder, data_root, image_suffix
+from benchmarks.published_data import boxes_folder, data_root
 from benchmarks.synthetic import CLASSES
 from benchmarks.tier import Tier
 

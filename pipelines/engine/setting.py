@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.manifest import identity
 from benchmarks.pair import Pair
-from benchmarks.published_data import identity
 from benchmarks.synthetic import verify_scenes
 from benchmarks.tier import Tier
 from methods.recipe import ResolvedPart

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.own import OwnData
 from benchmarks.pair import Checkpoint, Pair
-from benchmarks.published_data import OwnData
 from benchmarks.throughput import Complexity
 from benchmarks.tier import Tier
 from pipelines.engine.fetch import Download

@@ -6,8 +6,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from benchmarks.own import told
-from benchmarks.published_data import Checked, Needs, check_own, check_published, compare_with_earlier, data_root, write_manifest
+from benchmarks.manifest import Checked, compare_with_earlier, write_manifest
+from benchmarks.own_check import check_own, told
+from benchmarks.own_splits import Needs
+from benchmarks.published_data import check_published, data_root
 from benchmarks.synthetic import SceneSpec, write_scenes
 from benchmarks.tier import Tier
 from benchmarks.whole_file import write_whole

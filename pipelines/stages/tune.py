@@ -25,8 +25,9 @@ from pipelines.resolved import confirm
 from pipelines.runner.processes import ProcessEnd, call
 from pipelines.tuning.best import best_of, write_best
 from pipelines.tuning.space import as_record, search_space
-from pipelines.tuning.study import SharedStudy, TrialResult
+from pipelines.tuning.study import SharedStudy
 from pipelines.tuning.task import Task
+from pipelines.tuning.trial_result import TrialResult
 from reports.schemas.study import Study, Trial
 
 _WAIT_S = 1.0

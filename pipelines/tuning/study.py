@@ -15,7 +15,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from pipelines.tuning.journal import backend, repair, storage_at
 from pipelines.tuning.params import TuningParams
 from pipelines.tuning.samplers import pruner_for, sampler_for
 from pipelines.tuning.space import as_record
+from pipelines.tuning.trial_result import AssignedTrial, TrialResult, result_of
 
 _MOST_KILLS = 3  # of a trial's own process: once may be an accident, more is lack of memory
 _PATIENCE_S = 300.0  # for the lock of a study, which is held for a moment
@@ -37,39 +38,6 @@ _SILENT_S = 600.0  # after which a worker on another host is taken for dead
 _ALL_FAILED = 3  # trials in a row from the first on, after which a study is given up
 _LEAST_TO_RANK = 4  # complete trials; fewer fit any ranking
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """Result of a trial, or the way in which it ended without one.
-
-    Args:
-        values: of the study's objectives; complete trials only.
-        reports: (iteration, points on the validation split).
-        full_iterations: what it would have trained unpruned; 0 where it never came to know.
-    """
-
-    state: Literal["complete", "pruned", "failed", "lost"]
-    values: list[float] | None = None
-    reports: list[tuple[int, float]] = field(default_factory=list)
-    iterations: int = 0
-    full_iterations: int = 0
-    train_s: float = 0.0
-    wall_s: float = 0.0
-    energy_kj: float | None = None
-    reason: str | None = None
-    mlflow_run_id: str | None = None
-
-
-@dataclass(frozen=True)
-class AssignedTrial:
-    """A trial that this process is to run, the ``ordinal``-th (from 1) of ``of``."""
-
-    number: int
-    trial_id: int
-    hparams: dict[str, Any]
-    ordinal: int
-    of: int
 
 
 class SharedStudy:
@@ -310,11 +278,6 @@ class SharedStudy:
             target=lambda trial: trial.values[0],
         )
         return {name: round(float(fraction), 4) for name, fraction in found.items()}
-
-
-def result_of(trial: FrozenTrial) -> TrialResult:
-    """Return the result of a finished trial."""
-    return TrialResult(**trial.user_attrs.get("outcome", {"state": "lost"}))
 
 
 def _process(pid: int) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from pipelines.params import load_pair
 from pipelines.recipes import cell_parts, flat_hparams, with_hparams
 from pipelines.tuning.journal import storage_at
 from pipelines.tuning.samplers import pruner_for
-from pipelines.tuning.study import AssignedTrial, TrialResult
 from pipelines.tuning.task import Task
+from pipelines.tuning.trial_result import AssignedTrial, TrialResult
 
 
 def trial_config(task: Task, hparams: dict[str, Any]) -> TrialConfig:
