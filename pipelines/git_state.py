@@ -29,14 +29,16 @@ def git_state() -> Git:
         if _WARNED not in os.environ:
             os.environ[_WARNED] = "yes"
             print(f"warning: the records will name no commit: {error}", file=sys.stderr, flush=True)
-        return Git(commit=None, dirty=None, why_unknown=str(error))
+        # Records are shared: no folder of this machine stays in them.
+        return Git(commit=None, dirty=None, why_unknown=str(error).replace(str(_here()), "<checkout>"))
 
 
 def _state() -> Git:
     top = Path(_git("rev-parse", "--show-toplevel"))
     here = _here()
     if not _same(top, here):
-        raise _UnknownError(f"{here} has no .git of its own, and the repository around it, {top}, is another one; {_REMEDY}")
+        around = os.path.relpath(top, here)
+        raise _UnknownError(f"{here} has no .git of its own, and the repository around it, {around}, is another one; {_REMEDY}")
     try:
         commit = _git("rev-parse", "--verify", "HEAD^{commit}")
     except _UnknownError as error:

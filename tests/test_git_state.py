@@ -1,15 +1,17 @@
 """The commit of a record, and what is said where git names none: repositories made here, in every odd state."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from pipelines.engine.provenance import environment
 from pipelines.git_state import git_state
 from reports.formats.html import page
 from reports.formats.markdown import markdown
-from reports.formats.wording import code_marks
+from reports.formats.wording import code_marks, device
 from reports.schemas.leaderboard import Leaderboard
 from reports.schemas.run import Git
 from tests.boards import board, result
@@ -128,7 +130,7 @@ def test_worktrees_and_paths_with_blanks_are_repositories_of_their_own(tmp_path)
 
 
 def unknown(capsys):
-    """The reason in the record, which one warning has, too."""
+    """The reason of the one warning; the record has it, without a folder of this machine."""
     found = git_state()
     again = git_state()
     said = capsys.readouterr()
@@ -136,8 +138,10 @@ def unknown(capsys):
     assert (found.commit, found.dirty, found.pushed) == (None, None, None)
     assert again == found
     assert said.out == ""
-    assert said.err == f"warning: the records will name no commit: {found.why_unknown}\n"
-    return found.why_unknown
+    (reason,) = re.fullmatch(r"warning: the records will name no commit: ([^\n]+)\n", said.err).groups()
+    assert found.why_unknown == reason.replace(os.getcwd(), "<checkout>")
+    assert os.path.dirname(os.getcwd()) not in found.why_unknown
+    return reason
 
 
 def test_without_git(monkeypatch, capsys, tmp_path):
@@ -158,7 +162,7 @@ def test_inside_another_repository(capsys, tmp_path):
     """Its commit is not the project's."""
     commit(tmp_path)
 
-    assert f"the repository around it, {tmp_path}, is another one" in unknown(capsys)
+    assert "the repository around it, .., is another one" in unknown(capsys)
 
 
 def test_another_repository_by_environment(monkeypatch, capsys, tmp_path):
@@ -220,4 +224,19 @@ def test_the_report_has_the_marks(tmp_path):
     assert marks in page([found], tmp_path)
     assert code_marks(board()) == ""
     assert "unpushed" not in board().model_dump_json()
+    assert Leaderboard.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_report_names_every_kind_of_processor(tmp_path):
+    """With its number of runs, the most first, and what differs between them; one alone is named without."""
+    known = environment()
+    kinds = ["CPU b", "CPU a", "CPU a"]
+    runs = [result("box AP", 1.0, environment=known.model_copy(update={"device": kind})).run for kind in kinds]
+    found, alone = board(runs=runs), board(runs=runs[1:])
+    named = "CPU a (2 runs) and CPU b (1 run); the same seed gives other digits on another kind of processor"
+
+    assert device(found) == named
+    assert all(named in text for text in (markdown(found), page([found], tmp_path)))
+    assert device(alone) == "CPU a"
+    assert "devices" not in alone.model_dump_json()
     assert Leaderboard.model_validate_json(found.model_dump_json()) == found

@@ -97,7 +97,7 @@ def _contents(board: Leaderboard) -> dict[str, Any]:
         "when": [minute(board.first_finished), minute(board.last_finished)],
         "duration": duration(board.train_s),
         "energy": None if board.energy_kj is None else wording.energy(board.energy_kj),
-        "environment": board.environment.model_dump() if board.environment else None,
+        "environment": board.environment.model_dump() | {"device": wording.device(board)} if board.environment else None,
         "data": list(board.data.items()),
         "commits": [commit[:10] for commit in board.commits],
         "dirty": board.dirty,

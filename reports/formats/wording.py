@@ -228,6 +228,14 @@ def code_marks(board: Leaderboard) -> str:
     return unpushed + "".join(f"; some runs name no commit: {why}" for why in board.why_no_commit)
 
 
+def device(board: Leaderboard) -> str:
+    """``CPU a``, or ``CPU a (40 runs) and CPU b (1 run), ...``; empty where none was recorded."""
+    if not board.devices:
+        return board.environment.device if board.environment else ""
+    named = " and ".join(f"{name} ({number} run{'s' if number > 1 else ''})" for name, number in board.devices.items())
+    return f"{named}; the same seed gives other digits on another kind of processor"
+
+
 def one_time_costs(board: Leaderboard) -> str:
     """Items behind the plus of :func:`minutes`."""
     tuned = any(row.tuned for table in board.tables for row in table.rows)

@@ -243,6 +243,11 @@ class Leaderboard(Frozen):
     )
     num_tests: int = Field(description="of gains; at paper scale two for each comparison with a reported result")
     environment: Environment | None = Field(description="of most of the runs")
+    devices: dict[str, int] = Field(
+        default_factory=dict,
+        exclude_if=lambda devices: not devices,
+        description="where there are several: name -> runs, most first",
+    )
     data: dict[str, str | None] = Field(description="data set -> digest; None where the runs disagree")
     commits: list[str]
     dirty: bool

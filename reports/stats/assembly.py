@@ -46,6 +46,7 @@ def leaderboard(
     done: list[Run | Study] = [run for run in runs if run.status == "done"]
     done += [study for study in studies if study.status == "done"]
     environments = Counter(run.environment.model_dump_json() for run in done if run.environment)
+    devices = Counter(run.environment.device for run in done if run.environment)
     digests: dict[str, set[str]] = {}
     for run in done:
         if run.data:
@@ -71,6 +72,7 @@ def leaderboard(
         rank_correlations=[] if paper_scale else answers.rank_correlations(tables),
         num_tests=num_tests,
         environment=Environment.model_validate_json(environments.most_common(1)[0][0]) if environments else None,
+        devices=dict(devices.most_common()) if len(devices) > 1 else {},
         data={name: next(iter(found)) if len(found) == 1 else None for name, found in sorted(digests.items())},
         commits=sorted({run.git.commit for run in done if run.git and run.git.commit}),
         dirty=any(run.git.dirty for run in done if run.git),
