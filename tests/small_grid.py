@@ -27,6 +27,7 @@ from pipelines.runner import processes
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 processes._PRELOADED.clear()
 run._renew = lambda: False
+run.redraw_damaged_data = lambda: None
 errors.run(lambda: app.main(["run", *sys.argv[1:]]))
 """
 # A cell as the grid has them: two stages of one key; each counts how often it ran.

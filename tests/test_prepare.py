@@ -9,6 +9,7 @@ import yaml
 
 from benchmarks.dataset import datasets
 from benchmarks.synthetic import SceneSpec, write_scenes
+from pipelines.commands.run import redraw_damaged_data
 from pipelines.stages import prepare
 from tests import trees
 from tests.conftest import ROOT, edit_yaml, read
@@ -65,6 +66,44 @@ def test_scenes_are_drawn_as_ever(grid, monkeypatch, tmp_path):
     assert (grid / "data/smoke/manifest.json").read_bytes() == (tmp_path / "scenes/manifest.json").read_bytes()
     assert digests(grid, "smoke") == {"scenes": {"digest": digest}}
     assert "leave --download away" in refused(run, monkeypatch, "smoke", "--download")
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed", "manifest"])
+def test_generated_data_that_are_damaged_are_drawn_again(grid, monkeypatch, capsys, damage):
+    """A run names the file and makes the stage stale by its manifest; what is drawn are the same bytes.  Whole data stay."""
+    edit_yaml(grid / "params.yaml", tier="smoke")
+    run(monkeypatch, "smoke")
+    file, manifest = grid / "data/smoke/train/000003.png", grid / "data/smoke/manifest.json"
+    before = file.read_bytes(), manifest.read_bytes()
+    capsys.readouterr()
+    redraw_damaged_data()
+    assert (capsys.readouterr().out, manifest.is_file()) == ("", True)
+
+    if damage == "cut":
+        file.write_bytes(before[0][:100])
+    elif damage == "removed":
+        file.unlink()
+    else:
+        manifest.write_bytes(before[1][:100])
+    redraw_damaged_data()
+    state = {"cut": "altered", "removed": "missing", "manifest": "cut off or damaged"}[damage]
+    named = manifest if damage == "manifest" else file
+
+    assert capsys.readouterr().out == f"{named.relative_to(grid)} is {state}; the data set is drawn again\n"
+    assert not manifest.exists()
+    run(monkeypatch, "smoke")
+    assert (file.read_bytes(), manifest.read_bytes()) == before
+
+
+def test_data_of_users_are_never_drawn(grid):
+    """Not even looked at."""
+    edit_yaml(grid / "params.yaml", tier="paper")
+    manifest = grid / "data/paper/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    redraw_damaged_data()
+
+    assert manifest.read_text() == "{"
 
 
 def test_published_data_leave_a_manifest(grid, monkeypatch, tmp_path, capsys):

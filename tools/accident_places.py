@@ -22,7 +22,7 @@ FILES = {
     "settings": "runs/resolved/**/*.json", "checkpoints": "work/*/**/*.pth", "journal": "work/*/**/journal.log",
     "notes": "work/*/**/mlflow_run_id", "units": "work/units/**/*.json", "copy of dvc.lock": "work/kept.lock", "images": "data/*/*/*.png",
     "annotations": "data/*/*.json", "rwlock": ".dvc/tmp/rwlock", "dvc.lock": "dvc.lock", "grid.yaml": "grid.yaml",
-    "MLflow": "mlflow/mlflow.db", "report": "reports/*/leaderboard.*",
+    "MLflow": "mlflow/mlflow.db", "report": "reports/smoke/leaderboard.*",
 }  # fmt: skip
 
 

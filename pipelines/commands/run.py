@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from cyclopts import Parameter
 
+from benchmarks.synthetic import verify_scenes
 from pipelines import layout
 from pipelines.circumstances import interrupt_once
 from pipelines.commands.closing import print_closing
@@ -20,7 +21,7 @@ from pipelines.commands.terminal import Switch
 from pipelines.durations import duration
 from pipelines.git_state import git_state
 from pipelines.params import gpus_per_run as read_gpus_per_run
-from pipelines.params import load_grid
+from pipelines.params import load_grid, load_tier
 from pipelines.runner.coordinator import Coordinator, Executor, alone
 from pipelines.runner.local import Local
 from pipelines.runner.processes import call
@@ -41,6 +42,20 @@ def open_record() -> Record:
         record.close()
         record = Record()
     return record
+
+
+def redraw_damaged_data() -> None:
+    """Let stage ``prepare`` draw a reduced tier's data again where a file of them is missing or altered."""
+    tier = load_grid().tier
+    data = layout.data(tier)
+    manifest = data / "manifest.json"
+    if load_tier(tier).scenes is None or not manifest.is_file():
+        return
+    try:
+        verify_scenes(data)
+    except ValueError as error:
+        print(f"{str(error).partition(';')[0]}; the data set is drawn again", flush=True)
+        manifest.unlink()
 
 
 def _is_readable(grid: Path) -> bool:
@@ -135,6 +150,9 @@ def run(
         place = _executor(executor, jobs, number)
         set_gpus_per_run(number)
         record = open_record()
+        # Images do not travel with results, and no report misses them.
+        if any(record.stale(key) for key in record.units if key not in ("check", "report")):
+            redraw_damaged_data()
         screen = Screen(expected(list(record.units)), place.slots)
         coordinator = Coordinator(record, place, screen)
         try:
