@@ -151,7 +151,7 @@ def run(
         set_gpus_per_run(number)
         record = open_record()
         # Images do not travel with results, and no report misses them.
-        if any(record.stale(key) for key in record.units if key not in ("check", "report")):
+        if any(record.stale(key) for key in record.units if key not in (layout.CHECK, layout.REPORT)):
             redraw_damaged_data()
         screen = Screen(expected(list(record.units)), place.slots)
         coordinator = Coordinator(record, place, screen)
