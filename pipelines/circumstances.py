@@ -3,10 +3,12 @@
 import errno
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_AGAIN_S = 0.01
 FULL_MIB = 16  # with less than this free, whatever failed failed for lack of space
 
 # Of the machine or the share, not of what was computed.
@@ -28,7 +30,17 @@ def interrupt_once(*_: Any) -> None:
     """Handle SIGINT or SIGTERM: raise KeyboardInterrupt, and let nothing interrupt the end that it brings, which takes a bounded time."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    sys.unraisablehook = _interrupt_again
     raise KeyboardInterrupt
+
+
+def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Raise an interrupt once more that came within a destructor or a weak reference's callback, where Python drops it with a traceback."""
+    if dropped.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(dropped)
+        return
+    signal.signal(signal.SIGALRM, interrupt_once)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
 
 
 def is_circumstance(error: BaseException) -> bool:

@@ -226,3 +226,40 @@ def test_ctrl_c_is_quiet_while_the_fork_server_imports(tmp_path):
         err = process.stderr.read()
 
     assert err == ""
+
+
+DROPPED = """
+import os, signal, time, weakref
+from pipelines.circumstances import interrupt_once
+signal.signal(signal.SIGTERM, interrupt_once)
+
+def end(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
+
+class Dying:
+    __del__ = end
+
+class Known: pass
+
+kept = {made}
+try:
+    {drop}
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "drop"),
+    [("Dying()", "del kept"), ("(one := Known(), weakref.ref(one, end))", "kept = kept[1]; del one")],
+)
+def test_an_interrupt_that_python_drops_comes_again(made, drop):
+    """Within a destructor or a weak reference's callback an error goes nowhere but to the terminal."""
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED.replace("{made}", made).replace("{drop}", drop)],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
