@@ -1,6 +1,7 @@
 """Figures of the report, from boards and samples made by hand."""
 
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -558,3 +559,14 @@ def test_samples_that_cannot_be_read_are_named(pair, samples, tmp_path):
     assert [record.name for record in records][-2:] == ["features-mgd-pair", "detections-pair"]
     del samples["teacher"]
     assert draw(board(pair), {"pair": samples}, tmp_path / "b", prefix="")[-1].name == "cost"
+
+
+def test_a_forest_of_zeros_has_an_extent():
+    """Students that find nothing all gain 0.0, without an interval: no word of matplotlib's, and zero is inside."""
+    zeros = row("mgd", (0.0,), mean=0.0, gain=0.0, minutes=2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = only(scores.forest, board(table(control((0.0,), mean=0.0), zeros)))
+    left, right = drawn.figure.findobj(mpl.axes.Axes)[0].get_xlim()
+
+    assert left < 0 < right

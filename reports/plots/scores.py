@@ -265,5 +265,5 @@ def _span(
     room = _ROOM * ((high - low) or 1.0)
     ends = [end for _, *ends in found for end in ends if end is not None]
     left, right = max(low - room, min([low, *ends])), min(high + room, max([high, *ends]))
-    air = 0.05 * (right - left)
+    air = 0.05 * (right - left) or _ROOM  # one without any extent cannot be drawn
     return left - air, right + air
