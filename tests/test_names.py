@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import warnings
+from functools import cache
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -40,6 +41,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@cache
 def named(*names):
     """A board with one name at every place: tier, pair, methods, classes, reasons, sources and notes."""
     first, second, third = (names * 3)[:3]

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -58,9 +59,6 @@ def page(boards: Sequence[Leaderboard], folder: Path, root: str | None = None) -
         root: the project, relative to the page, for links to its files; without links if None.
     """
     boards = [with_texts(board) for board in boards]
-    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
-    environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(when=_when, duration=_duration, one_digit=_one_digit, others=_others)
     combined = list(zip(_labels(boards), boards, strict=True))
     # Records of before it was noted have no division; a column of nothing says nothing.
     is_divided = any(row.division for board in boards for table in board.tables for row in table.rows)
@@ -70,34 +68,46 @@ def page(boards: Sequence[Leaderboard], folder: Path, root: str | None = None) -
     groups = [group for index, (label, board) in enumerate(combined) for group in _groups(index, label, board, columns, scale)]
     lines = [line for group in groups for line in group.lines]
     recipes = {name: recipe for board in reversed(boards) for name, recipe in board.recipes.items()}
-    text = environment.get_template("page.html.j2").render(
-        board=boards[0],
-        combined=combined,
-        groups=groups,
-        axis=scale[0] if scale else None,
-        root=root,
-        headings={column: _capitalised(column.heading("score")) for column in columns},
-        glossary=[(_capitalised(name), text) for name, text in glossary(boards[0], columns)],
-        pairs={line.table.pair: line.table.title for line in lines},
-        methods=_methods(lines, {name: recipe.title for name, recipe in recipes.items()}),
-        verdicts={pill.kind: (pill.tone, wording.verdict_meaning(pill.kind)) for line in lines for pill in line.pills},
-        tally=_tally(lines),
-        recipes=recipes,
-        absent=[(label, *cells) for label, board in combined for cells in _absent(board)],
-        elsewhere=_elsewhere(boards),
-        notes=_notes(boards),
-        conflicts={group.table.title: group.table.conflicts for group in groups if group.table.conflicts},
-        figures=[
-            (figure, data)
-            for figure in boards[0].figures
-            if figure.name.partition("-")[0] not in _DRAWN_HERE and (data := data_uri(folder / figure.file))
-        ],
-        wording=wording,
-        searches=studies,
-        answers=answers,
-        headlines=headlines,
+    text = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            board=boards[0],
+            combined=combined,
+            groups=groups,
+            axis=scale[0] if scale else None,
+            root=root,
+            headings={column: _capitalised(column.heading("score")) for column in columns},
+            glossary=[(_capitalised(name), text) for name, text in glossary(boards[0], columns)],
+            pairs={line.table.pair: line.table.title for line in lines},
+            methods=_methods(lines, {name: recipe.title for name, recipe in recipes.items()}),
+            verdicts={pill.kind: (pill.tone, wording.verdict_meaning(pill.kind)) for line in lines for pill in line.pills},
+            tally=_tally(lines),
+            recipes=recipes,
+            absent=[(label, *cells) for label, board in combined for cells in _absent(board)],
+            elsewhere=_elsewhere(boards),
+            notes=_notes(boards),
+            conflicts={group.table.title: group.table.conflicts for group in groups if group.table.conflicts},
+            figures=[
+                (figure, data)
+                for figure in boards[0].figures
+                if figure.name.partition("-")[0] not in _DRAWN_HERE and (data := data_uri(folder / figure.file))
+            ],
+            wording=wording,
+            searches=studies,
+            answers=answers,
+            headlines=headlines,
+        )
     )
     return re.sub(r"\s*\n\s*", "\n", text.strip()) + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
+    made = Environment(loader=loader, undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.filters.update(when=_when, duration=_duration, one_digit=_one_digit, others=_others)
+    return made
 
 
 def _capitalised(words: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> Markdown:
     return Markdown("\n".join([written[0], "|" + "---|" * len(header), *written[1:]]))
 
 
+@cache
 def environment() -> Environment:
     """Return the environment of the templates; what they print is escaped, unless it is :class:`Markdown`."""
     made = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False, finalize=_finalized)  # noqa: S701 (no HTML)
