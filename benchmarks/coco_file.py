@@ -77,7 +77,7 @@ def read_coco(path: Path, *, masks: bool = False) -> Coco:
     """
     content = _parsed(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: is a {_kind(content)}, not the object that COCO's annotation files are; name another file")  # noqa: TRY004
+        raise ValueError(f"{path}: is a {_kind(content)}, not the object that COCO's annotation files are; name another file")
     lists = {key: content.get(key) for key in ("images", "annotations", "categories")}
     if lacking := [key for key, value in lists.items() if not isinstance(value, list)]:
         raise ValueError(f"{path}: has no list '{lacking[0]}', so it is no COCO annotation file; {EXPORT}")
@@ -231,11 +231,11 @@ class _Reading:
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 (room in a line)
 
 
 def _box(value: Any) -> list[float] | None:
-    if not isinstance(value, list) or len(value) != 4 or any(_number(side) is None for side in value):  # noqa: PLR2004
+    if not isinstance(value, list) or len(value) != 4 or any(_number(side) is None for side in value):  # noqa: PLR2004 (sides of a box)
         return None
     return [float(side) for side in value]
 

@@ -84,7 +84,7 @@ def _too_little(own: OwnData, name: str, split: Split, needs: Needs) -> list[str
     named = [f"class {own.classes[number]}" for number in bare]
     if name != "train":
         if bare:
-            more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""  # noqa: PLR2004
+            more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""  # noqa: PLR2004 (named are the first five)
             split.notes.append(f"{', '.join(named[:5])}{more}: no {unit}, so no score")
         return []
     faults = fault(

@@ -93,13 +93,13 @@ class _Document:
         self._keys: list[str] = []  # that lead to what is read
         started = next(self._events), next(self._events)
         if isinstance(started[1], events.StreamEndEvent):
-            raise ValueError("is empty")  # noqa: TRY004 (the user's, as all here)
+            raise ValueError("is empty")
         if re.match(r"(#.*\n|\s)*%", text):
             raise ValueError(f"{self._at(started[1])}directives such as %YAML are not read; remove it")
         self.content, _ = self._value(next(self._events), 0)
         next(self._events)
         if not isinstance(after := next(self._events), events.StreamEndEvent):
-            raise ValueError(f"{self._at(after)}a second document begins; a file has one")  # noqa: TRY004
+            raise ValueError(f"{self._at(after)}a second document begins; a file has one")
         if self.content is None:
             raise ValueError("is empty")
 
@@ -151,10 +151,10 @@ class _Document:
         size = 1
         while not isinstance(event := next(self._events), events.MappingEndEvent):
             if not isinstance(event, events.ScalarEvent):
-                raise ValueError(f"{self._at(event)}a key must be text, not a list, an alias or other keys")  # noqa: TRY004
+                raise ValueError(f"{self._at(event)}a key must be text, not a list, an alias or other keys")
             key, _ = self._value(event, depth + 1)
             if not isinstance(key, str):
-                raise ValueError(f"{self._at(event)}key {event.value!r} is not read as text; put it in quotes")  # noqa: TRY004
+                raise ValueError(f"{self._at(event)}key {event.value!r} is not read as text; put it in quotes")
             if key in found:
                 raise ValueError(f"{self._at(event)}key '{key}' is given twice; remove one")
             self._keys.append(key)

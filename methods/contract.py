@@ -60,12 +60,12 @@ class DensePrediction:
         return self._boxes()
 
     @cached_property
-    def side_logits_NP4B(self) -> Tensor | None:  # noqa: N802
+    def side_logits_NP4B(self) -> Tensor | None:  # noqa: N802 (the suffix is the shape)
         """Distributions of the box sides' distances."""
         return self._sides and self._sides()
 
     @cached_property
-    def centerness_NP(self) -> Tensor | None:  # noqa: N802
+    def centerness_NP(self) -> Tensor | None:  # noqa: N802 (the suffix is the shape)
         """Centerness logits."""
         return self._centerness and self._centerness()
 
@@ -250,7 +250,7 @@ class BaseMethod(nn.Module, ABC):
     prior: ClassVar[type[BasePrior] | None] = None
     tower_position: int | None = None  # which convolution's output a dense head keeps; see DenseHead
 
-    def __init__(self, channels: Channels) -> None:  # noqa: ARG002 (for those that have parameters)
+    def __init__(self, channels: Channels) -> None:
         super().__init__()
 
     @classmethod
@@ -263,7 +263,7 @@ class BaseMethod(nn.Module, ABC):
         """Return the changes of the student's own training; the baseline alone has any."""
         return Training()
 
-    def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (for those that have one)
+    def load_prior(self, state: Mapping[str, Tensor]) -> None:
         """Load the trained auxiliary module; called only for methods that have one."""
         raise TypeError(f"{type(self).__module__} has no prior to load")
 
@@ -271,7 +271,7 @@ class BaseMethod(nn.Module, ABC):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         """Return scalar losses by name; a name starts with ``loss``."""
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
         """Pictures by a name of one lower-case word each; made of feature maps alone."""
         return {}
 
@@ -288,13 +288,13 @@ class Composition(BaseMethod):
         self.parts = nn.ModuleDict(parts)
         self.tower_position = next((p.tower_position for p in parts.values() if p.tower_position is not None), None)
 
-    def load_prior(self, state: Mapping[str, Tensor]) -> None:  # noqa: D102
+    def load_prior(self, state: Mapping[str, Tensor]) -> None:
         for part in self.parts.values():
             if part.prior is not None:
                 part.load_prior(state)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         return {key: value for part in self.parts.values() for key, value in part(student, teacher, batch).items()}
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: D102
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
         return {key: value for part in self.parts.values() for key, value in part.pictures(student, teacher, generator).items()}

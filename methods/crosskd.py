@@ -105,7 +105,7 @@ class Method(BaseMethod):
         self.class_weight, self.box_weight, self.centerness_weight = class_weight, box_weight, centerness_weight
         self.normaliser, self.box_normaliser = normaliser, box_normaliser
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         learner, model = cast("DenseHead", student.dense_head), cast("DenseHead", teacher.dense_head)
         targets, theirs = learner.targets, model.prediction
         both = zip(learner.towers, model.towers, strict=True)

@@ -55,10 +55,10 @@ class Method(BaseMethod):
                 self.align = nn.Conv2d(student_width, teacher_width, kernel_size=1, bias=False)
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         return (hparams["role"], *(["decoded"] if hparams["decoded_weight"] else []))
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         levels = zip(student.features[self.role], teacher.features[self.role], strict=True)
         losses = {"loss_cwd": self.loss_weight * torch.stack([channel_kl(*pair, self.tau) for pair in levels]).sum()}
         if self.decoded_weight:

@@ -81,7 +81,7 @@ class Method(BaseMethod):
         )
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         weighted = {
             role: hparams[f"{prefix}foreground_weight"] or hparams[f"{prefix}background_weight"]
             for role, prefix in (("neck", ""), ("backbone", "backbone_"), ("roi_head", "head_"))
@@ -90,7 +90,7 @@ class Method(BaseMethod):
         weighted["neck"] = weighted["neck"] or weighted["backbone"]
         return tuple(role for role, weight in weighted.items() if weight)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if any(self.neck_weights):
             levels = student.features["neck"]

@@ -105,7 +105,7 @@ class Method(BaseMethod):
         self.student_context = nn.ModuleList(Context(width) for _, width in neck)
         self.teacher_context = nn.ModuleList(Context(width) for _, width in neck)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         boxes_NB4 = pad_boxes(batch.boxes_xyxy)
         levels = (view.features["neck"][: self.num_levels] for view in (student, teacher))
         terms = [

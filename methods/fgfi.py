@@ -68,7 +68,7 @@ class Method(BaseMethod):
             for level in range(len(levels))
         )
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         levels = student.features["neck"]
         total = levels[0].new_zeros(())
         for adapt, student_NCHW, teacher_NCHW, mask_NHW in zip(

@@ -28,7 +28,7 @@ class Method(BaseMethod):
         self.loss_weight = loss_weight
         self.align = align_convs(channels["neck"], only_where_needed=False)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         levels = zip(self.align, student.features["neck"], teacher.features["neck"], strict=True)
         errors = [F.mse_loss(align(student_NCHW), teacher_NCHW) for align, student_NCHW, teacher_NCHW in levels]
         return {"loss_fitnet": self.loss_weight * torch.stack(errors).sum()}

@@ -62,10 +62,10 @@ class Method(BaseMethod):
         self.loss_weight, self.temperature, self.role, self.class_mean = loss_weight, temperature, role, class_mean
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         return (hparams["role"],)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         if self.role == "logits":
             (student_NKHW,), (teacher_NKHW,) = student.features["logits"], teacher.features["logits"]
             rows = (logits_NKHW.movedim(1, -1).flatten(0, -2) for logits_NKHW in (student_NKHW, teacher_NKHW))

@@ -100,10 +100,10 @@ class Method(BaseMethod):
         self.images_per_gpu, self.num_candidates, self.least_share = images_per_gpu, num_candidates, least_share
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         return ("box_distributions", *(["anchors"] if hparams["region_weight"] else []))
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         learner, model = cast("DenseHead", student.dense_head), cast("DenseHead", teacher.dense_head)
         ours, targets = learner.prediction, learner.targets
         student_NP4B, teacher_NP4B = (cast("Tensor", found.side_logits_NP4B) for found in (ours, model.prediction))

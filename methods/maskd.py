@@ -123,7 +123,7 @@ class Prior(BasePrior):
         self.dice_weight = dice_weight
         self.mask_modules = nn.ModuleList(ReceptiveTokens(width, num_tokens) for width in channels)
 
-    def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:  # noqa: D102
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         masked, overlap = [], features[0].new_zeros(())
         for tokens, feature_NCHW in zip(self.mask_modules, features, strict=True):
             masks_NTHW = tokens.masks(feature_NCHW)
@@ -180,7 +180,7 @@ class Method(BaseMethod):
         self.mask_modules.requires_grad_(requires_grad=False)
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         return ("neck", *_BOX_ROLES.get(hparams["box_loss"], ()))
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:
@@ -199,7 +199,7 @@ class Method(BaseMethod):
             )
         self.mask_modules.load_state_dict(found)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         errors = []
         for align, tokens, student_NCHW, teacher_NCHW in zip(
             self.align, self.mask_modules, student.features["neck"], teacher.features["neck"], strict=True
@@ -216,7 +216,7 @@ class Method(BaseMethod):
             losses[f"loss_maskd_{role}"] = weight * self._box_error(role, student, teacher)
         return losses
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
         """Teacher's masks, one column per token."""
         levels = zip(self.mask_modules, teacher.features["neck"], strict=True)
         return {"masks": mask_picture(tuple(tokens.masks(feature_NCHW) for tokens, feature_NCHW in levels), "features")}

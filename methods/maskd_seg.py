@@ -47,7 +47,7 @@ class Prior(BasePrior):
         self.dice_weight = dice_weight
         self.mask_token = nn.Parameter(new_tokens(num_tokens, channels[0]))
 
-    def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:  # noqa: D102
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         (logits_NKHW,) = features
         masks_NTHW = token_masks(self.mask_token, logits_NKHW)
         overlap = dice_overlap(masks_NTHW)
@@ -78,7 +78,7 @@ class Method(BaseMethod):
         self.mask_token = nn.Parameter(new_tokens(num_tokens, channels["logits"][0][1]), requires_grad=False)
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         return ("logits", "aux_logits") if hparams["aux_weight"] else ("logits",)
 
     def load_prior(self, state: Mapping[str, Tensor]) -> None:
@@ -97,12 +97,12 @@ class Method(BaseMethod):
             )
         self.mask_token.data.copy_(found[0])
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         return {
             f"loss_maskd_seg_{role}": weight * logit_error(student.features[role][0], teacher.features[role][0], self.mask_token)
             for role, weight in self.weights.items()
         }
 
-    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:  # noqa: ARG002
+    def pictures(self, student: View, teacher: View, generator: torch.Generator) -> dict[str, Picture]:
         """Teacher's masks, one column per token."""
         return {"masks": mask_picture((token_masks(self.mask_token, teacher.features["logits"][0]),), "class logits")}

@@ -88,7 +88,7 @@ class Method(BaseMethod):
         self.align = align_convs(neck, only_where_needed=True)
         self.generation = nn.ModuleList(generation_block(width) for _, width in neck)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         maps = (view.features["neck"][: self.num_levels] for view in (student, teacher))
         errors = [
             restoration_error(restore(block, align(student_NCHW), self.share_masked, batch.generator), teacher_NCHW)

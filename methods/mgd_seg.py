@@ -45,10 +45,10 @@ class Method(BaseMethod):
             require_equal_channels(channels["logits"], "mgd_seg, role 'logits'")
 
     @classmethod
-    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: D102
+    def roles(cls, hparams: Mapping[str, Any]) -> tuple[str, ...]:
         return ("backbone", "logits") if hparams["logit_weight"] else ("backbone",)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         aligned_NCHW = self.align(student.features["backbone"][-1])
         restored_NCHW = restore(self.generation, aligned_NCHW, self.share_masked, batch.generator)
         losses = {"loss_mgd_seg": self.alpha * restoration_error(restored_NCHW, teacher.features["backbone"][-1])}

@@ -26,8 +26,8 @@ class Method(BaseMethod):
         self.change = Training(rate_times, decay_times, batch_times, length_times)
 
     @classmethod
-    def trained_as(cls, hparams: Mapping[str, Any]) -> Training:  # noqa: D102
+    def trained_as(cls, hparams: Mapping[str, Any]) -> Training:
         return Training(**hparams)
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         return {}

@@ -44,6 +44,6 @@ class Method(BaseMethod):
         require_equal_channels(channels["neck"][:num_levels], "pkd, role 'neck'")
         self.loss_weight, self.num_levels = loss_weight, num_levels
 
-    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002, D102
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         levels = zip(*(view.features["neck"][: self.num_levels] for view in (student, teacher)), strict=True)
         return {"loss_pkd": self.loss_weight * torch.stack([correlation_error(*pair) for pair in levels]).sum()}

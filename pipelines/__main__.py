@@ -4,7 +4,7 @@ from pipelines.runner.parent_death import end_quietly
 
 end_quietly()  # before what takes a moment
 
-from pipelines import errors  # noqa: E402
+from pipelines import errors  # noqa: E402 (behind what it needs)
 
 
 def main() -> None:

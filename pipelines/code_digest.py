@@ -120,7 +120,7 @@ def _words(node: object) -> Iterator[str]:
         yield type(node).__name__
         for name, value in ast.iter_fields(node):
             if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                value = _without_docstring(value)  # noqa: PLW2901
+                value = _without_docstring(value)  # noqa: PLW2901 (the field without its docstring)
             if value not in (None, [], "") and name not in ("kind", "type_comment"):
                 yield name
                 yield from _words(value)

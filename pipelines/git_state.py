@@ -70,8 +70,8 @@ def _same(one: Path, other: Path) -> bool:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603
-            ["git", *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S,  # noqa: S607
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S,
             env=_environment(), cwd=_here(),
         )  # fmt: skip
     except FileNotFoundError as error:

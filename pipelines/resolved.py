@@ -274,7 +274,7 @@ def confirm(stage: str, *key: str) -> dict[str, Any]:
     found, now = json.loads(path.read_text()), json.loads(as_text(_OF[stage](load_grid(), *key)))
     if changed := list(_differences(found, now)):
         raise ValueError(
-            f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''} changed since stage check "  # noqa: PLR2004
+            f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''} changed since stage check "  # noqa: PLR2004 (named are the first three)
             f"wrote {path}; run dvc repro check, or make repro"
         )
     return dict(now)

@@ -202,5 +202,5 @@ def load_stages(path: Path = layout.GRID) -> dict[str, Any]:
     """Read the stages of grid.yaml, by kind; ValueError where it is not as :func:`write_stages` wrote it."""
     found = read_yaml(path)
     if not isinstance(found, dict) or not isinstance(found.get("stages"), dict):
-        raise ValueError(f"{path}: does not list stages; renew it: {RENEW}")  # noqa: TRY004 (the user's, as all here)
+        raise ValueError(f"{path}: does not list stages; renew it: {RENEW}")
     return dict(found["stages"])

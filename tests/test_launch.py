@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_on_one_rank(made, project):
         "            nan = {name: tuple(level * float('nan') for level in levels) for name, levels in student.features.items()}\n"
         "            student = dataclasses.replace(student, features=nan)\n"
     )
-    head, body = re.split(r"(?<=# noqa: D102\n)", before, maxsplit=1)
+    head, body = re.split(r"(?<=-> dict\[str, Tensor\]:\n)", before, maxsplit=1)
     method.write_text(head + spoilt + body)
     try:
         assert run_here(project, "pipelines.stages.check").returncode == 0

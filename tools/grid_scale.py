@@ -52,7 +52,7 @@ class Fake:
         if self.stop_at(unit.key):
             raise StartedError
 
-    def attach(self, unit, *, is_same):  # noqa: ARG002
+    def attach(self, unit, *, is_same):  # noqa: ARG002 (the executor's interface)
         """Nothing is left of an earlier one."""
         return False
 
@@ -104,7 +104,7 @@ def main():
         num_pairs = lay_out(target, args.seeds)
         os.chdir(target)
         sys.path.insert(0, folder)
-        global check, grid, params  # noqa: PLW0603
+        global check, grid, params  # noqa: PLW0603 (imported late: it is what is measured)
         from pipelines import grid, params  # noqa: PLC0415 (of the copy)
         from pipelines.runner.coordinator import Coordinator  # noqa: PLC0415 (seconds)
         from pipelines.runner.record import Record  # noqa: PLC0415 (seconds)

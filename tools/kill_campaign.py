@@ -237,7 +237,7 @@ def _end(project: Project, accident: Accident, run: subprocess.Popen, rng: rando
     while (left := places.processes(project.folder)) and time.monotonic() < until:
         time.sleep(0.1)
     if left and accident.outcome != "failed":
-        accident.outcome, accident.said = "failed", f"left behind: {[places._line(process)[-80:] for process in left]}"  # noqa: SLF001
+        accident.outcome, accident.said = "failed", f"left behind: {[places._line(process)[-80:] for process in left]}"  # noqa: SLF001 (a module of this tool)
     for process in left:
         process.kill()
     if "Traceback (most recent call last)" in project.said():
@@ -313,14 +313,14 @@ def recover(project: Project, pending: list[Accident], wanted: dict[str, Any]) -
 
 def campaign(project: Project, kills: int, seed: int, named: list[str]) -> Iterator[Accident]:
     """Let accidents happen, each place in turn, and yield them once the grid has run undisturbed after them."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311 (repeatable, no secret)
     if (problem := undisturbed(project)) is not None:
         raise SystemExit(f"error: the undisturbed run: {problem}")
     wanted, pending, order, done, turns = project.figures(), [], [], 0, 0
     while done < kills and turns < _MOST_TURNS * kills:
         if not order:
             order = rng.sample(named, len(named))
-        accident, own = Accident(order.pop()), random.Random(f"{seed} {turns}")  # noqa: S311
+        accident, own = Accident(order.pop()), random.Random(f"{seed} {turns}")  # noqa: S311 (repeatable, no secret)
         needs = strikes().get(accident.place, (None, None))[1] or ("smoke/data" if "data/" in accident.place else None)
         if not accident.place.startswith("damaged") and (needs or not pending):
             project.make_stale(own, needs=needs)

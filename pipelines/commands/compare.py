@@ -22,7 +22,7 @@ def open_board(name: str) -> Leaderboard:
     """Read a leaderboard from its file or from a git revision; ValueError where there is neither."""
     if Path(name).is_file():
         return read_board(Path(name))
-    done = subprocess.run(["git", "show", f"{name}:{_FILE}"], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    done = subprocess.run(["git", "show", f"{name}:{_FILE}"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(f"{name}: is neither a file nor a git revision that has {_FILE}; name one of these")
     with tempfile.TemporaryDirectory() as folder:

@@ -98,9 +98,9 @@ def _remedy(key: str, tier: str) -> str:
 def _write(trained: Trained, state: Any, folder: Path, *, with_onnx: bool) -> None:
     """Write the files and the card; say what was written."""
     from pipelines.engine.mmlab import prepare_process  # noqa: PLC0415 (seconds)
-    from pipelines.engine.plain import CONFIG, plain_config, preprocessing, write_model  # noqa: PLC0415
-    from pipelines.engine.setting import open_setting, verified_data  # noqa: PLC0415
-    from reports.formats.export_card import Export, export_card  # noqa: PLC0415
+    from pipelines.engine.plain import CONFIG, plain_config, preprocessing, write_model  # noqa: PLC0415 (seconds)
+    from pipelines.engine.setting import open_setting, verified_data  # noqa: PLC0415 (seconds)
+    from reports.formats.export_card import Export, export_card  # noqa: PLC0415 (seconds)
 
     run, data = trained.run, layout.data(trained.tier)
     score = trained.metrics.score

@@ -41,7 +41,7 @@ def ui(*, host: str = "127.0.0.1", port: int = 5000, pair: str | None = None, no
 
     signal.signal(signal.SIGTERM, interrupt_once)  # as Ctrl-C, so that the server ends, too
     command = ["-m", "mlflow", "ui", "--backend-store-uri", open_store(), "--host", host, "--port", str(port), *_OPTIONS]
-    server = subprocess.Popen([sys.executable, *command], env={**os.environ, **_ENVIRONMENT})  # noqa: S603
+    server = subprocess.Popen([sys.executable, *command], env={**os.environ, **_ENVIRONMENT})
     try:
         root = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/"  # noqa: S104 (compared)
         if _answers(f"{root}health", server):

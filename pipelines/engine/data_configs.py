@@ -165,7 +165,7 @@ def plain_pipeline(pair: Pair, image_px: int, *, masks: bool, training: bool) ->
     return [image, labels, resize, ConfigDict(type="PackDetInputs", meta_keys=_META)]
 
 
-def _coco(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
+def _coco(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001 (called by a table of functions)
     images, annotations = origin.splits[split]
     dataset = ConfigDict(
         type="UserCocoDataset" if origin.name == "own" else "CocoDataset",
@@ -181,7 +181,7 @@ def _coco(origin: DataSource, split: str, pipeline: list[ConfigDict], training: 
     return dataset
 
 
-def _label_maps(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001
+def _label_maps(origin: DataSource, split: str, pipeline: list[ConfigDict], training: bool) -> ConfigDict:  # noqa: FBT001 (called by a table of functions)
     images, labels = origin.splits[split]
     return ConfigDict(
         type="BaseSegDataset",

@@ -114,7 +114,7 @@ def fetch(
     return _fetch(Download(url, folder, sha256, md5, size, label), patience, live=True, stop=threading.Event())
 
 
-def fetch_many(downloads: Sequence[Download], parallel: int = MOST_CONNECTIONS, patience: Patience = Patience()) -> list[Path]:  # noqa: B008
+def fetch_many(downloads: Sequence[Download], parallel: int = MOST_CONNECTIONS, patience: Patience = Patience()) -> list[Path]:  # noqa: B008 (it is frozen)
     """Fetch several files, at most two at a time; one that fails does not stop the others.
 
     Returns:

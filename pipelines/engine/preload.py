@@ -10,7 +10,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
 import pipelines.engine.tracking  # noqa: I001, E402 (it silences MLflow before that is imported)
 import mlflow  # noqa: E402, F401 (imported for those that are forked)
 
-import pipelines.stages.evaluate  # noqa: E402
+import pipelines.stages.evaluate  # noqa: E402 (behind what it needs)
 import pipelines.tuning.trial  # noqa: E402, F401 (as above)
 from pipelines.engine.mmlab import prepare_process  # noqa: E402 (as above)
 

@@ -95,7 +95,7 @@ def _is_safetensors(path: Path) -> bool:
     """Return True for a file that begins as safetensors do: the length of a JSON object, and the object."""
     with path.open("rb") as file:
         begin = file.read(9)
-    return len(begin) == 9 and begin[8:] == b"{" and int.from_bytes(begin[:8], "little") < path.stat().st_size + 2**27  # noqa: PLR2004
+    return len(begin) == 9 and begin[8:] == b"{" and int.from_bytes(begin[:8], "little") < path.stat().st_size + 2**27  # noqa: PLR2004 (eight bytes of a length, then a brace: the format of safetensors)
 
 
 def _refuse_web_page_or_piece(path: Path) -> None:
@@ -131,7 +131,7 @@ def _state_dict(content: Any, path: Path) -> State:
         raise ValueError(f"weights {path} hold no state dict but {type(content).__name__}; use a checkpoint that holds one")
     for key, value in content.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"weights {path} cannot be read as tensors alone: {key} is none; use a plain state dict")  # noqa: TRY004
+            raise ValueError(f"weights {path} cannot be read as tensors alone: {key} is none; use a plain state dict")
     return with_versions(OrderedDict(content), getattr(content, "_metadata", None))
 
 
@@ -243,5 +243,5 @@ class FrozenTeacher:
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Move the teacher wherever the model is moved."""
         if "teacher" in self.__dict__:
-            self.__dict__["teacher"]._apply(fn, *args, **kwargs)  # noqa: SLF001
+            self.__dict__["teacher"]._apply(fn, *args, **kwargs)  # noqa: SLF001 (torch's own way to move a module)
         return super()._apply(fn, *args, **kwargs)  # type: ignore[misc]

@@ -79,7 +79,7 @@ def _numbers(work: Work) -> list[str]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.2g}"  # noqa: PLR2004
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.2g}"  # noqa: PLR2004 (three digits at any size)
 
 
 def cost_rules(estimate: Estimate, tflops: float) -> Iterable[str]:

@@ -22,12 +22,12 @@ class Executor(Protocol):
 
     slots: int
 
-    def room(self) -> int: ...  # noqa: D102 (as in the class above, all of them)
-    def submit(self, unit: Unit) -> None: ...  # noqa: D102
-    def attach(self, unit: Unit, *, is_same: bool) -> bool: ...  # noqa: D102
-    def finish(self, unit: Unit) -> None: ...  # noqa: D102
-    def ended(self) -> dict[str, str | None]: ...  # noqa: D102
-    def stop(self) -> None: ...  # noqa: D102
+    def room(self) -> int: ...  # noqa: D102 (the class above documents them)
+    def submit(self, unit: Unit) -> None: ...  # noqa: D102 (as above)
+    def attach(self, unit: Unit, *, is_same: bool) -> bool: ...  # noqa: D102 (as above)
+    def finish(self, unit: Unit) -> None: ...  # noqa: D102 (as above)
+    def ended(self) -> dict[str, str | None]: ...  # noqa: D102 (as above)
+    def stop(self) -> None: ...  # noqa: D102 (as above)
 
 
 @contextlib.contextmanager

@@ -11,5 +11,5 @@ def visible_gpus() -> list[str]:
         return [gpu for gpu in given.split(",") if gpu]
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)  # noqa: S607
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return [str(index) for index, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU "))]

@@ -179,7 +179,7 @@ def _on_nodes(command: list[str], nodes: int, per_node: int, name: str, environm
     ]  # fmt: skip
     # What Slurm says of the step that this process is in would bind the new one.
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_TASK"))}
-    process = subprocess.Popen(step, env={**kept, **environment})  # noqa: S603 (this project's own command)
+    process = subprocess.Popen(step, env={**kept, **environment})
     try:
         code = process.wait()
     except BaseException:

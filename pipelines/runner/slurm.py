@@ -165,7 +165,7 @@ class Slurm:
         if job is None or job not in self._queue:
             return False
         if not is_same:
-            subprocess.run(["scancel", job], check=False)  # noqa: S603, S607
+            subprocess.run(["scancel", job], check=False)
             return False
         self._running[unit.key] = (unit, job)
         return True
@@ -173,7 +173,7 @@ class Slurm:
     def _ask(self) -> None:
         """Query squeue for all of the user's jobs at once; where it fails, the last answer stays."""
         command = ["squeue", "--me", "--noheader", "--format=%i|%T|%N"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
         self._asked = time.monotonic()
         if told.returncode == 0:
             self._queue = {line.split("|")[0]: line.split("|")[1].lower() for line in told.stdout.splitlines() if "|" in line}

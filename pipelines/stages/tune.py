@@ -87,7 +87,7 @@ def search(task: Task, out: Path, *, is_joining: bool) -> None:
     join = [sys.executable, "-m", "pipelines.stages.tune", *sys.argv[1:], "--join"]
     # As a stage that DVC runs ends with DVC, they end with this one.
     bound = {**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "tune")}
-    helpers = [subprocess.Popen(join, env=bound) for _ in range(task.tuning.workers - 1)]  # noqa: S603
+    helpers = [subprocess.Popen(join, env=bound) for _ in range(task.tuning.workers - 1)]
     try:
         work(task, study, parent)
         for helper in helpers:

@@ -66,7 +66,7 @@ def distribution(where: str, bounds: TunableRange, value: Any) -> BaseDistributi
             raise ValueError(f"{where}: the recipe's value {value!r} is not among the choices {bounds.choices}; add it")
         return CategoricalDistribution(bounds.choices)
     if isinstance(value, (bool, str)):
-        raise ValueError(f"{where}: {value!r} is no number; give choices")  # noqa: TRY004 (the user's, as all here)
+        raise ValueError(f"{where}: {value!r} is no number; give choices")
     if bounds.times is not None and value <= 0:
         raise ValueError(f"{where}: multiples of {value} are no range (the term is switched off there); give between")
     low, high = bounds.between or tuple(factor * value for factor in bounds.times or ())

@@ -237,7 +237,7 @@ class SharedStudy:
         self._tell(trial, TrialResult("lost", reason=reason))
 
     def _tell(self, trial: FrozenTrial, result: TrialResult) -> None:
-        self.storage.set_trial_user_attr(trial._trial_id, "outcome", asdict(result))  # noqa: SLF001
+        self.storage.set_trial_user_attr(trial._trial_id, "outcome", asdict(result))  # noqa: SLF001 (what storages go by)
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(result.state, TrialState.FAIL)
         self.study.tell(trial.number, result.values if state == TrialState.COMPLETE else None, state=state)
 

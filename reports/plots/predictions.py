@@ -191,7 +191,7 @@ def _boxes(axis: Axes, n: int, arrays: Arrays, classes: npt.NDArray[Any], most: 
     """Draw the boxes of the highest scores, the highest on top; the truth's have no score."""
     of_image = arrays["boxes"][:, 0] == n
     boxes, labels = arrays["boxes"][of_image, 1:].astype(float), arrays["box_labels"][of_image]
-    order = (np.argsort(boxes[:, 4], kind="stable") if boxes.shape[1] > 4 else np.arange(len(boxes)))[-most:]  # noqa: PLR2004
+    order = (np.argsort(boxes[:, 4], kind="stable") if boxes.shape[1] > 4 else np.arange(len(boxes)))[-most:]  # noqa: PLR2004 (the fifth column is the confidence)
     for rank, k in zip(range(len(order) - 1, -1, -1), order, strict=True):
         left, top, right, bottom = boxes[k, :4] - 0.5
         edge = [withStroke(linewidth=2.6, foreground="black")]
