@@ -1,6 +1,7 @@
 """ONNX graphs of an exported model, and their score on the test split through MMDetection's or MMSegmentation's post-processing."""
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def export_onnx(model: Any, setting: Setting, side: Side, folder: Path, recorded
         predictions = Path(scratch) / "predictions"
         test = compose_test(setting, side, folder / f"{side}.pth", predictions)
         test.model, test.work_dir = Config.fromfile(folder / CONFIG).model, scratch
+        # By it MMEngine finds its visualizer again; its own names differ by the second only.
+        test.experiment_name = f"{folder}-{time.monotonic_ns()}"
         with quiet():
             runner = CheckedRunner.from_cfg(test)
             dataset = runner.test_dataloader.dataset
