@@ -37,6 +37,7 @@ def test_a_result_comes_back(tmp_path, on_gpu):
     assert apart(tmp_path, math.sqrt, 9.0, on_gpu=on_gpu) == ProcessEnd(3.0, exit_code=0, met_oom_killer=ANY)
 
 
+@pytest.mark.slow
 def test_an_error_is_a_result(tmp_path):
     """It says type and message, and keeps the traceback."""
     ended = apart(tmp_path, operator.truediv, 1, 0)

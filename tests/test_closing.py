@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pipelines.commands import quick
@@ -61,6 +62,7 @@ def test_the_lines_cost_no_imports():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_them(scratch):  # noqa: F811
     """Also one with nothing to do; a run within another verb ends with one line."""
     Path("board.json").write_text(board().model_dump_json())

@@ -155,6 +155,7 @@ def test_experiments_show_results_and_few_parameters(reported):
     assert len(yaml.safe_load((reported / "grid.yaml").read_text())["stages"]["distill"]) > 10
 
 
+@pytest.mark.slow
 def test_pulled_students_are_not_trained(scratch, tmp_path_factory):
     """Pushed to a folder, cloned, pulled: `make repro` has nothing to do."""
     (remote, other) = (tmp_path_factory.mktemp(name) for name in ("remote", "other"))

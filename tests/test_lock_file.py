@@ -226,6 +226,7 @@ def test_a_cut_list_of_paths_in_use_is_removed(bare, capsys, text):
     assert re.fullmatch(r"\.dvc/tmp/rwlock is cut off.*\n", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_holder_of_dvcs_lock_is_named(bare):
     """Though it is suspended: process, host and what to do, in one line, after a bounded time."""
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": "true"}}}))

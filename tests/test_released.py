@@ -402,6 +402,7 @@ def test_an_authors_log_lies_under_our_curves():
     assert "log" not in [who for who, _ in shown[0].series]
 
 
+@pytest.mark.slow
 def test_a_log_is_read_beside_the_student(project, world, monkeypatch, capsys):
     """Into the record and into MLflow, tagged as reported; one that cannot be read is a reason, and the student counts all the same."""
     lines = [json.dumps({"env_info": "GPU 0,1: V100", "config": "samples_per_gpu=2", "seed": 0})]

@@ -110,6 +110,7 @@ def test_what_does_not_fit_is_refused(project, changes, says):
     assert file_sha256(Path(f"runs/smoke/{ROW}/prior/prior.pth")) == before
 
 
+@pytest.mark.slow
 def test_a_file_without_tokens_and_one_that_is_not_there(project):
     """The first is told by what it lacks, before anything is written; the second already by stage check."""
     give(project, {"other.weight": torch.zeros(2, 2)})
